@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Power off and reset: the sleep control, sleep status and reset registers that the FADT
+ * of hardware-reduced ACPI names [ACPI 6.3 4.8.3.7 "Sleep Control and Status Registers"].
+ */
+#ifndef DEV_POWER_H
+#define DEV_POWER_H
+
+#include <base/types.h>
+#include <dev/bus.h>
+
+#define POWER_PORT		0x600
+#define POWER_PORTS		4
+#define POWER_SLEEP_CONTROL	0 /* offsets from POWER_PORT */
+#define POWER_SLEEP_STATUS	1
+#define POWER_RESET_REG		2
+#define POWER_RESET_VALUE	0x01
+#define POWER_SLEEP_TYPE_S5	5
+
+enum power_event {
+	POWER_OFF,
+	POWER_RESET,
+};
+
+/**
+ * struct power - the registers; embedded in the VM.
+ * @request: the guest wants this; called in the middle of its OUT instruction
+ * @ctx: for @request
+ */
+struct power {
+	void (*request)(void *ctx, enum power_event event);
+	void *ctx;
+};
+
+/* For bus_add_pio(bus, POWER_PORT, POWER_PORTS, …, power). */
+extern const struct bus_ops power_bus_ops;
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A virtio disk on a raw image: a regular file or a block device of the host.
+ *
+ * Requests are done at once, in the thread that makes the notification (the processor's):
+ * the guest waits for the host's disk as for a slow device. Data moves directly
+ * between the file and guest pages. FLUSH is fdatasync(); a guest that does not negotiate
+ * it gets every write synced. A failing host call is VIRTIO_BLK_S_IOERR to the guest.
+ *
+ * An image whose length is no multiple of 512 bytes is presented rounded up: the missing
+ * bytes read as zeros, and a guest that writes the last sector extends the file to it.
+ *
+ * The image is locked (OFD lock of the whole file): shared if read-only, else exclusive.
+ */
+#ifndef DEV_VIRTIO_BLK_H
+#define DEV_VIRTIO_BLK_H
+
+#include <base/error.h>
+#include <base/types.h>
+#include <dev/virtio_mmio.h>
+
+#define VIRTIO_BLK_SECTOR_BYTES 512
+#define VIRTIO_BLK_SERIAL_BYTES 20
+
+struct guestmem;
+struct virtio_blk;
+
+enum virtio_blk_mode {
+	VIRTIO_BLK_RO,
+	VIRTIO_BLK_RW,
+};
+
+/**
+ * struct virtio_blk_stats - counters.
+ * @reads: read requests
+ * @read_bytes: done by them
+ * @writes: write requests
+ * @write_bytes: done by them
+ * @flushes: flush requests
+ * @discards: discard and write-zeroes requests
+ * @errors: requests that ended in IOERR or UNSUPP
+ */
+struct virtio_blk_stats {
+	uint64_t reads;
+	uint64_t read_bytes;
+	uint64_t writes;
+	uint64_t write_bytes;
+	uint64_t flushes;
+	uint64_t discards;
+	uint64_t errors;
+};
+
+/**
+ * virtio_blk_open() - a disk on an image.
+ * @path: the image
+ * @mode: may the guest write?
+ * @mem: guest memory
+ * @report: where messages about a misbehaving guest go, copied; may be NULL
+ * @ret_blk: set on success; ended with virtio_blk_close()
+ * @err: one sentence that names the image, on failure
+ *
+ * Return: 0, -ENOENT, -EACCES, -EPERM or -EROFS (cannot be opened so), -EISDIR,
+ * -EINVAL (neither file nor block device, or empty), -EBUSY (locked by another program),
+ * -ENOMEM, or what open() and fstat() report.
+ */
+int virtio_blk_open(const char *path, enum virtio_blk_mode mode,
+		    struct guestmem *mem, const struct virtio_report *report,
+		    struct virtio_blk **ret_blk, struct err *err)
+	__attribute__((warn_unused_result));
+
+/** virtio_blk_close() - sync and close; NULL is fine. Return: NULL. */
+struct virtio_blk *virtio_blk_close(struct virtio_blk *blk);
+
+/** virtio_blk_dev() - the device, for virtio_mmio_attach(). */
+struct virtio_dev *virtio_blk_dev(struct virtio_blk *blk);
+
+/** virtio_blk_sectors() - capacity in sectors of 512 bytes. */
+uint64_t virtio_blk_sectors(const struct virtio_blk *blk);
+
+/** virtio_blk_fd() - the image's descriptor, for the sandbox; owned by the disk. */
+int virtio_blk_fd(const struct virtio_blk *blk);
+
+/** virtio_blk_stats() - counters. */
+const struct virtio_blk_stats *virtio_blk_stats(const struct virtio_blk *blk);
+
+#endif
