@@ -131,6 +131,20 @@ struct cpu_x87 {
 	uint8_t st[8][16]; /* ST(0) first, 10 bytes used */
 } __attribute__((aligned(16)));
 
+/**
+ * struct cpu_piece - the part of a slow access that lies in one page.
+ * @host: where its bytes are, or NULL for a device
+ * @gpa: guest physical address
+ * @ppn: page of RAM, if not a device
+ * @size: bytes
+ */
+struct cpu_piece {
+	uint8_t *host;
+	gpa_t gpa;
+	ppn_t ppn;
+	uint32_t size;
+};
+
 struct cpu;
 
 /**
@@ -164,6 +178,7 @@ enum cpu_exit {
 	CPU_EXIT_HLT,      /* halted: wait for an interrupt */
 	CPU_EXIT_SHUTDOWN, /* triple fault */
 	CPU_EXIT_STOPPED,  /* memory could not be provided, see guestmem */
+	CPU_EXIT_BAD_FETCH, /* the guest jumped to cpu.bad_fetch, where there is no memory */
 };
 
 struct cpu_stats {
@@ -227,6 +242,9 @@ struct cpu {
 	bool intr_wanted; /* leave at once when interrupts become possible */
 	bool stopped;     /* guest memory refused: CPU_EXIT_STOPPED */
 	bool shutdown;
+	bool fetch_failed; /* CPU_EXIT_BAD_FETCH */
+	bool debug_data;   /* DR7 watches data: every access is slow */
+	uint8_t debug_hits; /* DR6.B3-B0 of data breakpoints hit by this instruction */
 	bool nmi_blocked;
 	struct cpu_exception exc;
 
@@ -250,10 +268,9 @@ struct cpu {
 	struct cpu_features features;
 	struct block_cache *blocks;
 	struct cpu_decoder *decoder;
-	struct {
-		uint64_t gpa; /* of the slow store in progress: access.c */
-		uint8_t size;
-	} pending_store;
+	struct cpu_piece rmw[2]; /* of the slow read-modify-write in progress: access.c */
+	uint32_t n_rmw;
+	gpa_t bad_fetch;      /* CPU_EXIT_BAD_FETCH */
 	struct cpu_stats stats;
 };
 

@@ -81,14 +81,19 @@ _Static_assert(sizeof(struct op) == 32, "two ops to a cache line");
 
 /**
  * struct block - decoded instructions of one page, entered only at the first.
+ *
+ * Blocks are known by the page of guest RAM that they were decoded from, not by the machine page:
+ * whatever the host does with a page keeps its contents, so blocks outlive sharing,
+ * compression and swapping.
  * @link: successors of the final direct branch: [0] not taken or only one, [1] taken
  */
 struct block {
 	struct block *link[2];
 	struct block *hash_next;
 	struct block *page_next;
-	uint64_t ma;      /* machine address of the first byte */
-	uint64_t ma2;     /* machine page of the rest of an instruction that crosses pages, or 0 */
+	struct block *cross_next;
+	uint64_t key;     /* PPN * PAGE_SIZE + offset of the first byte */
+	uint64_t key2;    /* the same of the page that its only instruction reaches into, or 0 */
 	uint32_t mode;    /* cpu.code_mode it was decoded for */
 	uint16_t bytes;
 	uint8_t n_insns;
@@ -240,18 +245,20 @@ struct block_cache_head {
 #define JUMP_DIRECT(rip_target, side)                                    \
 	do {                                                             \
 		struct block *direct_b_ = op_block(op)->link[side];      \
+		const uint64_t direct_from_ = c->gpr[REG_RIP];           \
 		c->gpr[REG_RIP] = (rip_target);                          \
 		if (likely(direct_b_ != NULL))                           \
 			BLOCK_ENTER(direct_b_);                          \
-		return cpu_link(c, op, side);                            \
+		return cpu_link(c, op, side, direct_from_);              \
 	} while (0)
 
 /**
  * cpu_link() - go to gpr[REG_RIP], and remember the way in the block's link if it stays in
  * the same page (then the same translation is in force whenever this branch is taken).
+ * @from_rip: gpr[REG_RIP] as it was before the branch
  */
-const struct op *cpu_link(struct cpu *c, const struct op *op,
-			  unsigned int side);
+const struct op *cpu_link(struct cpu *c, const struct op *op, unsigned int side,
+			  uint64_t from_rip);
 
 /* Raise an exception; the handler then ends with FAULT(). */
 void cpu_raise(struct cpu *c, enum x86_vector vector);

@@ -73,7 +73,7 @@ struct tlb {
 	uint32_t n_smap; /* supervisor entries of user pages, to drop at CLAC */
 	uint32_t smap[TLB_SMAP_SLOTS];
 	uint64_t large[4];  /* filter: 2 MiB regions that hold entries of large pages */
-	bool huge;          /* some entry stems from a 1 GiB page */
+	uint64_t huge;      /* the same for 1 GiB pages, one bit per GiB modulo 64 */
 	struct tlb_stats stats;
 };
 
