@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+# For people. Meson does the work; "make help" lists what there is.
+.DEFAULT_GOAL := all
+.PHONY: all help setup demo check bench bench-mmu guest lint tidy format clean
+
+BUILD := build
+CC    ?= gcc
+export MEZZ_BUILD := $(BUILD)
+
+all: $(BUILD)/build.ninja ## build the programs
+	@ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	@tools/setup build guest check
+	@CC=gcc meson setup $(BUILD)
+
+help: ## print this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: ## install what is missing from Debian's packages
+	@tools/setup
+
+guest: all ## build the guest image (kernel and initramfs) from Debian's packages
+	@guest/build-image
+
+demo: guest ## boot a guest and take a short tour
+	@tools/demo
+
+check: ## build with both compilers, lint, and run every test (under 15 minutes)
+	@tools/setup build guest check
+	@tools/check
+
+bench: guest ## compare with QEMU's TCG: table, build/bench.json
+	@tools/setup bench
+	@bench/bench
+
+bench-mmu: guest ## compare software and hardware memory virtualization: table, JSON, plots
+	@tools/setup bench
+	@bench/bench-mmu
+
+lint: ## format, header, layer, documentation and spelling checks
+	@tools/setup check
+	@tools/lint
+
+tidy: all ## clang-tidy and cppcheck over everything; slow
+	@tools/setup check
+	@tools/tidy
+
+format: ## apply .clang-format to all C sources
+	@tools/setup check
+	@tools/format
+
+clean: ## remove everything that was built
+	@rm -rf build build-*
