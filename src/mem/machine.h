@@ -15,11 +15,30 @@
 #include <base/error.h>
 #include <base/types.h>
 
-#define MACHINE_HOME  (UINT64_C(0) << 40)
-#define MACHINE_ZERO  (UINT64_C(1) << 40)
-#define MACHINE_GROUP (UINT64_C(2) << 40)
-#define MACHINE_TABLE (UINT64_C(3) << 40)
-#define MACHINE_END   (UINT64_C(4) << 40)
+/*
+ * Each file has 1 TiB of addresses. The thread sanitizer leaves a program 1.5 TiB in
+ * all, so under it each has 64 GiB.
+ */
+#if defined(__SANITIZE_THREAD__)
+#define MACHINE_SHIFT 36
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define MACHINE_SHIFT 36
+#endif
+#endif
+#ifndef MACHINE_SHIFT
+#define MACHINE_SHIFT 40
+#endif
+
+#define MACHINE_HOME  (UINT64_C(0) << MACHINE_SHIFT)
+#define MACHINE_ZERO  (UINT64_C(1) << MACHINE_SHIFT)
+#define MACHINE_GROUP (UINT64_C(2) << MACHINE_SHIFT)
+#define MACHINE_TABLE (UINT64_C(3) << MACHINE_SHIFT)
+#define MACHINE_END   (UINT64_C(4) << MACHINE_SHIFT)
+
+/* Limits of a guest's RAM. */
+#define MACHINE_MIN_RAM (UINT64_C(1) << 20)
+#define MACHINE_MAX_RAM (UINT64_C(1) << MACHINE_SHIFT)
 
 /* What struct machine looks like is needed inline by the processor's fast paths. */
 struct machine {
@@ -32,7 +51,7 @@ struct machine {
 
 /**
  * machine_new() - reserve a window and make an empty home file of guest RAM's size.
- * @ram_bytes: guest RAM, a multiple of PAGE_SIZE, at least 1 MiB
+ * @ram_bytes: guest RAM, a multiple of PAGE_SIZE, MACHINE_MIN_RAM to MACHINE_MAX_RAM
  * @ret_machine: set on success; the caller owns it and ends it with machine_free()
  * @err: message on failure
  *
@@ -60,6 +79,53 @@ static inline uint8_t *machine_ptr(const struct machine *m, ma_t addr)
 }
 
 /**
+ * machine_home_populate() - put memory behind a home frame, where there may be none.
+ * @m: the window
+ * @page: whose home frame
+ *
+ * What the frame holds does not change; a hole becomes zeros.
+ *
+ * Return: 0 or -ENOMEM, if the host has no page to give. Context: any thread.
+ */
+int machine_home_populate(struct machine *m, ppn_t page)
+	__attribute__((warn_unused_result));
+
+/**
+ * machine_home_drop() - release a home frame; it reads as zeros afterwards.
+ * @m: the window
+ * @page: whose home frame
+ *
+ * Return: true if its memory went back to the host. Context: any thread.
+ */
+bool machine_home_drop(struct machine *m, ppn_t page);
+
+/**
+ * machine_set_large_pages() - ask for 2 MiB machine pages behind guest RAM, or not.
+ * @m: the window
+ * @on: which; a new window has them off
+ * @err: message on failure
+ *
+ * They make the guest faster and its memory coarser: the first touch of a page brings
+ * 2 MiB, so that the physmap's figures are less than what the host has spent.
+ *
+ * Return: 0, -EOPNOTSUPP if the host's settings do not allow it, or what madvise() reports.
+ */
+int machine_set_large_pages(struct machine *m, bool on, struct err *err)
+	__attribute__((warn_unused_result));
+
+/**
+ * machine_map_group() - show the sharing group's file at MACHINE_GROUP, read-only.
+ * @m: the window
+ * @fd: the group's memory file; stays the caller's
+ * @bytes: its length now; a later call with a greater length extends the view
+ * @err: message on failure
+ *
+ * Return: 0, -EINVAL (length), or what mmap() reports.
+ */
+int machine_map_group(struct machine *m, int fd, uint64_t bytes,
+		      struct err *err) __attribute__((warn_unused_result));
+
+/**
  * machine_table_alloc() - take one zeroed page for a table that we build.
  * @m: the window
  * @ret_ma: its machine address, in MACHINE_TABLE
@@ -81,5 +147,21 @@ void machine_table_free(struct machine *m, ma_t table);
  * @m: the window
  */
 uint64_t machine_table_pages(const struct machine *m);
+
+/**
+ * machine_table_kept_pages() - free table pages whose memory has not been returned yet.
+ * @m: the window
+ *
+ * Context: the VM's processor thread.
+ */
+uint64_t machine_table_kept_pages(const struct machine *m);
+
+/**
+ * machine_table_audit() - recompute the bookkeeping of table pages.
+ * @m: the window
+ *
+ * Return: true if it is right. Context: the VM's processor thread.
+ */
+bool machine_table_audit(const struct machine *m);
 
 #endif

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Memory files: sealed memfds whose pages come and go one at a time. */
+#include <mem/memfile.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static int memfile_seal(int fd, bool growable, struct err *err)
+{
+	int seals = F_SEAL_SHRINK | F_SEAL_SEAL | (growable ? 0 : F_SEAL_GROW);
+
+	if (fcntl(fd, F_ADD_SEALS, seals) < 0)
+		return err_set(err, -errno, "cannot seal a memory file: %s",
+			       strerror(errno));
+	return 0;
+}
+
+int memfile_new(const char *name, uint64_t bytes, bool growable, int *ret_fd,
+		struct err *err)
+{
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0)
+		return err_set(err, -errno, "cannot make memory file %s: %s",
+			       name, strerror(errno));
+
+	int r = 0;
+
+	if (ftruncate(fd, (off_t)bytes) < 0)
+		r = err_set(err, -errno,
+			    "cannot make memory file %s %llu bytes long: %s",
+			    name, (unsigned long long)bytes, strerror(errno));
+	if (!r)
+		r = memfile_seal(fd, growable, err);
+	if (r) {
+		close(fd);
+		return r;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+bool memfile_drop(int fd, uint64_t offset, uint64_t bytes)
+{
+	static const uint8_t zeros[PAGE_SIZE];
+
+	if (!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		       (off_t)offset, (off_t)bytes))
+		return true;
+	for (uint64_t at = 0; at < bytes; at += PAGE_SIZE) {
+		/* Pages that are there cannot fail to take zeros. */
+		while (pwrite(fd, zeros, PAGE_SIZE, (off_t)(offset + at)) < 0 &&
+		       errno == EINTR)
+			;
+	}
+	return false;
+}
+
+bool memfile_data_next(int fd, uint64_t bytes, uint64_t start,
+		       uint64_t *ret_start, uint64_t *ret_end)
+{
+	if (start >= bytes)
+		return false;
+
+	off_t data = lseek(fd, (off_t)start, SEEK_DATA);
+
+	if (data < 0 && errno == ENXIO)
+		return false;
+	if (data < 0) {
+		*ret_start = start;
+		*ret_end = bytes;
+		return true;
+	}
+	if ((uint64_t)data >= bytes)
+		return false;
+
+	off_t hole = lseek(fd, data, SEEK_HOLE);
+
+	*ret_start = (uint64_t)data & PAGE_MASK;
+	*ret_end = hole < 0 || (uint64_t)hole > bytes ? bytes : (uint64_t)hole;
+	return true;
+}
