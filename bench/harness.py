@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a guest under some virtual machine monitor and measure it from outside.
+
+A guest tells the harness two things on its serial console: "mezz-init: up" when its init
+runs, and "bench NAME OPS NANOSECONDS" for each workload that it has timed by its own clock.
+The harness stamps every line with the host's clock, samples the memory of the process that
+holds guest RAM, checks the guest's clock against the host's, and bounds everything in time.
+"""
+
+import ctypes
+import dataclasses
+import json
+import mmap
+import os
+import pathlib
+import re
+import selectors
+import signal
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILD = ROOT / os.environ.get("MEZZ_BUILD", "build")
+INIT_LINE = "mezz-init: up"
+BENCH_LINE = re.compile(r"^bench ([\w.:-]+) (\d+) (\d+)$")
+# What makes a boot cheap, for whoever boots: no self tests of ciphers, few console exits.
+APPEND = "console=ttyS0 quiet cryptomgr.notests reboot=t panic=-1 8250.nr_uarts=1"
+MEMORY_MIB = 512
+SAMPLE_PERIOD_S = 0.2
+# Workloads print their results at once, so the sum of their times cannot be longer than the
+# time between the first and the last of those lines; clocks that differ by this much are broken.
+CLOCK_TOLERANCE = 0.05
+
+
+class BenchError(Exception):
+    """What went wrong, for the person at the terminal."""
+
+
+@dataclasses.dataclass
+class Image:
+    """What is booted."""
+
+    kernel: pathlib.Path
+    initrd: pathlib.Path
+
+    @classmethod
+    def find(cls, folder):
+        """The kernel and initramfs of `make guest`."""
+        def one(*patterns):
+            for pattern in patterns:
+                for path in sorted(folder.glob(pattern)):
+                    if path.is_file():
+                        return path
+            raise BenchError(f"no {' or '.join(patterns)} in {folder}: run make guest first")
+        return cls(one("vmlinuz*", "kernel*", "bzImage"), one("initr*"))
+
+
+@dataclasses.dataclass
+class Result:
+    """One run of one guest."""
+
+    boot_s: float = 0.0
+    wall_s: float = 0.0
+    extra_kib: int = 0
+    guest_ram_kib: int = 0
+    ops: dict = dataclasses.field(default_factory=dict)
+    ns_per_op: dict = dataclasses.field(default_factory=dict)
+    stats: dict = dataclasses.field(default_factory=dict)
+
+
+def tsc_khz():
+    """Frequency of the host's time-stamp counter, for guests that have no timer to find it by."""
+    code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    # rdtsc; shl rdx, 32; or rax, rdx; ret
+    code.write(bytes.fromhex("0f31 48c1e220 4809d0 c3"))
+    anchor = ctypes.c_char.from_buffer(code)
+    rdtsc = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(anchor))
+    samples = []
+    for _ in range(5):
+        start_ns, start = time.monotonic_ns(), rdtsc()
+        time.sleep(0.05)
+        end_ns, end = time.monotonic_ns(), rdtsc()
+        samples.append((end - start) * 1_000_000 / (end_ns - start_ns))
+    return round(statistics.median(samples))
+
+
+class Qemu:
+    """The peer: QEMU's own translator, with the machine type that boots this kernel fastest."""
+
+    name = "qemu-tcg"
+
+    # The processor that ours presents too: what it lacks, Linux and libc do not use in either.
+    CPU = "qemu64,+nx,+cx16,+pdpe1gb,+rdtscp,+smep,+smap"
+
+    def __init__(self, cpu=CPU, tweak=""):
+        self.khz = tsc_khz()
+        self.cpu = cpu
+        self.tweak = tweak
+
+    def command(self, image, append, _stats):
+        """Command line of one run.
+
+        The machine has no PIT: reading it for calibration goes wrong whenever the host is busy.
+        Linux is told the frequency of the time-stamp counter instead, which in TCG is the host's.
+        """
+        machine = "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on,auto-kernel-cmdline=off"
+        return ["qemu-system-x86_64", "-accel", "tcg", "-machine", machine + self.tweak,
+                "-cpu", self.cpu, "-smp", "1", "-m", str(MEMORY_MIB), "-no-user-config",
+                "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
+                "-kernel", str(image.kernel), "-initrd", str(image.initrd),
+                "-append", f"{append} tsc_early_khz={self.khz}"]
+
+
+class Mezz:
+    """Ours."""
+
+    def __init__(self, mmu="auto", extra=()):
+        self.name = "mezz" if mmu == "auto" else f"mezz-{mmu}"
+        self.mmu = mmu
+        self.extra = list(extra)
+        self.binary = BUILD / "src" / "cli" / "mezz"
+        if not self.binary.exists():
+            raise BenchError(f"{self.binary} is not there: run make first")
+
+    def command(self, image, append, stats):
+        """Command line of one run."""
+        return [str(self.binary), "run", "--engine", "soft", "--mmu", self.mmu,
+                "--memory", f"{MEMORY_MIB}M", "--kernel", str(image.kernel),
+                "--initrd", str(image.initrd), "--append", append, "--stats", stats, *self.extra]
+
+
+def descendants(pid):
+    """A process and everything that it started."""
+    found, todo = [], [pid]
+    while todo:
+        pid = todo.pop()
+        found.append(pid)
+        try:
+            for task in os.listdir(f"/proc/{pid}/task"):
+                todo += map(int, pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+        except OSError:
+            pass
+    return found
+
+
+MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+\s*(.*)$")
+
+
+def memory_of(pid, ram_bytes):
+    """(resident KiB without guest RAM, resident KiB of guest RAM) of a process.
+
+    Guest RAM is the mapping of a memory file of ours called home, or else the mapping that is
+    exactly as long as guest RAM. A page that is mapped twice counts as guest RAM once.
+    """
+    extra = 0
+    ram = []
+    inside = False
+    with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as smaps:
+        for line in smaps:
+            if line.startswith("Rss:"):
+                kib = int(line.split()[1])
+                if inside:
+                    ram.append(kib)
+                else:
+                    extra += kib
+                continue
+            match = MAPPING.match(line)
+            if match:
+                size = int(match.group(2), 16) - int(match.group(1), 16)
+                inside = "home" in match.group(3) or size == ram_bytes
+    return extra, sum(ram)
+
+
+class MemorySampler(threading.Thread):
+    """Highest memory beyond guest RAM of the process that holds guest RAM."""
+
+    def __init__(self, pid, ram_bytes):
+        super().__init__(daemon=True)
+        self.pid = pid
+        self.ram_bytes = ram_bytes
+        self.extra_kib = self.ram_kib = 0
+        self.done = threading.Event()
+
+    def run(self):
+        while not self.done.wait(SAMPLE_PERIOD_S):
+            for pid in descendants(self.pid):
+                try:
+                    extra, ram = memory_of(pid, self.ram_bytes)
+                except (OSError, ValueError):
+                    continue
+                if ram:
+                    self.extra_kib = max(self.extra_kib, extra)
+                    self.ram_kib = max(self.ram_kib, ram)
+
+    def stop(self):
+        """End sampling and wait for the last sample."""
+        self.done.set()
+        self.join()
+
+
+def read_lines(stream, deadline):
+    """Yield (host time in ns, line) until the stream ends; raise when time is up."""
+    selector = selectors.DefaultSelector()
+    selector.register(stream, selectors.EVENT_READ)
+    rest = b""
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not selector.select(left):
+            raise TimeoutError
+        data = os.read(stream.fileno(), 65536)
+        stamp = time.monotonic_ns()
+        if not data:
+            if rest:
+                yield stamp, rest.decode(errors="replace").strip("\r")
+            return
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield stamp, line.decode(errors="replace").strip("\r")
+
+
+def end_group(proc):
+    """Kill a process that we started and everything in its session."""
+    try:
+        os.killpg(proc.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    proc.wait()
+
+
+def tail(lines, count=15):
+    """The end of what a guest printed, for a message."""
+    return "".join(f"\n    {line}" for _, line in lines[-count:])
+
+
+def run_once(vmm, image, payload, timeout_s):
+    """Boot a guest with a payload and measure it. Raises BenchError if anything is missing."""
+    lines = []
+    with tempfile.TemporaryDirectory(prefix="mezz-bench-") as folder, \
+            open(os.path.join(folder, "stderr"), "w+b") as errors:
+        stats = os.path.join(folder, "stats.json")
+        append = f"{APPEND} mezz.run={payload}"
+        start = time.monotonic()
+        start_ns = time.monotonic_ns()
+        try:
+            proc = subprocess.Popen(vmm.command(image, append, stats), stdin=subprocess.DEVNULL,
+                                    stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
+        except OSError as error:
+            raise BenchError(f"{vmm.name}: {error}") from error
+        sampler = MemorySampler(proc.pid, MEMORY_MIB << 20)
+        sampler.start()
+        try:
+            for stamp, line in read_lines(proc.stdout, start + timeout_s):
+                lines.append((stamp, line))
+            code = proc.wait(max(1.0, start + timeout_s - time.monotonic()))
+        except (TimeoutError, subprocess.TimeoutExpired):
+            raise BenchError(f"{vmm.name}: not finished after {timeout_s} s; "
+                             f"it printed last:{tail(lines)}") from None
+        finally:
+            end_group(proc)
+            sampler.stop()
+            proc.stdout.close()
+        wall_s = time.monotonic() - start
+        errors.seek(0)
+        said = errors.read().decode(errors="replace").strip()
+        if code != 0:
+            raise BenchError(f"{vmm.name}: ended with status {code}: {said[-500:]}{tail(lines)}")
+        result = read_result(vmm.name, lines, start_ns)
+        result.wall_s = wall_s
+        result.extra_kib, result.guest_ram_kib = sampler.extra_kib, sampler.ram_kib
+        if os.path.exists(stats):
+            with open(stats, encoding="utf-8") as file:
+                result.stats = json.load(file)
+    return result
+
+
+def read_result(name, lines, start_ns):
+    """Make a result of the stamped lines of a run."""
+    result = Result()
+    stamps = []
+    times_ns = []
+    for stamp, line in lines:
+        if not result.boot_s and line.endswith(INIT_LINE):
+            result.boot_s = (stamp - start_ns) / 1e9
+        match = BENCH_LINE.match(line)
+        if not match:
+            continue
+        what, ops, spent_ns = match.group(1), int(match.group(2)), int(match.group(3))
+        if not ops or not spent_ns or what in result.ops:
+            raise BenchError(f"{name}: the guest printed {line!r}")
+        result.ops[what] = ops
+        result.ns_per_op[what] = spent_ns / ops
+        stamps.append(stamp)
+        times_ns.append(spent_ns)
+    if not result.boot_s:
+        raise BenchError(f"{name}: the guest never said {INIT_LINE!r}:{tail(lines)}")
+    if not result.ops:
+        raise BenchError(f"{name}: the guest printed no results:{tail(lines)}")
+    check_clock(name, stamps, times_ns)
+    return result
+
+
+def check_clock(name, stamps, times_ns):
+    """A guest whose clock runs fast or slow cannot time anything."""
+    host = stamps[-1] - stamps[0]
+    guest = sum(times_ns[1:])
+    if len(times_ns) < 3 or host < 500_000_000:
+        return
+    if guest > host * (1 + CLOCK_TOLERANCE):
+        raise BenchError(f"{name}: the guest's clock runs {guest / host:.2f} times as fast as the "
+                         "host's, so its figures mean nothing")
+    if guest < host / 3:
+        raise BenchError(f"{name}: the guest accounts for only {guest / host:.2f} of the time "
+                         "between its results: its clock is slow, or it does not time its work")
+
+
+def run_in_turn(vmms, image, payload, runs, timeout_s, report=print):
+    """Run each monitor once, then all again, so that a slow spell of the host hits all of them.
+
+    Returns name to results. A monitor that fails twice in a row ends it."""
+    results = {vmm.name: [] for vmm in vmms}
+    for turn in range(runs):
+        for vmm in vmms:
+            try:
+                result = run_once(vmm, image, payload, timeout_s)
+            except BenchError as error:
+                report(f"{error}\n  … once more")
+                result = run_once(vmm, image, payload, timeout_s)
+            results[vmm.name].append(result)
+            report(f"  {turn + 1}/{runs} {vmm.name:14} boot {result.boot_s:6.2f} s, "
+                   f"all {result.wall_s:6.2f} s, {result.extra_kib / 1024:6.1f} MiB beyond guest RAM")
+    return results
+
+
+def median(values):
+    """Median of a list."""
+    return statistics.median(values)
+
+
+def spread_pct(values):
+    """Half the range of the values, in percent of their median."""
+    middle = median(values)
+    return 100 * (max(values) - min(values)) / 2 / middle if middle else 0.0
+
+
+def lookup(stats, *paths):
+    """First number found under one of the dotted paths of a stats document, or None."""
+    for path in paths:
+        at = stats
+        for key in path.split("."):
+            at = at.get(key) if isinstance(at, dict) else None
+        if isinstance(at, (int, float)) and not isinstance(at, bool):
+            return at
+    return None
+
+
+def number(value):
+    """A figure with three or four digits that matter."""
+    if value is None:
+        return "-"
+    if value == 0 or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.{max(0, 3 - len(str(int(abs(value)))))}f}"
+
+
+def table(head, rows):
+    """Text of a table: first column left, the others right."""
+    cells = [head] + [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    lines = []
+    for row in cells:
+        lines.append("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width)
+                               for i, (cell, width) in enumerate(zip(row, widths))).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def write_json(path, document):
+    """Write a document whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(document, indent=2) + "\n")
+    temporary.replace(path)
