@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Paging-structure caches of the modelled processor. */
+#include <mmu/psc.h>
+
+#include <string.h>
+
+#define GENERATION_BITS 20
+#define ADDR_BITS	48
+
+static struct psc_entry *slot(struct psc *c, const struct walk_format *fmt,
+			      unsigned int level, uint64_t addr,
+			      uint64_t *ret_tag)
+{
+	const struct walk_level *l = &fmt->level[level];
+	const uint64_t key = (addr & ((UINT64_C(1) << ADDR_BITS) - 1)) >>
+			     (l->shift + l->index_bits);
+
+	*ret_tag = key << GENERATION_BITS | c->generation;
+	if (level == 1)
+		return &c->level1[key % ARRAY_SIZE(c->level1)];
+	if (level == 2)
+		return &c->level2[key % ARRAY_SIZE(c->level2)];
+	return &c->level3[key % ARRAY_SIZE(c->level3)];
+}
+
+void psc_init(struct psc *c)
+{
+	/* Generation 0 is never current, so entries of zeros match nothing. */
+	memset(c, 0, sizeof(*c));
+	c->generation = 1;
+}
+
+void psc_flush(struct psc *c)
+{
+	if (++c->generation == UINT64_C(1) << GENERATION_BITS)
+		psc_init(c);
+}
+
+bool psc_begin(struct psc *c, struct guest_walk *g)
+{
+	struct walk *w = &g->w;
+
+	for (unsigned int level = 1; level < w->fmt->levels; level++) {
+		uint64_t tag;
+		const struct psc_entry *e =
+			slot(c, w->fmt, level, w->addr, &tag);
+
+		if (e->tag != tag)
+			continue;
+		w->table = e->table;
+		w->rights = (uint8_t)e->rights;
+		w->level = (uint8_t)level;
+		g->host = e->host;
+		return true;
+	}
+	return false;
+}
+
+void psc_learn(struct psc *c, const struct guest_walk *g)
+{
+	const struct walk *w = &g->w;
+	unsigned int rights = WALK_ALL;
+
+	/* Of what lies above its start a walk from the middle knows the sum only. */
+	if (g->first < w->fmt->levels)
+		rights = g->first_rights;
+	for (unsigned int level = g->first; level > w->level; level--) {
+		uint64_t tag;
+		struct psc_entry *e =
+			slot(c, w->fmt, level - 1, w->addr, &tag);
+
+		if (!w->fmt->level[level].plain)
+			rights &= walk_rights(g->ref[level].entry);
+		/* A table outside RAM reads as ones, each time anew. */
+		if (g->ref[level - 1].host == NULL)
+			continue;
+		*e = (struct psc_entry){
+			.tag = tag,
+			.table = g->ref[level].entry & PTE_ADDR,
+			.host = g->ref[level - 1].host -
+				(g->ref[level - 1].addr.v & ~PAGE_MASK),
+			.rights = rights,
+		};
+	}
+}
