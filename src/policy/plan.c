@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How a plan is made: state, targets, how much from whom, by which technique, what is
+ * given back, who may grow, how fast to scan.
+ */
+#include <policy/plan.h>
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <policy/arith.h>
+#include <policy/entitle.h>
+#include <policy/split.h>
+#include <policy/units.h>
+
+#define NO_VM UINT32_MAX
+
+/* A saved page is worth the work only if a slot is smaller than this, of 1024. */
+#define ZIP_WORTH 960
+
+/* Slots are half a page until the VM's own pages have shown better. */
+#define ZIP_FIRST_GUESS 512
+#define ZIP_GUESS_PAGES 64
+
+struct maker {
+	const struct plan_host *host;
+	const struct tree *tree;
+	const struct tree_order *order;
+	const struct plan_vm *vms;
+	size_t n;
+	struct plan_action *actions;
+	struct plan_summary *sum;
+	unsigned int acts;
+	uint64_t *charge; /* by VM */
+	uint64_t *must;   /* by VM: above a limit, to be taken in any state */
+	uint64_t *room;   /* by VM: scratch for split_pages() */
+	uint64_t *part;   /* by VM: scratch for split_pages() */
+	uint64_t *node_pages; /* by node: targets, later charges */
+	uint32_t *vm_of;  /* by node, or NO_VM */
+	void *memory;
+};
+
+uint64_t plan_vm_charge(const struct plan_vm *vm)
+{
+	return vm->private_pages + vm->common_pages + vm->zip_store_pages;
+}
+
+static const struct tree_node *node_of(const struct maker *m, size_t i)
+{
+	return &m->tree->nodes[m->vms[i].node];
+}
+
+static uint64_t vm_max(const struct tree_node *node)
+{
+	return min_u64(node->size_pages, node->alloc.limit_pages);
+}
+
+static uint64_t vm_min(const struct tree_node *node)
+{
+	return min_u64(node->alloc.reservation_pages, vm_max(node));
+}
+
+static int maker_alloc(struct maker *m)
+{
+	const size_t n = m->n, nodes = m->tree->n_nodes;
+	uint64_t *p = calloc(4 * n + nodes + (nodes + 1) / 2, sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	m->memory = p;
+	m->charge = p;
+	m->must = p + n;
+	m->room = p + 2 * n;
+	m->part = p + 3 * n;
+	m->node_pages = p + 4 * n;
+	m->vm_of = (uint32_t *)(p + 4 * n + nodes);
+	for (size_t i = 0; i < nodes; i++)
+		m->vm_of[i] = NO_VM;
+	for (size_t i = 0; i < n; i++)
+		m->vm_of[m->vms[i].node] = (uint32_t)i;
+	return 0;
+}
+
+static void state_decide(struct maker *m)
+{
+	struct plan_summary *const s = m->sum;
+
+	s->minfree_pages = minfree_pages(m->host->managed_pages,
+					 m->host->options);
+	s->state = host_state_next(m->host->state, m->host->free_pages,
+				   s->minfree_pages);
+	s->goal_pages = host_state_goal_pages(s->minfree_pages);
+	s->period_ms = host_state_period_ms(s->state, m->host->options);
+	s->wake_below_pages = s->state == HOST_LOW ? 0 :
+		host_state_enter_pages((enum host_state)(s->state + 1),
+				       s->minfree_pages);
+	m->acts = host_state_acts(s->state);
+}
+
+/* Targets leave free what reclaiming drives at, so that they can all be reached. */
+static int targets_set(struct maker *m)
+{
+	uint64_t total = m->host->free_pages;
+	int r;
+
+	for (size_t i = 0; i < m->n; i++) {
+		m->charge[i] = plan_vm_charge(&m->vms[i]);
+		total += m->charge[i];
+	}
+	r = entitle(m->tree, m->order, sub_u64(total, m->sum->goal_pages),
+		    idle_tax_from(m->host->options), m->node_pages);
+	for (size_t i = 0; r == 0 && i < m->n; i++)
+		m->actions[i].target_pages = m->node_pages[m->vms[i].node];
+	return r;
+}
+
+/* What may be taken from a VM at all: above its target, never inside its reservation. */
+static uint64_t excess(const struct maker *m, size_t i)
+{
+	return sub_u64(m->charge[i], max_u64(m->actions[i].target_pages,
+					     vm_min(node_of(m, i))));
+}
+
+static void pool_limit_apply(struct maker *m, uint32_t position, uint64_t over)
+{
+	const uint32_t from = position + 1, end = m->order->end[position];
+	size_t n = 0;
+
+	for (uint32_t p = from; p < end; p++) {
+		const uint32_t i = m->vm_of[m->order->node[p]];
+
+		if (i == NO_VM)
+			continue;
+		over = sub_u64(over, m->must[i]);
+		m->room[n++] = excess(m, i) - m->must[i];
+	}
+	split_pages(m->room, n, over, m->part);
+	n = 0;
+	for (uint32_t p = from; p < end; p++) {
+		const uint32_t i = m->vm_of[m->order->node[p]];
+
+		if (i != NO_VM)
+			m->must[i] += m->part[n++];
+	}
+}
+
+/* Limits bind whatever the state of the host: first the VMs' own, then the pools'. */
+static void limits_apply(struct maker *m)
+{
+	for (size_t i = 0; i < m->n; i++)
+		m->must[i] = sub_u64(m->charge[i], vm_max(node_of(m, i)));
+	for (uint32_t i = 0; i < m->tree->n_nodes; i++)
+		m->node_pages[i] = m->vm_of[i] == NO_VM ? 0 :
+							  m->charge[m->vm_of[i]];
+	for (uint32_t p = m->order->n; p-- > 1;) {
+		const uint32_t i = m->order->node[p];
+		const uint64_t limit = m->tree->nodes[i].alloc.limit_pages;
+
+		if (m->tree->nodes[i].kind == TREE_POOL &&
+		    m->node_pages[i] > limit)
+			pool_limit_apply(m, p, m->node_pages[i] - limit);
+		m->node_pages[m->tree->nodes[i].parent] += m->node_pages[i];
+	}
+}
+
+/* The host's deficit is shared in proportion to how far each is above its target. */
+static void reclaim_divide(struct maker *m)
+{
+	const bool reclaims = m->acts & (ACT_BALLOON | ACT_PAGE_ALL);
+	uint64_t deficit = 0, given;
+
+	if (reclaims)
+		deficit = sub_u64(m->sum->goal_pages, m->host->free_pages);
+	m->sum->deficit_pages = deficit;
+	for (size_t i = 0; i < m->n; i++) {
+		deficit = sub_u64(deficit, m->must[i]);
+		m->room[i] = excess(m, i) - m->must[i];
+	}
+	given = split_pages(m->room, m->n, deficit, m->part);
+	m->sum->unmet_pages = deficit - given;
+	for (size_t i = 0; i < m->n; i++)
+		m->actions[i].reclaim_pages = m->must[i] + m->part[i];
+}
+
+/* How much further a balloon may grow without hurting, or 0. */
+static uint64_t balloon_room(const struct maker *m, size_t i)
+{
+	const struct plan_vm *const vm = &m->vms[i];
+	const struct tree_node *const node = node_of(m, i);
+	const uint64_t max = balloon_max_pages(node->size_pages,
+					       node->alloc.reservation_pages,
+					       vm->balloon_floor_pages,
+					       m->host->options);
+
+	if (vm->driver != BALLOON_READY || !vm->stats_valid || vm->distress)
+		return 0;
+	return min_u64(sub_u64(max, vm->balloon_pages),
+		       sub_u64(vm->available_pages,
+			       balloon_keep_pages(node->size_pages)));
+}
+
+static uint64_t zip_slot(const struct plan_vm *vm)
+{
+	if (vm->zip_pages < ZIP_GUESS_PAGES)
+		return ZIP_FIRST_GUESS;
+	return max_u64(1, min_u64(1024, vm->zip_store_pages * 1024 /
+						vm->zip_pages));
+}
+
+static uint64_t zip_room(const struct maker *m, size_t i)
+{
+	const uint32_t *const v = m->host->options->v;
+	const uint64_t of_size = node_of(m, i)->size_pages *
+				 v[OPT_MEM_ZIP_MAX_PCT] / 100;
+	const uint64_t of_alloc = m->charge[i] *
+				  v[OPT_MEM_ZIP_MAX_ALLOC_PCT] / 100;
+
+	if (!v[OPT_MEM_ZIP_ENABLE])
+		return 0;
+	return sub_u64(min_u64(of_size, of_alloc), m->vms[i].zip_store_pages);
+}
+
+/* Free @rest machine pages by compressing and swapping private ones. */
+static void page_out(struct maker *m, size_t i, uint64_t rest)
+{
+	const struct plan_vm *const vm = &m->vms[i];
+	struct plan_action *const a = &m->actions[i];
+	const uint64_t slot = zip_slot(vm);
+	uint64_t left = vm->private_pages;
+
+	if (slot < ZIP_WORTH) {
+		const uint64_t save = 1024 - slot;
+
+		a->compress_pages = min_u64((rest * 1024 + save - 1) / save,
+			min_u64(zip_room(m, i) * 1024 / slot, left));
+		rest = sub_u64(rest, a->compress_pages * save / 1024);
+		left -= a->compress_pages;
+	}
+	a->swap_pages = min_u64(rest, min_u64(vm->swap_free_pages, left));
+	a->unmet_pages = rest - a->swap_pages;
+}
+
+/* Balloon first, in small steps; page out what a balloon can never deliver. */
+static void technique_choose(struct maker *m, size_t i)
+{
+	struct plan_action *const a = &m->actions[i];
+	const uint64_t want = a->reclaim_pages;
+	const bool hard = m->acts & ACT_PAGE_ALL;
+	const uint64_t room = hard ? 0 : balloon_room(m, i);
+	const uint64_t step = balloon_step_pages(node_of(m, i)->size_pages);
+
+	a->balloon_target_pages = m->vms[i].balloon_pages +
+				  min_u64(want, min_u64(room, step));
+	page_out(m, i, sub_u64(want, room));
+	m->sum->unmet_pages += a->unmet_pages;
+}
+
+/*
+ * A VM below its target gets back what its balloon holds of the difference. A small
+ * difference is left alone, or the noise of the estimates would move balloons.
+ */
+static void give_back(struct maker *m, size_t i)
+{
+	const struct plan_vm *const vm = &m->vms[i];
+	struct plan_action *const a = &m->actions[i];
+	const uint64_t size = node_of(m, i)->size_pages;
+	const uint64_t gap = sub_u64(a->target_pages, m->charge[i]);
+	const uint64_t dead = max_u64(size / 64, 64);
+
+	a->balloon_target_pages = min_u64(vm->balloon_target_pages,
+					  vm->balloon_pages);
+	if ((m->acts & ACT_GIVE_BACK) && gap > dead)
+		a->balloon_target_pages = min_u64(a->balloon_target_pages,
+			sub_u64(vm->balloon_pages, gap));
+}
+
+static void balloon_and_page(struct maker *m)
+{
+	for (size_t i = 0; i < m->n; i++) {
+		if (m->actions[i].reclaim_pages > 0)
+			technique_choose(m, i);
+		else
+			give_back(m, i);
+		if (m->vms[i].distress)
+			m->actions[i].balloon_target_pages = 0;
+	}
+}
+
+/* Grant @room to all VMs from @left, keeping @keep of it. Return what is left then. */
+static uint64_t grant(struct maker *m, uint64_t left, uint64_t keep)
+{
+	const uint64_t given = split_pages(m->room, m->n, sub_u64(left, keep),
+					   m->part);
+
+	for (size_t i = 0; i < m->n; i++)
+		m->actions[i].allowance_pages += m->part[i];
+	return left - given;
+}
+
+/* Beyond its target a VM gets what is left, in portions: it may ask again. */
+static uint64_t beyond_target(const struct maker *m, size_t i)
+{
+	const struct tree_node *const node = node_of(m, i);
+	const bool plenty = m->sum->state <= HOST_CLEAR;
+	const uint64_t portion = plenty ? max_u64(node->size_pages / 16, 64) :
+					  max_u64(node->size_pages / 256, 16);
+	const uint64_t from = max_u64(m->charge[i],
+				      m->actions[i].target_pages);
+
+	if (m->acts & ACT_BLOCK || m->must[i] > 0)
+		return 0;
+	return min_u64(sub_u64(vm_max(node), from), portion);
+}
+
+/*
+ * Who may grow: first everybody up to the reservation, then up to the target, then the
+ * rest. All allowances together never exceed free memory, so that no order of faults
+ * can exceed machine memory.
+ */
+static void allowances_set(struct maker *m)
+{
+	const uint64_t low = host_state_enter_pages(HOST_LOW,
+						    m->sum->minfree_pages);
+	uint64_t left = m->host->free_pages;
+
+	for (size_t i = 0; i < m->n; i++) {
+		m->actions[i].allowance_pages = 0;
+		m->room[i] = sub_u64(vm_min(node_of(m, i)), m->charge[i]);
+	}
+	left = grant(m, left, 0);
+	for (size_t i = 0; i < m->n; i++)
+		m->room[i] = sub_u64(m->actions[i].target_pages,
+				     max_u64(m->charge[i],
+					     vm_min(node_of(m, i))));
+	left = grant(m, left, low / 4);
+	for (size_t i = 0; i < m->n; i++)
+		m->room[i] = beyond_target(m, i);
+	grant(m, left, low);
+	for (size_t i = 0; i < m->n; i++)
+		m->actions[i].blocked = (m->acts & ACT_BLOCK) &&
+			m->charge[i] >= m->actions[i].target_pages;
+}
+
+static void share_rates_set(struct maker *m)
+{
+	const uint32_t *const v = m->host->options->v;
+	const uint64_t seconds = UINT64_C(60) * v[OPT_SHARE_SCAN_TIME];
+	const uint64_t host_rate = v[OPT_SHARE_SCAN_GHZ] * MIB_PAGES *
+				   m->host->processor_mhz / 1000;
+
+	for (size_t i = 0; i < m->n; i++) {
+		const uint64_t size = node_of(m, i)->size_pages;
+		const uint64_t pass = (size + seconds - 1) / seconds;
+
+		m->room[i] = v[OPT_SHARE_RATE_MAX];
+		if (!(m->acts & ACT_SHARE_FAST))
+			m->room[i] = min_u64(m->room[i], pass);
+	}
+	split_pages(m->room, m->n, host_rate, m->part);
+	for (size_t i = 0; i < m->n; i++)
+		m->actions[i].share_rate = m->part[i];
+}
+
+static void large_pages_set(struct maker *m)
+{
+	const bool breaks = host_state_break_large(m->host->free_pages,
+						   m->sum->minfree_pages);
+
+	for (size_t i = 0; i < m->n; i++)
+		m->actions[i].break_large = breaks || m->must[i] > 0;
+}
+
+int plan_make(const struct plan_host *host, const struct tree *tree,
+	      const struct tree_order *order, const struct plan_vm *vms,
+	      size_t n_vms, struct plan_action *ret_actions,
+	      struct plan_summary *ret)
+{
+	struct maker m = {
+		.host = host, .tree = tree, .order = order, .vms = vms,
+		.n = n_vms, .actions = ret_actions, .sum = ret,
+	};
+	int r = maker_alloc(&m);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < n_vms; i++)
+		ret_actions[i] = (struct plan_action){0};
+	*ret = (struct plan_summary){0};
+	state_decide(&m);
+	r = targets_set(&m);
+	if (r == 0) {
+		limits_apply(&m);
+		reclaim_divide(&m);
+		balloon_and_page(&m);
+		allowances_set(&m);
+		share_rates_set(&m);
+		large_pages_set(&m);
+	}
+	free(m.memory);
+	return r;
+}
