@@ -8,11 +8,10 @@
  * before the final address is translated, and accessed and dirty bits may be set although
  * the final address then causes an exit; the access is made again after it.
  */
-#include <mmu/mode.h>
-
 #include <errno.h>
 #include <stdlib.h>
 
+#include <mmu/mode.h>
 #include <mmu/nested.h>
 #include <mmu/psc.h>
 

@@ -169,7 +169,7 @@ void mmu_invlpg(struct mmu *mmu, gva_t addr);
 void mmu_invpcid(struct mmu *mmu, unsigned int type, uint64_t pcid, gva_t addr);
 
 /**
- * mmu_store_slow() - after a store into a page that carries GUESTMEM_TABLE.
+ * mmu_table_written() - after a store into a page that carries GUESTMEM_TABLE.
  * @addr: guest physical address of the store, @len bytes, already done
  *
  * Shadow mode follows the guest's change. Does nothing in hardware mode.

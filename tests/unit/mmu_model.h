@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A second, plain opinion on address translation: no caches, no tables of constants. */
-#ifndef UNIT_MMU_MODEL_H
-#define UNIT_MMU_MODEL_H
+#ifndef TESTS_UNIT_MMU_MODEL_H
+#define TESTS_UNIT_MMU_MODEL_H
 
 #include <mmu/mmu.h>
 

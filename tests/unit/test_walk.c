@@ -3,15 +3,15 @@
  * The walk of the guest's tables against the model: all combinations of the bits of one
  * entry with the rights of another, of access, privilege and control bits.
  */
-#include <mmu/mmu.h>
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
 
-#include <arch/x86.h>
 #include <cmocka.h>
+
+#include <arch/x86.h>
+#include <mmu/mmu.h>
 
 #include "mmu_model.h"
 

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Nested tables: violations and their information, references counted, large pages, audit. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <arch/x86.h>
+#include <mem/physmap.h>
+#include <mmu/nested.h>
+
+#define RAM (UINT64_C(64) << 20)
+
+struct env {
+	struct guestmem *mem;
+	struct tlb tlb;
+	struct mmu_stats stats;
+	struct nested *n;
+};
+
+static void env_init(struct env *e, uint64_t ram, bool caches, bool large)
+{
+	struct mmu_options opt = mmu_options_default();
+	struct err err;
+
+	memset(e, 0, sizeof(*e));
+	opt.structure_caches = caches;
+	opt.large_pages = large;
+	assert_int_equal(guestmem_new(ram, &e->mem, &err), 0);
+	assert_int_equal(tlb_init(&e->tlb, ram / PAGE_SIZE), 0);
+	assert_int_equal(nested_new(e->mem, &e->tlb, &opt, &e->stats, &e->n,
+				    &err),
+			 0);
+}
+
+static void env_release(struct env *e)
+{
+	nested_free(e->n);
+	assert_int_equal(machine_table_pages(guestmem_machine(e->mem)), 0);
+	tlb_release(&e->tlb);
+	guestmem_free(e->mem);
+}
+
+/* The last-level entry of an address that is mapped by small pages. */
+static uint64_t *entry_of(struct env *e, uint64_t addr)
+{
+	uint64_t table = nested_root(e->n).v;
+	uint64_t *slot = NULL;
+
+	for (int shift = 39; shift >= 12; shift -= 9) {
+		slot = (uint64_t *)(void *)machine_ptr(
+			       guestmem_machine(e->mem), ma(table)) +
+		       (addr >> shift & 511);
+		assert_true(*slot & PTE_P);
+		if (*slot & PTE_PS)
+			break;
+		table = *slot & PTE_ADDR;
+	}
+	return slot;
+}
+
+static void assert_violates(struct env *e, uint64_t addr, unsigned int access,
+			    uint64_t info1)
+{
+	struct nested_violation v;
+	struct mem_page page;
+
+	assert_false(nested_translate(e->n, gpa(addr), access, &page, &v));
+	assert_int_equal(v.info1, info1);
+	assert_int_equal(v.info2, addr);
+}
+
+static void test_exit_information(void **state)
+{
+	struct env e;
+	struct mem_page page;
+	uint64_t *entry;
+
+	(void)state;
+	env_init(&e, RAM, false, true);
+	assert_violates(&e, 0x5678, NESTED_READ, 0x100000004);
+	assert_int_equal(nested_access(e.n, gpa(0x5678), NESTED_READ, &page),
+			 MEM_OK);
+	assert_int_equal(page.ma.v, MACHINE_ZERO + 0x678);
+	assert_false(page.writable);
+
+	assert_violates(&e, 0x5678, NESTED_WRITE, 0x100000007);
+	assert_violates(&e, 0x5008, NESTED_TABLE, 0x200000007);
+
+	entry = entry_of(&e, 0x5000);
+	*entry ^= PTE_U;
+	assert_violates(&e, 0x5678, NESTED_READ, 0x100000005);
+	*entry ^= PTE_U | BIT64(47);
+	assert_violates(&e, 0x5678, NESTED_READ, 0x10000000d);
+	*entry ^= BIT64(47) | PTE_NX;
+	assert_violates(&e, 0x5678, NESTED_FETCH, 0x100000015);
+	*entry ^= PTE_NX;
+
+	assert_int_equal(nested_access(e.n, gpa(0x5678), NESTED_WRITE, &page),
+			 MEM_OK);
+	assert_int_equal(page.ma.v, MACHINE_HOME + 0x5678);
+	assert_true(page.writable);
+	assert_violates(&e, 0xc0000010, NESTED_WRITE, 0x100000006);
+	assert_int_equal(nested_access(e.n, gpa(0xc0000010), NESTED_WRITE, &page),
+			 MEM_NOT_RAM);
+	env_release(&e);
+}
+
+static void put_entry(struct guestmem *mem, uint64_t addr, uint64_t v)
+{
+	assert_true(guestmem_write(mem, gpa(addr), &v, sizeof(v)));
+}
+
+/* Guest tables at 0x1000 to 0x4000 map address 0 to @target. */
+static void make_tables(struct guestmem *mem, uint64_t target)
+{
+	for (uint64_t t = 0x1000; t < 0x4000; t += 0x1000)
+		put_entry(mem, t, (t + 0x1000) | PTE_P | PTE_W | PTE_U);
+	put_entry(mem, 0x4000, target | PTE_P | PTE_W | PTE_U);
+}
+
+static void count_refs(bool caches, uint64_t want_guest, uint64_t want_nested)
+{
+	struct mmu_options opt = mmu_options_default();
+	const struct mmu_regs regs = {
+		.cr0 = CR0_PE | CR0_PG,
+		.cr3 = 0x1000,
+		.cr4 = CR4_PAE,
+		.efer = EFER_LMA,
+	};
+	struct env e;
+	struct mmu *mmu;
+	struct mmu_stats before;
+	struct mmu_xlat x;
+	struct err err;
+
+	env_init(&e, RAM, caches, true);
+	opt.structure_caches = caches;
+	assert_int_equal(mmu_new(e.mem, &e.tlb, &opt, &mmu, &err), 0);
+	make_tables(e.mem, 0x8000);
+	mmu_set_regs(mmu, &regs);
+	assert_int_equal(mmu_translate(mmu, gva(0), MMU_ACC_WRITE, &x), MMU_OK);
+	before = *mmu_stats(mmu);
+	assert_int_equal(mmu_translate(mmu, gva(0), MMU_ACC_WRITE, &x), MMU_OK);
+	assert_int_equal(mmu_stats(mmu)->guest_refs - before.guest_refs,
+			 want_guest);
+	assert_int_equal(mmu_stats(mmu)->nested_refs - before.nested_refs,
+			 want_nested);
+	mmu_free(mmu);
+	env_release(&e);
+}
+
+static void test_references_per_walk(void **state)
+{
+	(void)state;
+	/* 4 x (4 + 1) + 4 = 24 without caches. */
+	count_refs(false, 4, 20);
+	count_refs(true, 1, 0);
+}
+
+static void touch(struct env *e, uint64_t start, uint64_t end)
+{
+	struct mem_page page;
+
+	for (uint64_t a = start; a < end; a += PAGE_SIZE)
+		assert_int_equal(nested_access(e->n, gpa(a), NESTED_WRITE, &page),
+				 MEM_OK);
+}
+
+static void test_large_entries(void **state)
+{
+	const uint64_t two_mib = UINT64_C(2) << 20;
+	struct env e;
+	struct mem_page page;
+	struct err err;
+
+	(void)state;
+	env_init(&e, RAM, true, true);
+	touch(&e, two_mib, 2 * two_mib - PAGE_SIZE);
+	assert_false(*entry_of(&e, two_mib) & PTE_PS);
+	touch(&e, 2 * two_mib - PAGE_SIZE, 2 * two_mib);
+	assert_true(*entry_of(&e, two_mib) & PTE_PS);
+	assert_int_equal(e.stats.tables, 3);
+	assert_true(nested_audit(e.n, &err) > 0);
+
+	assert_true(nested_unmap(e.n, ppn(600)));
+	assert_false(nested_unmap(e.n, ppn(600)));
+	assert_violates(&e, 600 * PAGE_SIZE, NESTED_READ, 0x100000004);
+	assert_true(nested_translate(e.n, gpa(601 * PAGE_SIZE + 5),
+				     NESTED_WRITE, &page, NULL));
+	assert_int_equal(page.ma.v, MACHINE_HOME + 601 * PAGE_SIZE + 5);
+	assert_true(nested_audit(e.n, &err) > 500);
+	touch(&e, 600 * PAGE_SIZE, 601 * PAGE_SIZE);
+	assert_true(*entry_of(&e, two_mib) & PTE_PS);
+	assert_true(nested_audit(e.n, &err) > 0);
+	env_release(&e);
+
+	env_init(&e, RAM, true, false);
+	touch(&e, two_mib, 2 * two_mib);
+	assert_false(*entry_of(&e, two_mib) & PTE_PS);
+	env_release(&e);
+}
+
+static void test_huge_entry(void **state)
+{
+	const uint64_t gib = UINT64_C(1) << 30;
+	struct env e;
+	struct mem_page page;
+
+	(void)state;
+	env_init(&e, 2 * gib, true, true);
+	/* Reads are enough to enter a page that is at home, and cost the host no memory. */
+	for (uint64_t p = 0; p < gib / PAGE_SIZE; p++)
+		assert_int_equal(physmap_change(guestmem_physmap(e.mem),
+						PHYSMAP_BY_VM, ppn(p),
+						physmap_zero(), physmap_home()),
+				 PHYSMAP_CHANGED);
+	for (uint64_t a = 0; a < gib; a += PAGE_SIZE)
+		assert_int_equal(nested_access(e.n, gpa(a), NESTED_READ, &page),
+				 MEM_OK);
+	assert_int_equal(e.stats.tables, 2);
+	assert_true(nested_unmap(e.n, ppn(12345)));
+	assert_int_equal(e.stats.tables, 4);
+	assert_violates(&e, 12345 * PAGE_SIZE, NESTED_READ, 0x100000004);
+	assert_true(nested_translate(e.n, gpa(12346 * PAGE_SIZE), NESTED_WRITE,
+				     &page, NULL));
+	assert_int_equal(page.ma.v, MACHINE_HOME + 12346 * PAGE_SIZE);
+	env_release(&e);
+}
+
+/* The physmap takes a page away: what the MMU had cached of it must be gone. */
+static void unmap_hook(void *ctx, ppn_t page)
+{
+	mmu_unmap(ctx, page);
+}
+
+static const struct guestmem_ops hooks = {.unmap = unmap_hook};
+
+static void test_pages_taken_away(void **state)
+{
+	struct mmu_options opt = mmu_options_default();
+	const struct mmu_regs regs = {
+		.cr0 = CR0_PE | CR0_PG,
+		.cr3 = 0x1000,
+		.cr4 = CR4_PAE,
+		.efer = EFER_LMA,
+	};
+	struct env e;
+	struct mmu *mmu;
+	struct mmu_xlat x;
+	struct err err;
+	uint32_t gen;
+
+	(void)state;
+	env_init(&e, RAM, true, true);
+	assert_int_equal(mmu_new(e.mem, &e.tlb, &opt, &mmu, &err), 0);
+	guestmem_set_ops(e.mem, &hooks, mmu);
+	make_tables(e.mem, 0x8000);
+	mmu_set_regs(mmu, &regs);
+	assert_int_equal(mmu_translate(mmu, gva(0), MMU_ACC_WRITE, &x), MMU_OK);
+
+	gen = e.tlb.fetch_gen;
+	assert_int_equal(guestmem_drop(e.mem, ppn(8), PHYSMAP_ZERO), MEM_OK);
+	assert_int_not_equal(e.tlb.fetch_gen, gen);
+	assert_int_equal(mmu_translate(mmu, gva(5), MMU_ACC_READ, &x), MMU_OK);
+	assert_int_equal(x.ma.v, MACHINE_ZERO + 5);
+	assert_false(x.write);
+
+	/* A device makes the page that was read as zeros private: no stale zeros. */
+	gen = e.tlb.fetch_gen;
+	put_entry(e.mem, 0x8000, 77);
+	assert_int_not_equal(e.tlb.fetch_gen, gen);
+	assert_int_equal(mmu_translate(mmu, gva(5), MMU_ACC_READ, &x), MMU_OK);
+	assert_int_equal(x.ma.v, MACHINE_HOME + 0x8005);
+
+	/* The last table vanishes: the structure cache must not go on with it. */
+	assert_int_equal(guestmem_drop(e.mem, ppn(4), PHYSMAP_ZERO), MEM_OK);
+	assert_int_equal(mmu_translate(mmu, gva(0), MMU_ACC_READ, &x),
+			 MMU_FAULT);
+	assert_int_equal(x.fault_code, 0);
+	assert_true(mmu_audit(mmu, &err) > 0);
+	mmu_free(mmu);
+	env_release(&e);
+}
+
+static void test_audit_sees_damage(void **state)
+{
+	struct env e;
+	struct err err;
+	uint64_t *entry;
+
+	(void)state;
+	env_init(&e, RAM, false, true);
+	touch(&e, 0x5000, 0x7000);
+	assert_int_equal(nested_audit(e.n, &err), 2);
+	entry = entry_of(&e, 0x5000);
+	*entry += PAGE_SIZE;
+	assert_int_equal(nested_audit(e.n, &err), -EILSEQ);
+	*entry -= PAGE_SIZE;
+	assert_int_equal(nested_audit(e.n, &err), 2);
+	*entry &= ~PTE_W;
+	assert_int_equal(nested_audit(e.n, &err), -EILSEQ);
+	env_release(&e);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_exit_information),
+		cmocka_unit_test(test_references_per_walk),
+		cmocka_unit_test(test_large_entries),
+		cmocka_unit_test(test_huge_entry),
+		cmocka_unit_test(test_pages_taken_away),
+		cmocka_unit_test(test_audit_sees_damage),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
