@@ -6,7 +6,8 @@
  *
  * The rate of the TSC never changes, so a page is written once when the guest asks, and
  * again only by kvmclock_update(), after the TSC or the clock was moved under the guest
- * (a pause or a restore).
+ * (a pause or a restore). Several processors: kvmclock_init() each, then
+ * kvmclock_update(each but the first, first).
  *
  * For CPUID: leaf KVM_PV_CPUID_BASE answers EAX = KVM_PV_CPUID_FEATURES and the signature in
  * EBX, ECX, EDX; leaf KVM_PV_CPUID_FEATURES answers EAX = KVM_PV_FEATURES.
@@ -58,6 +59,8 @@ struct kvmclock_stats {
  * @wall_version: of the wall clock page, even
  * @tsc_to_ns_mul: see kvmclock_scale()
  * @tsc_shift: likewise
+ * @ref_tsc: a moment, as TSC
+ * @ref_ns: the same moment, as nanoseconds
  * @stats: counters
  */
 struct kvmclock {
@@ -69,6 +72,8 @@ struct kvmclock {
 	uint32_t wall_version;
 	uint32_t tsc_to_ns_mul;
 	int8_t tsc_shift;
+	uint64_t ref_tsc;
+	uint64_t ref_ns;
 	struct kvmclock_stats stats;
 };
 
@@ -95,8 +100,13 @@ uint64_t kvmclock_msr_read(const struct kvmclock *kc, uint32_t msr);
 /** kvmclock_msr_write() - WRMSR; writes the page. Context: the processor thread. */
 void kvmclock_msr_write(struct kvmclock *kc, uint32_t msr, uint64_t value);
 
-/** kvmclock_update() - write the system time page again, if the guest has one. */
-void kvmclock_update(struct kvmclock *kc);
+/**
+ * kvmclock_update() - look at TSC and clock anew, and write the page again if there is one.
+ * @kc: the clock
+ * @leader: take over this processor's reference instead of a new one, or NULL. All
+ *          processors of a VM follow the first, so that time never differs between them.
+ */
+void kvmclock_update(struct kvmclock *kc, const struct kvmclock *leader);
 
 /**
  * kvmclock_scale() - how ticks become nanoseconds: ((ticks << shift) * mul) >> 32, with

@@ -262,6 +262,12 @@ void lapic_accept(struct lapic *lapic, int vector);
  */
 bool lapic_deliver(struct lapic *lapic, uint8_t vector, bool level);
 
+/** lapic_is_enabled() - switched on, by base MSR and by software: takes fixed interrupts. */
+static inline bool lapic_is_enabled(const struct lapic *lapic)
+{
+	return (lapic->base & LAPIC_BASE_ENABLE) && (lapic->svr & (1 << 8));
+}
+
 /** lapic_matches() - is it among the receivers of a destination? */
 bool lapic_matches(const struct lapic *lapic, uint32_t dest, bool logical);
 

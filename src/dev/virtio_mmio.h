@@ -206,14 +206,16 @@ void virtio_dev_config_changed(struct virtio_dev *dev);
 void virtio_dev_fail(struct virtio_dev *dev, const char *why);
 
 /**
- * virtio_dev_pop() - virtqueue_pop() that fails the device if the queue is broken.
+ * virtio_dev_drain() - serve all requests of a queue, then interrupt if that is wanted.
  * @dev: the device
  * @queue: index of the queue
- * @chain: filled when true is returned
- *
- * Return: true if there is a request.
+ * @chain: room for one request at a time
+ * @serve: does one request and pushes it; false: stop here (it failed the device, keeps
+ *         the request, or the VM is being stopped)
  */
-bool virtio_dev_pop(struct virtio_dev *dev, unsigned int queue,
-		    struct vq_chain *chain);
+void virtio_dev_drain(struct virtio_dev *dev, unsigned int queue,
+		      struct vq_chain *chain,
+		      bool (*serve)(struct virtio_dev *dev, unsigned int queue,
+				    struct vq_chain *chain));
 
 #endif

@@ -168,6 +168,43 @@ bool virtqueue_has_work(struct virtqueue *vq);
 void virtqueue_break(struct virtqueue *vq, const char *why);
 
 /**
+ * struct vq_cursor - a walk over one part of a request.
+ * @segs: stretches not yet finished
+ * @n_segs: how many
+ * @off: bytes of the first of them that are done
+ */
+struct vq_cursor {
+	const struct vq_seg *segs;
+	unsigned int n_segs;
+	uint32_t off;
+};
+
+enum vq_part {
+	VQ_OUT, /* what the device reads */
+	VQ_IN,  /* what it writes */
+};
+
+/**
+ * vq_cursor_init() - start a walk.
+ * @cur: to initialize
+ * @chain: the request, which must outlive it
+ * @part: which part
+ * @skip: bytes of it to skip
+ */
+void vq_cursor_init(struct vq_cursor *cur, const struct vq_chain *chain,
+		    enum vq_part part, uint64_t skip);
+
+/**
+ * vq_cursor_next() - the next stretch, and go past it.
+ * @cur: the walk
+ * @max: at most so many bytes
+ * @ret_addr: its address
+ *
+ * Return: its length, 0 at the end.
+ */
+uint64_t vq_cursor_next(struct vq_cursor *cur, uint64_t max, gpa_t *ret_addr);
+
+/**
  * vq_chain_read() - copy from the part that the device reads.
  * @vq: the queue
  * @chain: the request

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sleep control, sleep status and reset registers of hardware-reduced ACPI. */
+#include <dev/power.h>
+
+#define SLEEP_TYPE(v) (((v) >> 2) & 7)
+#define SLEEP_ENABLE  0x20
+
+static uint64_t power_read(void *ctx, uint64_t off, unsigned int size)
+{
+	/* Nothing to wake from, so the wake status is never set. */
+	(void)ctx;
+	(void)off;
+	(void)size;
+	return 0;
+}
+
+static void power_write(void *ctx, uint64_t off, unsigned int size,
+			uint64_t value)
+{
+	struct power *power = ctx;
+
+	(void)size;
+	if (off == POWER_SLEEP_CONTROL && (value & SLEEP_ENABLE) &&
+	    SLEEP_TYPE(value) == POWER_SLEEP_TYPE_S5)
+		power->request(power->ctx, POWER_OFF);
+	else if (off == POWER_RESET_REG && value == POWER_RESET_VALUE)
+		power->request(power->ctx, POWER_RESET);
+}
+
+const struct bus_ops power_bus_ops = {
+	.name = "power",
+	.max_size = 1,
+	.read = power_read,
+	.write = power_write,
+};
