@@ -304,8 +304,8 @@ static uint64_t beyond_target(const struct maker *m, size_t i)
 	const bool plenty = m->sum->state <= HOST_CLEAR;
 	const uint64_t portion = plenty ? max_u64(node->size_pages / 16, 64) :
 					  max_u64(node->size_pages / 256, 16);
-	const uint64_t from = max_u64(m->charge[i],
-				      m->actions[i].target_pages);
+	const uint64_t from = max_u64(vm_min(node),
+		max_u64(m->charge[i], m->actions[i].target_pages));
 
 	if (m->acts & ACT_BLOCK || m->must[i] > 0)
 		return 0;
