@@ -338,7 +338,8 @@ static void allowances_set(struct maker *m)
 	grant(m, left, low);
 	for (size_t i = 0; i < m->n; i++)
 		m->actions[i].blocked = (m->acts & ACT_BLOCK) &&
-			m->charge[i] >= m->actions[i].target_pages;
+			m->charge[i] >= max_u64(m->actions[i].target_pages,
+						vm_min(node_of(m, i)));
 }
 
 static void share_rates_set(struct maker *m)
