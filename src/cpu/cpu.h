@@ -242,6 +242,7 @@ struct cpu {
 	bool intr_wanted; /* leave at once when interrupts become possible */
 	bool stopped;     /* guest memory refused: CPU_EXIT_STOPPED */
 	bool shutdown;
+	bool attention;  /* cpu_end_slice() was called */
 	bool fetch_failed; /* CPU_EXIT_BAD_FETCH */
 	bool debug_data;   /* DR7 watches data: every access is slow */
 	uint8_t debug_hits; /* DR6.B3-B0 of data breakpoints hit by this instruction */

@@ -180,6 +180,7 @@ static inline void cpu_end_slice(struct cpu *c)
 {
 	c->granted -= (uint64_t)c->left;
 	c->left = 0;
+	c->attention = true;
 }
 
 /** cpu_enter_slow() - find or decode the block at gpr[REG_RIP] and start it, or fault. */
