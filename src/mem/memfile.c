@@ -79,7 +79,7 @@ bool memfile_data_next(int fd, uint64_t bytes, uint64_t start,
 
 	off_t hole = lseek(fd, data, SEEK_HOLE);
 
-	*ret_start = (uint64_t)data & PAGE_MASK;
+	*ret_start = (uint64_t)data;
 	*ret_end = hole < 0 || (uint64_t)hole > bytes ? bytes : (uint64_t)hole;
 	return true;
 }

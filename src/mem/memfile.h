@@ -36,7 +36,7 @@ bool memfile_drop(int fd, uint64_t offset, uint64_t bytes);
  * memfile_data_next() - the next stretch of a file that has memory behind it.
  * @fd: memory file
  * @bytes: end of the part that matters
- * @start: look from here on; multiple of PAGE_SIZE
+ * @start: look from here on; what is returned is not before it
  * @ret_start: first byte of the stretch
  * @ret_end: its end
  *
