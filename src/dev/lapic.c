@@ -78,7 +78,7 @@ __extension__ typedef unsigned __int128 uint128_t;
 
 _Static_assert(LAPIC_BUS_HZ == NS_PER_S, "timer counts are taken for nanoseconds");
 
-/* Writable bits of each LVT entry [SDM 3A 11.5.1 "Local Vector Table"]. */
+/* Writable bits of each LVT entry [SDM3 10.5.1 "Local Vector Table"]. */
 static const uint32_t lvt_writable[LAPIC_N_LVT] = {
 	[LAPIC_LVT_TIMER] = LVT_VECTOR | LVT_MASKED | LVT_TIMER_MODE,
 	[LAPIC_LVT_THERMAL] = LVT_VECTOR | LVT_MASKED | 0x700,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The local APIC of one processor [SDM 3A 11 "Advanced Programmable Interrupt
+ * The local APIC of one processor [SDM3 10 "Advanced Programmable Interrupt
  * Controller"], as xAPIC (memory-mapped) and as x2APIC (MSRs).
  *
  * A state machine without a thread or a timer of its own. Whoever runs the processor
