@@ -360,6 +360,30 @@ static void an_unacknowledged_page_is_given_back(void **state)
 	vm_free(vm);
 }
 
+/* Ending a batch leaves alone what was finished, even if another batch has it now. */
+static void a_finished_page_may_be_taken_again(void **state)
+{
+	struct vm *vm = vm_new();
+	struct revoke_batch first;
+	struct revoke_batch second;
+	const ppn_t page = ppn(3);
+
+	(void)state;
+	touch_all(vm);
+	assert_int_equal(revoke_take(vm->host, &page, 1, HOME_ONLY, &first), 1);
+	guestmem_service(vm->mem);
+	assert_int_equal(revoke_wait(vm->host, &first, SECOND_NS), 0);
+	assert_int_equal(revoke_finish(vm->host, &first, 0, physmap_home()), 0);
+	assert_int_equal(revoke_take(vm->host, &page, 1, HOME_ONLY, &second), 1);
+	revoke_end(vm->host, &first);
+	assert_int_equal(physmap_state(physmap_load(vm->map, page)),
+			 PHYSMAP_BUSY);
+	guestmem_service(vm->mem);
+	revoke_end(vm->host, &second);
+	assert_int_equal(physmap_load(vm->map, page), physmap_home());
+	vm_free(vm);
+}
+
 static int send_fails(void *ctx, const struct revoke_request *request)
 {
 	(void)ctx;
@@ -409,6 +433,12 @@ static void a_dead_host_loses_nothing(void **state)
 					 0);
 		revoke_host_break(vm->host);
 		assert_int_equal(revoke_wait(vm->host, &batch, SECOND_NS), -EPIPE);
+		/* From now on it is for the VM to turn the page back. */
+		if (moment == 2) {
+			revoke_end(vm->host, &batch);
+			assert_int_equal(physmap_state(physmap_load(vm->map, page)),
+					 PHYSMAP_BUSY);
+		}
 		guestmem_link_broken(vm->mem);
 		vm_start(vm);
 		sleep_ms(20);
@@ -634,6 +664,7 @@ int main(void)
 		cmocka_unit_test(nothing_to_take_sends_nothing),
 		cmocka_unit_test(requests_are_bounded),
 		cmocka_unit_test(an_unacknowledged_page_is_given_back),
+		cmocka_unit_test(a_finished_page_may_be_taken_again),
 		cmocka_unit_test(a_failed_send_takes_nothing),
 		cmocka_unit_test(a_dead_host_loses_nothing),
 		cmocka_unit_test(watching_counts_the_next_touch),
