@@ -11,6 +11,7 @@
 #include <arch/x86.h>
 #include <base/error.h>
 #include <base/types.h>
+#include <cpu/features.h>
 #include <mem/guestmem.h>
 #include <mmu/mmu.h>
 #include <mmu/tlb.h>
@@ -91,6 +92,8 @@ enum cpu_code_mode {
 	CODE_COMPAT = 1 << 3,  /* EFER.LMA set: 32- or 16-bit code under long mode */
 	CODE_SEGMENTED = 1 << 4, /* some segment is not flat: check limits */
 	CODE_SINGLE = 1 << 5,  /* one instruction per block: trap flag, shadow, debug */
+	CODE_FP_TRAP = 1 << 6, /* floating point must look at CR0 and CR4 first: fp.h */
+	CODE_FP_UNMASKED = 1 << 7, /* MXCSR unmasks an exception: SSE arithmetic is watched */
 };
 
 struct cpu_exception {
@@ -130,6 +133,28 @@ struct cpu_x87 {
 	uint32_t mxcsr_mask;
 	uint8_t st[8][16]; /* ST(0) first, 10 bytes used */
 } __attribute__((aligned(16)));
+
+/* Where the x87 registers are. */
+enum fp_where {
+	FP_MEM,  /* in cpu.x87 */
+	FP_LIVE, /* in the host's x87; cpu.x87 has only fcw and the pointers right */
+	FP_MMX,  /* in cpu.x87, with top of stack 0 and all tags valid, as MMX wants it */
+};
+
+/**
+ * struct cpu_fp - how the floating-point state is held while cpu_run() runs.
+ * @where: enum fp_where; always FP_MEM outside cpu_run() (fp.h)
+ * @unmasked: the control word unmasks an exception: look after each x87 instruction
+ * @xmm, @gpr, @mm, @af: destinations before an SSE instruction that may fault (CODE_FP_UNMASKED)
+ */
+struct cpu_fp {
+	uint8_t where;
+	bool unmasked;
+	uint16_t af;
+	uint64_t gpr;
+	uint64_t mm;
+	union cpu_xmm xmm;
+};
 
 /**
  * struct cpu_piece - the part of a slow access that lies in one page.
@@ -199,23 +224,6 @@ struct cpu_stats {
 	uint64_t mode_changes;
 };
 
-/**
- * struct cpu_features - what CPUID shows beyond the base (x86-64-v1, CX16, NX, PGE, 1 GiB pages,
- * RDTSCP, SMEP, SMAP, TSC deadline, ARAT).
- */
-struct cpu_features {
-	bool pcid;     /* PCID and INVPCID */
-	bool fsgsbase;
-	bool pku;
-	bool umip;
-	bool x2apic;
-	bool no_smap;
-	bool no_smep;
-	uint32_t apic_id;
-	uint32_t n_cpus;
-	uint32_t tsc_khz;
-};
-
 struct block;
 struct op;
 struct block_cache;
@@ -235,6 +243,7 @@ struct cpu {
 	uint64_t sys_flags; /* RFLAGS without the arithmetic ones */
 	union cpu_xmm xmm[16];
 	struct cpu_x87 x87;
+	struct cpu_fp fp;
 
 	uint8_t cpl;
 	bool halted;

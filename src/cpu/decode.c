@@ -320,7 +320,12 @@ void block_decode(struct cpu *c, struct block *b, const uint8_t *code,
 {
 	const unsigned int max_insns =
 		b->mode & CODE_SINGLE ? 1 : BLOCK_MAX_INSNS;
-	struct emitter e = {.c = c, .mode = b->mode, .block = b};
+	struct emitter e = {
+		.c = c,
+		.mode = b->mode,
+		.block = b,
+		.fuse = true,
+	};
 	size_t at = 0;
 
 	*ret_need_next = false;

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mezz: the command that people type. One row per command in the table below. */
+#include <stdio.h>
+#include <string.h>
+
+#include <base/types.h>
+#include <cli/commands.h>
+
+struct command {
+	const char *name;
+	int (*run)(int argc, char *argv[]);
+	const char *summary;
+};
+
+static const struct command commands[] = {
+	{"run", cmd_run, "run a VM on this terminal until it ends"},
+	{"mmu", cmd_mmu, "compare the MMU counters of runs (report FILE...)"},
+};
+
+static int usage(FILE *to)
+{
+	fprintf(to, "usage: mezz COMMAND [OPTION]...\n\n");
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		fprintf(to, "  %-8s %s\n", commands[i].name,
+			commands[i].summary);
+	fprintf(to, "\n'mezz COMMAND --help' tells a command's options.\n");
+	return to == stdout ? 0 : 2;
+}
+
+int main(int argc, char *argv[])
+{
+	if (argc < 2)
+		return usage(stderr);
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
+	    !strcmp(argv[1], "help"))
+		return usage(stdout);
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (!strcmp(argv[1], commands[i].name))
+			return commands[i].run(argc - 2, argv + 2);
+	fprintf(stderr, "mezz: there is no command '%s'\n", argv[1]);
+	return usage(stderr);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which features a virtual processor shows. */
+#ifndef CPU_FEATURES_H
+#define CPU_FEATURES_H
+
+#include <base/types.h>
+
+/**
+ * struct cpu_features - what CPUID shows beyond the base (x86-64-v1, CX16, NX, PGE, 1 GiB pages,
+ * RDTSCP, SMEP, SMAP, TSC deadline, ARAT).
+ */
+struct cpu_features {
+	bool pcid;     /* PCID and INVPCID */
+	bool fsgsbase;
+	bool pku;
+	bool umip;
+	bool x2apic;
+	bool no_smap;
+	bool no_smep;
+	uint32_t apic_id;
+	uint32_t n_cpus;
+	uint32_t tsc_khz;
+};
+
+#endif

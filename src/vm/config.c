@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Options of a VM: one table, from which both the parser and the help text come. */
+#include <vm/config.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <base/verify.h>
+
+#define MEMORY_MIN (UINT64_C(16) << 20)
+#define MEMORY_MAX (UINT64_C(512) << 30)
+
+int parse_size(const char *text, uint64_t *ret_bytes)
+{
+	static const char units[] = "KMGT";
+	unsigned int shift = 0;
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return -EINVAL;
+	errno = 0;
+	const unsigned long long v = strtoull(text, &end, 10);
+
+	if (errno)
+		return -ERANGE;
+	if (*end) {
+		const char *u = strchr(units, *end & ~0x20);
+
+		if (!u)
+			return -EINVAL;
+		shift = 10 * (unsigned int)(u - units + 1);
+		end++;
+		if (!strcasecmp(end, "iB") || !strcasecmp(end, "B"))
+			end += strlen(end);
+	}
+	if (*end)
+		return -EINVAL;
+	if (v > UINT64_MAX >> shift)
+		return -ERANGE;
+	*ret_bytes = v << shift;
+	return 0;
+}
+
+static int parse_number(const char *text, uint64_t max, uint64_t *ret)
+{
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return -EINVAL;
+	errno = 0;
+	*ret = strtoull(text, &end, 10);
+	if (errno || *end || *ret > max)
+		return -EINVAL;
+	return 0;
+}
+
+/* Position of a word in a comma-free, NULL-ended list, or -1. */
+static int word_index(const char *const *words, const char *word)
+{
+	for (int i = 0; words[i]; i++)
+		if (!strcmp(words[i], word))
+			return i;
+	return -1;
+}
+
+static int set_string(char **to, const char *value, struct err *err)
+{
+	char *copy = strdup(value);
+
+	if (!copy)
+		return err_set(err, -ENOMEM, "no memory for the options");
+	free(*to);
+	*to = copy;
+	return 0;
+}
+
+static int bad(struct err *err, const char *option, const char *value,
+	       const char *expected)
+{
+	return err_set(err, -EINVAL, "--%s: '%s' is not %s", option, value,
+		       expected);
+}
+
+enum option_id {
+	OPT_MEMORY,
+	OPT_KERNEL,
+	OPT_INITRD,
+	OPT_APPEND,
+	OPT_BARE,
+	OPT_PROTOCOL,
+	OPT_DISK,
+	OPT_ENGINE,
+	OPT_MMU,
+	OPT_SHADOW_MEMORY,
+	OPT_WITHOUT,
+	OPT_CPU,
+	OPT_CLOCK,
+	OPT_STATS,
+	OPT_TIMEOUT,
+	OPT_REVOKE_STRESS,
+	OPT_REVOKE_SEED,
+	OPT_AUDIT,
+	OPT_MEMORY_LIMIT,
+	OPT_EXIT_PORT,
+	OPT_VERBOSE,
+	OPT_HELP,
+};
+
+struct option_row {
+	enum option_id id;
+	const char *name;
+	char letter;
+	const char *value; /* NULL: takes none */
+	const char *help;
+};
+
+static const struct option_row options[] = {
+	{OPT_MEMORY, "memory", 'm', "SIZE", "guest RAM (512M)"},
+	{OPT_KERNEL, "kernel", 'k', "FILE",
+	 "kernel: bzImage, ELF or multiboot (that of 'make guest')"},
+	{OPT_INITRD, "initrd", 'i', "FILE", "initial RAM disk"},
+	{OPT_APPEND, "append", 'a', "TEXT",
+	 "add to the kernel command line"},
+	{OPT_BARE, "bare", 0, NULL,
+	 "do not put the default command line before TEXT"},
+	{OPT_PROTOCOL, "protocol", 0, "auto|linux64|pvh|multiboot",
+	 "how to enter the kernel"},
+	{OPT_DISK, "disk", 'd', "FILE[,ro]", "a virtio disk; repeatable"},
+	{OPT_ENGINE, "engine", 0, "auto|soft", "what runs the processor"},
+	{OPT_MMU, "mmu", 0, "auto|hardware|software",
+	 "nested page tables, or shadow page tables"},
+	{OPT_SHADOW_MEMORY, "shadow-memory", 0, "SIZE",
+	 "bound of shadow tables (1/64 of RAM, at least 2M)"},
+	{OPT_WITHOUT, "without", 0, "LIST",
+	 "switch off: caches,large,prefetch,unsync"},
+	{OPT_CPU, "cpu", 0, "LIST",
+	 "also show: pcid,fsgsbase,pku,umip,x2apic; hide: nosmap,nosmep"},
+	{OPT_CLOCK, "clock", 0, "host|instructions",
+	 "what the guest's time follows"},
+	{OPT_STATS, "stats", 0, "FILE.json", "write counters there at the end"},
+	{OPT_TIMEOUT, "timeout", 't', "S", "end the run after S seconds"},
+	{OPT_REVOKE_STRESS, "revoke-stress", 0, "N",
+	 "take and return N random pages a second"},
+	{OPT_REVOKE_SEED, "revoke-seed", 0, "N", "which random pages (1)"},
+	{OPT_AUDIT, "audit", 0, "N",
+	 "recompute all translations every N time slices"},
+	{OPT_MEMORY_LIMIT, "memory-limit", 0, "SIZE",
+	 "most machine memory for guest RAM"},
+	{OPT_EXIT_PORT, "exit-port", 0, NULL,
+	 "a byte v written to port 0xf4 ends with status (v<<1)|1"},
+	{OPT_VERBOSE, "verbose", 'v', NULL, "print a summary at the end"},
+	{OPT_HELP, "help", 'h', NULL, "this text"},
+};
+
+void vm_config_init(struct vm_config *cfg)
+{
+	memset(cfg, 0, sizeof(*cfg));
+	cfg->memory_bytes = UINT64_C(512) << 20;
+	cfg->mmu_options = mmu_options_default();
+	cfg->features.n_cpus = 1;
+	cfg->revoke_seed = 1;
+}
+
+void vm_config_release(struct vm_config *cfg)
+{
+	free(cfg->kernel);
+	free(cfg->initrd);
+	free(cfg->append);
+	free(cfg->stats_path);
+	for (unsigned int i = 0; i < cfg->n_disks; i++)
+		free(cfg->disks[i].path);
+	memset(cfg, 0, sizeof(*cfg));
+}
+
+static int add_disk(struct vm_config *cfg, const char *value, struct err *err)
+{
+	const char *comma = strrchr(value, ',');
+	const bool read_only = comma && !strcmp(comma, ",ro");
+	struct vm_disk_config *d = &cfg->disks[cfg->n_disks];
+
+	if (cfg->n_disks == VM_DISKS_MAX)
+		return err_set(err, -EINVAL, "--disk: at most %d disks",
+			       VM_DISKS_MAX);
+	if (read_only ? comma == value : !*value)
+		return bad(err, "disk", value, "FILE or FILE,ro");
+	d->path = strndup(value, read_only ? (size_t)(comma - value) :
+					     strlen(value));
+	if (!d->path)
+		return err_set(err, -ENOMEM, "no memory for the options");
+	d->read_only = read_only;
+	cfg->n_disks++;
+	return 0;
+}
+
+/* Apply @set to each word of a comma-separated list. */
+static int each_word(const char *option, const char *value,
+		     const char *const *known,
+		     void (*set)(struct vm_config *cfg, int word),
+		     struct vm_config *cfg, struct err *err)
+{
+	char *copy = strdup(value);
+	char *rest = copy;
+	int r = 0;
+
+	if (!copy)
+		return err_set(err, -ENOMEM, "no memory for the options");
+	for (char *w; !r && (w = strsep(&rest, ","));) {
+		const int i = word_index(known, w);
+
+		if (i < 0)
+			r = err_set(err, -EINVAL,
+				    "--%s: '%s' is not known", option, w);
+		else
+			set(cfg, i);
+	}
+	free(copy);
+	return r;
+}
+
+static const char *const without_words[] = {"caches", "large", "prefetch",
+					    "unsync", NULL};
+
+static void set_without(struct vm_config *cfg, int word)
+{
+	struct mmu_options *o = &cfg->mmu_options;
+	bool *const fields[] = {&o->structure_caches, &o->large_pages,
+				&o->prefetch, &o->out_of_sync};
+
+	*fields[word] = false;
+}
+
+static const char *const cpu_words[] = {"pcid", "fsgsbase", "pku",    "umip",
+					"x2apic", "nosmap", "nosmep", NULL};
+
+static void set_cpu(struct vm_config *cfg, int word)
+{
+	struct cpu_features *f = &cfg->features;
+	bool *const fields[] = {&f->pcid,   &f->fsgsbase, &f->pku,     &f->umip,
+				&f->x2apic, &f->no_smap,  &f->no_smep};
+
+	*fields[word] = true;
+}
+
+static int set_memory(struct vm_config *cfg, const char *value, struct err *err)
+{
+	uint64_t bytes;
+
+	if (parse_size(value, &bytes))
+		return bad(err, "memory", value, "a size such as 512M or 2G");
+	if (bytes < MEMORY_MIN || bytes > MEMORY_MAX || bytes % PAGE_SIZE)
+		return err_set(
+			err, -EINVAL,
+			"--memory: %s is not between 16M and 512G in steps of 4K",
+			value);
+	cfg->memory_bytes = bytes;
+	return 0;
+}
+
+static int set_word(const char *option, const char *value,
+		    const char *const *words, const char *expected, int *ret,
+		    struct err *err)
+{
+	*ret = word_index(words, value);
+	return *ret < 0 ? bad(err, option, value, expected) : 0;
+}
+
+static int set_size(const char *option, const char *value, uint64_t *ret,
+		    struct err *err)
+{
+	return parse_size(value, ret) ? bad(err, option, value, "a size") : 0;
+}
+
+static int set_number(const char *option, const char *value, uint64_t max,
+		      uint64_t *ret, struct err *err)
+{
+	return parse_number(value, max, ret) ?
+		       bad(err, option, value, "a number in range") :
+		       0;
+}
+
+static int apply(struct vm_config *cfg, const struct option_row *o,
+		 const char *value, struct err *err)
+{
+	static const char *const protocols[] = {"auto", "linux64", "pvh",
+						"multiboot", NULL};
+	static const char *const engines[] = {"auto", "soft", NULL};
+	static const char *const mmus[] = {"auto", "software", "hardware", NULL};
+	static const char *const clocks[] = {"host", "instructions", NULL};
+	int word = 0, r = 0;
+
+	switch (o->id) {
+	case OPT_MEMORY:
+		return set_memory(cfg, value, err);
+	case OPT_KERNEL:
+		return set_string(&cfg->kernel, value, err);
+	case OPT_INITRD:
+		return set_string(&cfg->initrd, value, err);
+	case OPT_APPEND:
+		return set_string(&cfg->append, value, err);
+	case OPT_BARE:
+		cfg->bare = true;
+		return 0;
+	case OPT_PROTOCOL:
+		r = set_word(o->name, value, protocols, o->value, &word, err);
+		cfg->protocol = (enum boot_protocol)word;
+		return r;
+	case OPT_DISK:
+		return add_disk(cfg, value, err);
+	case OPT_ENGINE:
+		r = set_word(o->name, value, engines, o->value, &word, err);
+		cfg->engine = (enum vm_engine)word;
+		return r;
+	case OPT_MMU:
+		r = set_word(o->name, value, mmus, o->value, &word, err);
+		cfg->mmu = (enum vm_mmu)word;
+		return r;
+	case OPT_SHADOW_MEMORY:
+		return set_size(o->name, value, &cfg->mmu_options.shadow_bytes,
+				err);
+	case OPT_WITHOUT:
+		return each_word(o->name, value, without_words, set_without,
+				 cfg, err);
+	case OPT_CPU:
+		return each_word(o->name, value, cpu_words, set_cpu, cfg, err);
+	case OPT_CLOCK:
+		r = set_word(o->name, value, clocks, o->value, &word, err);
+		cfg->clock = (enum vm_clock)word;
+		return r;
+	case OPT_STATS:
+		return set_string(&cfg->stats_path, value, err);
+	case OPT_TIMEOUT:
+		return set_number(o->name, value, 1000000000, &cfg->timeout_s,
+				  err);
+	case OPT_REVOKE_STRESS:
+		return set_number(o->name, value, 10000000,
+				  &cfg->revoke_stress, err);
+	case OPT_REVOKE_SEED:
+		return set_number(o->name, value, UINT64_MAX,
+				  &cfg->revoke_seed, err);
+	case OPT_AUDIT:
+		return set_number(o->name, value, UINT32_MAX,
+				  &cfg->audit_every, err);
+	case OPT_MEMORY_LIMIT:
+		return set_size(o->name, value, &cfg->memory_limit_bytes, err);
+	case OPT_EXIT_PORT:
+		cfg->exit_port = true;
+		return 0;
+	case OPT_VERBOSE:
+		cfg->verbose = true;
+		return 0;
+	case OPT_HELP:
+		return 1;
+	}
+	return 0;
+}
+
+/* The row that a word names, and the value glued to it by '=', if any. */
+static const struct option_row *find_option(const char *word,
+					    const char **ret_value)
+{
+	*ret_value = NULL;
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+		const struct option_row *o = &options[i];
+		const size_t n = strlen(o->name);
+
+		if (o->letter && word[0] == '-' && word[1] == o->letter &&
+		    !word[2])
+			return o;
+		if (strncmp(word, "--", 2) || strncmp(word + 2, o->name, n))
+			continue;
+		if (!word[2 + n])
+			return o;
+		if (word[2 + n] == '=' && o->value) {
+			*ret_value = word + 3 + n;
+			return o;
+		}
+	}
+	return NULL;
+}
+
+int vm_config_parse(struct vm_config *cfg, int argc, char *const argv[],
+		    struct err *err)
+{
+	for (int i = 0; i < argc; i++) {
+		const char *value;
+		const struct option_row *o = find_option(argv[i], &value);
+
+		if (!o)
+			return err_set(err, -EINVAL,
+				       "unknown option '%s' (see --help)",
+				       argv[i]);
+		if (o->value && !value) {
+			if (i + 1 == argc)
+				return err_set(err, -EINVAL,
+					       "--%s needs a value: %s",
+					       o->name, o->value);
+			value = argv[++i];
+		}
+		const int r = apply(cfg, o, value, err);
+
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static int default_file(char **to, const char *dir, const char *name,
+			struct err *err)
+{
+	if (asprintf(to, "%s/%s", dir, name) < 0) {
+		*to = NULL;
+		return err_set(err, -ENOMEM, "no memory for the options");
+	}
+	if (access(*to, R_OK))
+		return err_set(err, -ENOENT,
+			       "no --kernel given, and %s is not there: build the guest image with 'make guest'",
+			       *to);
+	return 0;
+}
+
+int vm_config_complete(struct vm_config *cfg, const char *image_dir,
+		       struct err *err)
+{
+	int r = 0;
+
+	cfg->mmu_options.mode = cfg->mmu == VM_MMU_SOFTWARE ? MMU_SOFTWARE :
+							      MMU_HARDWARE;
+	if (cfg->kernel)
+		return 0;
+	r = default_file(&cfg->kernel, image_dir, "vmlinuz", err);
+	if (!r && !cfg->initrd)
+		r = default_file(&cfg->initrd, image_dir, "initramfs.cpio",
+				 err);
+	return r;
+}
+
+const char *vm_config_usage(void)
+{
+	static char text[8192];
+	size_t at = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+		const struct option_row *o = &options[i];
+		char left[80];
+
+		snprintf(left, sizeof(left), "--%s%s%s", o->name,
+			 o->value ? " " : "", o->value ? o->value : "");
+		at += (size_t)snprintf(
+			text + at, sizeof(text) - at, "  %c%c%s %-32s%s\n",
+			o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
+			o->letter ? "," : " ", left, o->help);
+	}
+	VERIFY(at < sizeof(text));
+	return text;
+}

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The devices of a VM: which there are, where, and how the processor reaches them. */
+#include <vm/vm_impl.h>
+
+#include <errno.h>
+#include <time.h>
+
+#include <dev/acpi.h>
+
+/* The guest's TSC counts nanoseconds. */
+#define TSC_HZ UINT64_C(1000000000)
+
+static uint64_t host_ns(clockid_t id)
+{
+	struct timespec t;
+
+	clock_gettime(id, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t now_ns(void *ctx)
+{
+	const struct vm *vm = ctx;
+
+	if (vm->cfg->clock == VM_CLOCK_INSTRUCTIONS)
+		return vm->engine_ops->retired(vm->engine) + vm->skipped_ns;
+	return host_ns(CLOCK_MONOTONIC) - vm->start_ns;
+}
+
+/* A fixed date, so that runs by instruction count are repeatable. */
+#define REPEATABLE_EPOCH_NS (UINT64_C(1700000000) * 1000000000)
+
+static uint64_t wall_ns(void *ctx)
+{
+	const struct vm *vm = ctx;
+
+	if (vm->cfg->clock == VM_CLOCK_INSTRUCTIONS)
+		return REPEATABLE_EPOCH_NS + now_ns(ctx);
+	return host_ns(CLOCK_REALTIME);
+}
+
+static void lock(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->device_lock);
+}
+
+static void unlock(struct vm *vm)
+{
+	pthread_mutex_unlock(&vm->device_lock);
+}
+
+static uint32_t pio_read(void *ctx, uint16_t port, unsigned int size)
+{
+	struct vm *vm = ctx;
+	uint64_t value;
+
+	lock(vm);
+	bus_pio_read(vm->bus, port, size, &value);
+	unlock(vm);
+	return (uint32_t)value;
+}
+
+static void pio_write(void *ctx, uint16_t port, unsigned int size,
+		      uint32_t value)
+{
+	struct vm *vm = ctx;
+
+	lock(vm);
+	bus_pio_write(vm->bus, port, size, value);
+	unlock(vm);
+}
+
+/* The bus takes naturally sized accesses; odd ones go byte by byte. */
+static bool is_bus_size(unsigned int size)
+{
+	return size == 1 || size == 2 || size == 4 || size == 8;
+}
+
+static uint64_t bus_read(struct vm *vm, gpa_t addr, unsigned int size)
+{
+	uint64_t value = 0;
+
+	if (is_bus_size(size)) {
+		bus_mmio_read(vm->bus, addr, size, &value);
+		return value;
+	}
+	for (unsigned int i = 0; i < size; i++) {
+		uint64_t byte;
+
+		bus_mmio_read(vm->bus, gpa_add(addr, i), 1, &byte);
+		value |= (byte & 0xff) << (8 * i);
+	}
+	return value;
+}
+
+static uint64_t mmio_read(void *ctx, gpa_t addr, unsigned int size)
+{
+	struct vm *vm = ctx;
+	uint64_t value;
+
+	lock(vm);
+	if (lapic_claims(&vm->lapic, addr))
+		value = lapic_mmio_read(&vm->lapic, addr.v & ~PAGE_MASK, size);
+	else
+		value = bus_read(vm, addr, size);
+	unlock(vm);
+	return value;
+}
+
+static void bus_write(struct vm *vm, gpa_t addr, unsigned int size,
+		      uint64_t value)
+{
+	if (is_bus_size(size)) {
+		bus_mmio_write(vm->bus, addr, size, value);
+		return;
+	}
+	for (unsigned int i = 0; i < size; i++)
+		bus_mmio_write(vm->bus, gpa_add(addr, i), 1,
+			       (value >> (8 * i)) & 0xff);
+}
+
+static void mmio_write(void *ctx, gpa_t addr, unsigned int size, uint64_t value)
+{
+	struct vm *vm = ctx;
+
+	lock(vm);
+	if (lapic_claims(&vm->lapic, addr))
+		lapic_mmio_write(&vm->lapic, addr.v & ~PAGE_MASK, size, value);
+	else
+		bus_write(vm, addr, size, value);
+	unlock(vm);
+}
+
+static uint64_t tsc(void *ctx)
+{
+	return now_ns(ctx);
+}
+
+static bool msr_read(void *ctx, uint32_t msr, uint64_t *ret_value)
+{
+	struct vm *vm = ctx;
+	bool ok = false;
+
+	lock(vm);
+	if (lapic_is_msr(msr)) {
+		ok = lapic_msr_read(&vm->lapic, msr, ret_value);
+	} else if (kvmclock_is_msr(msr)) {
+		*ret_value = kvmclock_msr_read(&vm->kvmclock, msr);
+		ok = true;
+	}
+	unlock(vm);
+	return ok;
+}
+
+static bool msr_write(void *ctx, uint32_t msr, uint64_t value)
+{
+	struct vm *vm = ctx;
+	bool ok = false;
+
+	lock(vm);
+	if (lapic_is_msr(msr)) {
+		ok = lapic_msr_write(&vm->lapic, msr, value);
+	} else if (kvmclock_is_msr(msr)) {
+		kvmclock_msr_write(&vm->kvmclock, msr, value);
+		ok = true;
+	}
+	unlock(vm);
+	return ok;
+}
+
+static uint64_t cr8_read(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	return lapic_cr8(&vm->lapic);
+}
+
+static void cr8_write(void *ctx, uint64_t value)
+{
+	struct vm *vm = ctx;
+
+	lock(vm);
+	/* The processor lets only four bits through. */
+	if (!lapic_set_cr8(&vm->lapic, value & 15))
+		vm_request_end(vm, VM_END_STOPPED);
+	unlock(vm);
+}
+
+const struct cpu_ops vm_io_ops = {
+	.pio_read = pio_read,
+	.pio_write = pio_write,
+	.mmio_read = mmio_read,
+	.mmio_write = mmio_write,
+	.tsc = tsc,
+	.msr_read = msr_read,
+	.msr_write = msr_write,
+	.cr8_read = cr8_read,
+	.cr8_write = cr8_write,
+};
+
+static void lapic_kick(void *ctx, unsigned int cpu)
+{
+	(void)cpu;
+	vm_kick(ctx);
+}
+
+static const struct apic_bus_ops apic_ops = {.kick = lapic_kick};
+
+static void serial_transmit(void *ctx, const uint8_t *bytes, size_t len)
+{
+	struct vm *vm = ctx;
+
+	vm->cb->output(vm->ctx, bytes, len);
+}
+
+static void serial_has_room(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	vm->cb->input_room(vm->ctx);
+}
+
+static const struct serial_ops console_ops = {
+	.transmit = serial_transmit,
+	.room = serial_has_room,
+};
+
+static void power_request(void *ctx, enum power_event event)
+{
+	vm_request_end(ctx, event == POWER_OFF ? VM_END_POWER_OFF :
+						 VM_END_RESET);
+}
+
+static void exit_request(void *ctx, int status)
+{
+	struct vm *vm = ctx;
+
+	vm->exit_status = status;
+	vm_request_end(vm, VM_END_EXIT_PORT);
+}
+
+static void report_misuse(void *ctx, const char *text)
+{
+	struct vm *vm = ctx;
+
+	vm->cb->report(vm->ctx, text);
+}
+
+static int add_fixed(struct vm *vm, struct err *err)
+{
+	const struct irq_line com1 = {ioapic_set, &vm->ioapic, SERIAL_COM1_GSI};
+	int r;
+
+	apic_bus_init(&vm->apic_bus, &apic_ops, vm);
+	ioapic_init(&vm->ioapic, &vm->apic_bus);
+	lapic_init(&vm->lapic, &vm->apic_bus, &vm->clock, 0, X86_PHYS_BITS);
+	serial_init(&vm->serial, &com1, &console_ops, vm);
+	rtc_init(&vm->rtc, &vm->clock);
+	kvmclock_init(&vm->kvmclock, vm->mem, &vm->clock);
+	vm->power = (struct power){power_request, vm};
+	vm->debug_exit = (struct debug_exit){exit_request, vm};
+	r = bus_add_mmio(vm->bus, gpa(IOAPIC_BASE), IOAPIC_MMIO_BYTES,
+			 &ioapic_bus_ops, &vm->ioapic, err);
+	if (!r)
+		r = bus_add_pio(vm->bus, SERIAL_COM1_PORT, SERIAL_PORTS,
+				&serial_bus_ops, &vm->serial, err);
+	if (!r)
+		r = bus_add_pio(vm->bus, RTC_PORT, RTC_PORTS, &rtc_bus_ops,
+				&vm->rtc, err);
+	if (!r)
+		r = bus_add_pio(vm->bus, POWER_PORT, POWER_PORTS,
+				&power_bus_ops, &vm->power, err);
+	if (!r && vm->cfg->exit_port)
+		r = bus_add_pio(vm->bus, DEBUG_EXIT_PORT, DEBUG_EXIT_PORTS,
+				&debug_exit_bus_ops, &vm->debug_exit, err);
+	return r;
+}
+
+static int add_disk(struct vm *vm, const struct vm_disk_config *d,
+		    struct err *err)
+{
+	const struct irq_line line = {ioapic_set, &vm->ioapic, 0};
+	const struct virtio_report report = {report_misuse, vm};
+	struct virtio_blk *blk;
+	int r = virtio_blk_open(d->path,
+				d->read_only ? VIRTIO_BLK_RO : VIRTIO_BLK_RW,
+				vm->mem, &report, &blk, err);
+
+	if (r)
+		return r;
+	vm->disks[vm->n_disks] = blk;
+	/* Slot 0 is the entropy source's. */
+	return virtio_mmio_attach(virtio_blk_dev(blk), vm->bus,
+				  1 + vm->n_disks++, &line, err);
+}
+
+static int add_rng(struct vm *vm, struct err *err)
+{
+	const struct irq_line line = {ioapic_set, &vm->ioapic, 0};
+	const struct virtio_report report = {report_misuse, vm};
+	const int r = virtio_rng_new(vm->mem, &report, &vm->rng, err);
+
+	if (r)
+		return r;
+	return virtio_mmio_attach(virtio_rng_dev(vm->rng), vm->bus, 0, &line,
+				  err);
+}
+
+int vm_devices_init(struct vm *vm, struct err *err)
+{
+	int r;
+
+	vm->clock = (struct dev_clock){
+		.now_ns = now_ns,
+		.now_tsc = now_ns,
+		.wall_ns = wall_ns,
+		.ctx = vm,
+		.tsc_hz = TSC_HZ,
+	};
+	r = bus_new(&vm->bus, err);
+	if (!r)
+		r = add_fixed(vm, err);
+	if (!r)
+		r = add_rng(vm, err);
+	for (unsigned int i = 0; !r && i < vm->cfg->n_disks; i++)
+		r = add_disk(vm, &vm->cfg->disks[i], err);
+	return r;
+}
+
+void vm_devices_release(struct vm *vm)
+{
+	for (unsigned int i = 0; i < vm->n_disks; i++)
+		virtio_blk_close(vm->disks[i]);
+	virtio_rng_free(vm->rng);
+	bus_free(vm->bus);
+}
+
+int vm_acpi_build(struct vm *vm, struct err *err)
+{
+	uint8_t tables[ACPI_MAX_BYTES];
+	struct acpi_config cfg = {
+		.n_cpus = 1,
+		.has_serial = true,
+		.n_virtio = 1 + vm->n_disks,
+	};
+	size_t len;
+	int r;
+
+	for (unsigned int i = 0; i < cfg.n_virtio; i++)
+		cfg.virtio[i] = (struct acpi_virtio){
+			.base = virtio_mmio_slot_base(i),
+			.gsi = virtio_mmio_slot_gsi(i),
+		};
+	r = acpi_build(&cfg, gpa(ACPI_BASE), tables, sizeof(tables), &len, err);
+	if (r)
+		return r;
+	if (!guestmem_write(vm->mem, gpa(ACPI_BASE), tables, len))
+		return err_set(err, -ENOMEM,
+			       "the host has no memory for the ACPI tables");
+	return 0;
+}

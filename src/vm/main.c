@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mezz-vm: runs one guest and ends with it. `mezz run` starts it; its options are the same.
+ *
+ * The main thread waits for console input, signals, the time limit and the end of the guest.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <vm/console.h>
+#include <vm/image.h>
+#include <vm/vm.h>
+
+/* Exit statuses besides 0 and those of the debug exit port. */
+#define STATUS_USAGE    2
+#define STATUS_RESET    3
+#define STATUS_CRASH    4 /* triple fault, jump into nothing, host out of memory */
+#define STATUS_TIMEOUT  124
+#define STATUS_STOPPED  130
+
+struct runner {
+	struct vm *vm;
+	struct console console;
+	int ended_fd;
+	int room_fd;
+	int signal_fd;
+	int timer_fd;
+	bool timed_out;
+	bool interrupted;
+};
+
+static void signal_fd(int fd)
+{
+	const uint64_t one = 1;
+	const ssize_t n = write(fd, &one, sizeof(one));
+
+	(void)n; /* fails only if it is readable already */
+}
+
+static void on_output(void *ctx, const uint8_t *bytes, size_t len)
+{
+	(void)ctx;
+	console_write(bytes, len);
+}
+
+static void on_room(void *ctx)
+{
+	const struct runner *r = ctx;
+
+	signal_fd(r->room_fd);
+}
+
+static void on_ended(void *ctx)
+{
+	const struct runner *r = ctx;
+
+	signal_fd(r->ended_fd);
+}
+
+static void on_report(void *ctx, const char *text)
+{
+	(void)ctx;
+	fprintf(stderr, "mezz: %s\n", text);
+}
+
+static const struct vm_callbacks callbacks = {
+	.output = on_output,
+	.input_room = on_room,
+	.ended = on_ended,
+	.report = on_report,
+};
+
+static void drain(int fd)
+{
+	uint64_t n;
+	const ssize_t r = read(fd, &n, sizeof(n));
+
+	(void)r;
+}
+
+static int open_events(struct runner *r, uint64_t timeout_s)
+{
+	const struct itimerspec t = {.it_value.tv_sec = (time_t)timeout_s};
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	r->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	r->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r->room_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	if (r->signal_fd < 0 || r->ended_fd < 0 || r->room_fd < 0 ||
+	    r->timer_fd < 0)
+		return -errno;
+	return timerfd_settime(r->timer_fd, 0, &t, NULL) ? -errno : 0;
+}
+
+/* Until the guest ends, or is told to. */
+static void wait_for_end(struct runner *r)
+{
+	enum { ENDED, SIGNAL, TIMER, ROOM, INPUT, N };
+	struct pollfd fds[N] = {
+		[ENDED] = {r->ended_fd, POLLIN, 0},
+		[SIGNAL] = {r->signal_fd, POLLIN, 0},
+		[TIMER] = {r->timer_fd, POLLIN, 0},
+		[ROOM] = {r->room_fd, POLLIN, 0},
+		[INPUT] = {STDIN_FILENO, POLLIN, 0},
+	};
+
+	for (;;) {
+		fds[INPUT].fd = console_wants(&r->console) ? STDIN_FILENO : -1;
+		if (poll(fds, N, -1) < 0)
+			continue;
+		if (fds[ENDED].revents)
+			return;
+		if (fds[TIMER].revents) {
+			r->timed_out = true;
+			vm_stop(r->vm);
+			fds[TIMER].fd = -1;
+		}
+		if (fds[SIGNAL].revents) {
+			r->interrupted = true;
+			vm_stop(r->vm);
+			fds[SIGNAL].fd = -1;
+		}
+		if (fds[ROOM].revents) {
+			drain(r->room_fd);
+			console_push(&r->console, r->vm);
+		}
+		if (fds[INPUT].revents &&
+		    console_read(&r->console, r->vm) == CONSOLE_QUIT) {
+			r->interrupted = true;
+			vm_stop(r->vm);
+		}
+	}
+}
+
+static int crash(const struct vm *vm)
+{
+	char text[512];
+
+	vm_end_text(vm, text, sizeof(text));
+	fprintf(stderr, "mezz: %s\n", text);
+	return STATUS_CRASH;
+}
+
+static int status_of(const struct runner *r, enum vm_end end,
+		     const struct vm_config *cfg)
+{
+	switch (end) {
+	case VM_END_POWER_OFF:
+		return 0;
+	case VM_END_EXIT_PORT:
+		return vm_exit_status(r->vm) & 0xff;
+	case VM_END_RESET:
+		fprintf(stderr, "mezz: the guest asked for a reset\n");
+		return STATUS_RESET;
+	case VM_END_STOPPED:
+		if (r->timed_out) {
+			fprintf(stderr,
+				"mezz: time limit of %llu s reached\n",
+				(unsigned long long)cfg->timeout_s);
+			return STATUS_TIMEOUT;
+		}
+		return r->interrupted ? STATUS_STOPPED : crash(r->vm);
+	case VM_END_NONE:
+	case VM_END_SHUTDOWN:
+	case VM_END_BAD_FETCH:
+	case VM_END_MEMORY:
+	case VM_END_AUDIT:
+		break;
+	}
+	return crash(r->vm);
+}
+
+static int fail(const struct err *err)
+{
+	fprintf(stderr, "mezz: %s\n", err->text);
+	return STATUS_USAGE;
+}
+
+static int run(const struct vm_config *cfg)
+{
+	struct runner r = {0};
+	struct err err = {0};
+	int status;
+
+	if (open_events(&r, cfg->timeout_s)) {
+		err_set(&err, -errno, "cannot wait for events: %s",
+			strerror(errno));
+		return fail(&err);
+	}
+	console_init(&r.console);
+	if (vm_new(cfg, &callbacks, &r, &r.vm, &err))
+		return fail(&err);
+	if (vm_start(r.vm, &err)) {
+		vm_free(r.vm);
+		return fail(&err);
+	}
+	wait_for_end(&r);
+	status = status_of(&r, vm_join(r.vm), cfg);
+	if (cfg->verbose)
+		vm_print_summary(r.vm);
+	if (cfg->stats_path && vm_write_stats(r.vm, cfg->stats_path, &err))
+		status = fail(&err);
+	vm_free(r.vm);
+	return status;
+}
+
+int main(int argc, char *argv[])
+{
+	struct vm_config cfg;
+	struct err err = {0};
+	char dir[4096];
+	int status;
+
+	/* A VM without the program that started it would have nobody to end it. */
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	vm_config_init(&cfg);
+	int r = vm_config_parse(&cfg, argc - 1, argv + 1, &err);
+
+	if (r == 1) {
+		printf("usage: mezz-vm [OPTION]...\n%s", vm_config_usage());
+		vm_config_release(&cfg);
+		return 0;
+	}
+	if (!r)
+		r = image_folder(dir, sizeof(dir), &err);
+	if (!r)
+		r = vm_config_complete(&cfg, dir, &err);
+	status = r ? fail(&err) : run(&cfg);
+	vm_config_release(&cfg);
+	return status;
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a run did, as JSON for programs and as a summary for people. */
+#include <vm/vm_impl.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+static void put(json_t *object, const char *name, uint64_t value)
+{
+	json_object_set_new(object, name, json_integer((json_int_t)value));
+}
+
+static json_t *group(json_t *root, const char *name)
+{
+	json_t *g = json_object_get(root, name);
+
+	if (!g) {
+		g = json_object();
+		json_object_set_new(root, name, g);
+	}
+	return g;
+}
+
+static void add_counter(void *arg, const char *group_name, const char *name,
+			uint64_t value)
+{
+	put(group(arg, group_name), name, value);
+}
+
+static void add_vm(const struct vm *vm, json_t *root)
+{
+	json_t *g = group(root, "vm");
+
+	json_object_set_new(g, "engine", json_string(vm->engine_ops->name));
+	json_object_set_new(g, "mmu",
+			    json_string(vm->cfg->mmu_options.mode ==
+							MMU_SOFTWARE ?
+						"software" :
+						"hardware"));
+	json_object_set_new(
+		g, "protocol",
+		json_string(boot_protocol_name(vm->boot.protocol)));
+	put(g, "memory_bytes", vm->cfg->memory_bytes);
+	put(g, "run_ns", vm->end_ns);
+	put(g, "idle_ns", vm->idle_ns);
+	put(g, "slices", vm->slices);
+	put(g, "halts", vm->halts);
+	put(g, "audited_entries", vm->audited);
+}
+
+static void add_memory(const struct vm *vm, json_t *root)
+{
+	const struct mem_stats s = guestmem_stats(vm->mem);
+	json_t *g = group(root, "physmap");
+	json_t *r = group(root, "revocation");
+
+	for (unsigned int i = 0; i < PHYSMAP_N_STATES; i++)
+		put(g, physmap_state_name((enum physmap_state)i),
+		    s.pages.pages[i]);
+	put(g, "zero_fills", s.zero_fills);
+	put(g, "unshares", s.unshares);
+	put(g, "fills", s.fills);
+	put(g, "dropped", s.dropped);
+	put(g, "table_pages", s.table_pages);
+	put(r, "requests", s.revoke_requests);
+	put(r, "pages", s.revoked_pages);
+	put(r, "busy_waits", s.busy_waits);
+	put(r, "busy_wait_ns", s.busy_wait_ns);
+	if (vm->cfg->revoke_stress) {
+		put(r, "stress_taken", vm->stress_stats.taken);
+		put(r, "stress_zeroed", vm->stress_stats.zeroed);
+		put(r, "stress_skipped", vm->stress_stats.skipped);
+		put(r, "stress_timeouts", vm->stress_stats.timeouts);
+	}
+}
+
+static void add_devices(const struct vm *vm, json_t *root)
+{
+	json_t *exits = group(root, "device_exits");
+	struct bus_counters c;
+
+	for (unsigned int i = 0; bus_counters_get(vm->bus, i, &c); i++) {
+		json_t *d = group(exits, c.name);
+		const json_t *old_r = json_object_get(d, "reads");
+		const json_t *old_w = json_object_get(d, "writes");
+
+		put(d, "reads",
+		    c.reads + (uint64_t)json_integer_value(old_r));
+		put(d, "writes",
+		    c.writes + (uint64_t)json_integer_value(old_w));
+	}
+	put(group(exits, "local APIC"), "accesses", vm->lapic.stats.accesses);
+	json_t *l = group(root, "local_apic");
+
+	put(l, "timer_fired", vm->lapic.stats.timer_fired);
+	put(l, "injected", vm->lapic.stats.injected);
+	put(l, "ipis", vm->lapic.stats.ipis);
+	for (unsigned int i = 0; i < vm->n_disks; i++) {
+		const struct virtio_blk_stats *s =
+			virtio_blk_stats(vm->disks[i]);
+		char name[16];
+
+		snprintf(name, sizeof(name), "disk%u", i);
+		json_t *d = group(root, name);
+
+		put(d, "reads", s->reads);
+		put(d, "read_bytes", s->read_bytes);
+		put(d, "writes", s->writes);
+		put(d, "write_bytes", s->write_bytes);
+		put(d, "flushes", s->flushes);
+		put(d, "errors", s->errors);
+	}
+}
+
+/* A figure of /proc/self/status in bytes, or 0. */
+static uint64_t status_bytes(const char *key)
+{
+	FILE *f = fopen("/proc/self/status", "re");
+	char line[256];
+	uint64_t kib = 0;
+
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f))
+		if (!strncmp(line, key, strlen(key)) &&
+		    sscanf(line + strlen(key), ": %" SCNu64, &kib) == 1)
+			break;
+	fclose(f);
+	return kib << 10;
+}
+
+/* Memory of the process beyond guest RAM: all that is private, and our tables. */
+static uint64_t overhead_bytes(const struct vm *vm)
+{
+	return status_bytes("RssAnon") +
+	       guestmem_stats(vm->mem).table_pages * PAGE_SIZE;
+}
+
+static void add_process(const struct vm *vm, json_t *root)
+{
+	json_t *g = group(root, "process");
+	struct rusage u;
+
+	getrusage(RUSAGE_SELF, &u);
+	put(g, "peak_rss_bytes", status_bytes("VmHWM"));
+	put(g, "anonymous_bytes", status_bytes("RssAnon"));
+	put(g, "beyond_guest_ram_bytes", overhead_bytes(vm));
+	put(g, "user_us",
+	    (uint64_t)u.ru_utime.tv_sec * 1000000 +
+		    (uint64_t)u.ru_utime.tv_usec);
+	put(g, "system_us",
+	    (uint64_t)u.ru_stime.tv_sec * 1000000 +
+		    (uint64_t)u.ru_stime.tv_usec);
+}
+
+static json_t *stats_json(const struct vm *vm)
+{
+	json_t *root = json_object();
+
+	add_vm(vm, root);
+	vm->engine_ops->counters(vm->engine, add_counter, root);
+	add_memory(vm, root);
+	add_devices(vm, root);
+	add_process(vm, root);
+	return root;
+}
+
+int vm_write_stats(const struct vm *vm, const char *path, struct err *err)
+{
+	json_t *root = stats_json(vm);
+	const int bad = json_dump_file(root, path, JSON_INDENT(2));
+
+	json_decref(root);
+	if (bad)
+		return err_set(err, -EIO, "cannot write counters to %s: %s",
+			       path, strerror(errno));
+	return 0;
+}
+
+static uint64_t get(const json_t *root, const char *group_name,
+		    const char *name)
+{
+	return (uint64_t)json_integer_value(
+		json_object_get(json_object_get(root, group_name), name));
+}
+
+static double ratio(uint64_t a, uint64_t b)
+{
+	return b ? (double)a / (double)b : 0;
+}
+
+static void print_unimplemented(const json_t *root)
+{
+	json_t *g = json_object_get(root, "unimplemented");
+	const char *name;
+	json_t *count;
+
+	json_object_foreach(g, name, count)
+		fprintf(stderr, "  not implemented: %s, %" JSON_INTEGER_FORMAT
+				" times\n",
+			name, json_integer_value(count));
+}
+
+static void print_physmap(const struct vm *vm)
+{
+	const struct mem_stats s = guestmem_stats(vm->mem);
+
+	fprintf(stderr, "  physmap (pages):");
+	for (unsigned int i = 0; i < PHYSMAP_N_STATES; i++)
+		fprintf(stderr, " %s %" PRIu64,
+			physmap_state_name((enum physmap_state)i),
+			s.pages.pages[i]);
+	fputc('\n', stderr);
+}
+
+void vm_print_summary(const struct vm *vm)
+{
+	json_t *r = stats_json(vm);
+	const uint64_t insns = get(r, "cpu", "instructions");
+	const uint64_t busy_us = (vm->end_ns - vm->idle_ns) / 1000;
+	const uint64_t walks = get(r, "mmu", "walks");
+	char end[256];
+
+	vm_end_text(vm, end, sizeof(end));
+	fprintf(stderr, "mezz: %s after %.3f s (%.3f s idle)\n", end,
+		(double)vm->end_ns / 1e9, (double)vm->idle_ns / 1e9);
+	fprintf(stderr,
+		"  engine %s, %s memory virtualization, kernel entered by %s\n",
+		vm->engine_ops->name,
+		vm->cfg->mmu_options.mode == MMU_SOFTWARE ? "software" :
+							    "hardware",
+		boot_protocol_name(vm->boot.protocol));
+	fprintf(stderr,
+		"  instructions %.1f M, %.0f M/s; blocks decoded %" PRIu64
+		", dropped %" PRIu64 "\n",
+		(double)insns / 1e6, ratio(insns, busy_us),
+		get(r, "cpu", "blocks_decoded"),
+		get(r, "cpu", "blocks_dropped"));
+	fprintf(stderr,
+		"  software TLB: %" PRIu64 " misses, %" PRIu64
+		" revalidated, %" PRIu64 " flushes; walks %" PRIu64
+		": %.2f guest, %.2f nested, %.2f shadow references each\n",
+		get(r, "tlb", "misses"), get(r, "tlb", "revalidations"),
+		get(r, "tlb", "flushes"), walks,
+		ratio(get(r, "mmu", "guest_refs"), walks),
+		ratio(get(r, "mmu", "nested_refs"), walks),
+		ratio(get(r, "mmu", "shadow_refs"), walks));
+	fprintf(stderr,
+		"  faults: %" PRIu64 " delivered to the guest, %" PRIu64
+		" nested violations, %" PRIu64 " hidden; interrupts %" PRIu64
+		", system calls %" PRIu64 ", device exits %" PRIu64 "\n",
+		get(r, "cpu", "page_faults"),
+		get(r, "mmu", "nested_violations"),
+		get(r, "mmu", "hidden_faults"), get(r, "cpu", "interrupts"),
+		get(r, "cpu", "syscalls"),
+		get(r, "cpu", "mmio") + get(r, "cpu", "pio"));
+	print_physmap(vm);
+	if (get(r, "revocation", "pages"))
+		fprintf(stderr, "  revoked pages: %" PRIu64 ", waits: %" PRIu64
+				"\n",
+			get(r, "revocation", "pages"),
+			get(r, "revocation", "busy_waits"));
+	fprintf(stderr,
+		"  memory: guest RAM touched %.1f MiB, tables %.2f MiB, beyond guest RAM %.1f MiB\n",
+		(double)get(r, "physmap", "home") * 4096 / 1048576.0,
+		(double)get(r, "physmap", "table_pages") * 4096 / 1048576.0,
+		(double)get(r, "process", "beyond_guest_ram_bytes") /
+			1048576.0);
+	print_unimplemented(r);
+	json_decref(r);
+}

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Making, starting and ending a VM. */
+#include <vm/vm_impl.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <boot/cmdline.h>
+#include <dev/acpi.h>
+
+static int make_memory(struct vm *vm, struct err *err)
+{
+	const int r = guestmem_new(vm->cfg->memory_bytes, &vm->mem, err);
+
+	if (!r && vm->cfg->memory_limit_bytes)
+		guestmem_set_limit(vm->mem,
+				   vm->cfg->memory_limit_bytes / PAGE_SIZE);
+	return r;
+}
+
+static int make_engine(struct vm *vm, struct err *err)
+{
+	const struct engine_config cfg = {
+		.mem = vm->mem,
+		.io = &vm_io_ops,
+		.io_ctx = vm,
+		.mmu = vm->cfg->mmu_options,
+		.features = vm->cfg->features,
+	};
+
+	vm->engine_ops = &engine_soft;
+	return vm->engine_ops->new(&cfg, &vm->engine, err);
+}
+
+static char *command_line(const struct vm_config *cfg)
+{
+	const char *append = cfg->append ? cfg->append : "";
+	char *line;
+
+	if (cfg->bare)
+		return strdup(append);
+	if (asprintf(&line, "%s%s%s", BOOT_CMDLINE_DEFAULT, *append ? " " : "",
+		     append) < 0)
+		return NULL;
+	return line;
+}
+
+static int load_kernel(struct vm *vm, struct err *err)
+{
+	uint8_t seed[BOOT_SEED_BYTES] = {0};
+	char *line = command_line(vm->cfg);
+	struct boot_config cfg = {
+		.kernel_path = vm->cfg->kernel,
+		.initrd_path = vm->cfg->initrd,
+		.cmdline = line,
+		.rsdp = gpa(ACPI_BASE),
+		.seed = seed,
+		.protocol = vm->cfg->protocol,
+	};
+	int r;
+
+	if (!line)
+		return err_set(err, -ENOMEM, "no memory for the command line");
+	if (vm->cfg->clock == VM_CLOCK_HOST &&
+	    getrandom(seed, sizeof(seed), 0) != sizeof(seed))
+		cfg.seed = NULL;
+	r = boot_load(vm->mem, &cfg, &vm->boot, err);
+	free(line);
+	return r;
+}
+
+int vm_new(const struct vm_config *cfg, const struct vm_callbacks *cb,
+	   void *ctx, struct vm **ret_vm, struct err *err)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	int r;
+
+	if (!vm)
+		return err_set(err, -ENOMEM, "no memory for a VM");
+	vm->cfg = cfg;
+	vm->cb = cb;
+	vm->ctx = ctx;
+	pthread_mutex_init(&vm->device_lock, NULL);
+	vm->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r = vm->kick_fd < 0 ? err_set(err, -errno, "eventfd: %s",
+				      strerror(errno)) :
+			      make_memory(vm, err);
+	if (!r)
+		r = make_engine(vm, err);
+	if (!r)
+		r = vm_devices_init(vm, err);
+	if (!r)
+		r = vm_acpi_build(vm, err);
+	if (!r)
+		r = load_kernel(vm, err);
+	if (r) {
+		vm_free(vm);
+		return r;
+	}
+	vm->engine_ops->boot(vm->engine, &vm->boot);
+	*ret_vm = vm;
+	return 0;
+}
+
+struct vm *vm_free(struct vm *vm)
+{
+	if (!vm)
+		return NULL;
+	vm_devices_release(vm);
+	if (vm->engine_ops)
+		vm->engine_ops->free(vm->engine);
+	guestmem_free(vm->mem);
+	if (vm->kick_fd >= 0)
+		close(vm->kick_fd);
+	pthread_mutex_destroy(&vm->device_lock);
+	free(vm);
+	return NULL;
+}
+
+static uint64_t monotonic_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+int vm_start(struct vm *vm, struct err *err)
+{
+	int r = 0;
+
+	vm->start_ns = monotonic_ns();
+	if (vm->cfg->revoke_stress)
+		r = revoke_stress_start(vm->mem, vm->cfg->revoke_stress,
+					vm->cfg->revoke_seed, &vm->stress, err);
+	if (r)
+		return r;
+	r = pthread_create(&vm->thread, NULL, vm_loop, vm);
+	if (r) {
+		vm->stress = revoke_stress_stop(vm->stress);
+		return err_set(err, -r, "no thread for the processor: %s",
+			       strerror(r));
+	}
+	vm->started = true;
+	return 0;
+}
+
+void vm_stop(struct vm *vm)
+{
+	atomic_store(&vm->stop, true);
+	guestmem_stop(vm->mem);
+	vm_kick(vm);
+}
+
+enum vm_end vm_join(struct vm *vm)
+{
+	if (vm->started) {
+		pthread_join(vm->thread, NULL);
+		vm->started = false;
+	}
+	if (vm->stress) {
+		vm->stress_stats = revoke_stress_stats(vm->stress);
+		vm->stress = revoke_stress_stop(vm->stress);
+	}
+	return vm->end;
+}
+
+int vm_exit_status(const struct vm *vm)
+{
+	return vm->exit_status;
+}
+
+void vm_end_text(const struct vm *vm, char *buf, size_t size)
+{
+	const unsigned long long rip =
+		(unsigned long long)vm->engine_ops->rip(vm->engine);
+
+	switch (vm->end) {
+	case VM_END_NONE:
+		snprintf(buf, size, "the guest has not ended");
+		break;
+	case VM_END_POWER_OFF:
+		snprintf(buf, size, "the guest switched itself off");
+		break;
+	case VM_END_RESET:
+		snprintf(buf, size, "the guest asked for a reset");
+		break;
+	case VM_END_EXIT_PORT:
+		snprintf(buf, size, "the guest ended with status %d",
+			 vm->exit_status);
+		break;
+	case VM_END_SHUTDOWN:
+		snprintf(buf, size,
+			 "the guest ended in a triple fault at RIP 0x%llx (a panic or reboot under reboot=t does so too)",
+			 rip);
+		break;
+	case VM_END_BAD_FETCH:
+		snprintf(buf, size,
+			 "the guest jumped to 0x%llx, where there is no memory (guest physical 0x%llx)",
+			 rip,
+			 (unsigned long long)vm->engine_ops
+				 ->bad_fetch(vm->engine)
+				 .v);
+		break;
+	case VM_END_MEMORY:
+		snprintf(buf, size,
+			 "the host has no memory left for the guest");
+		break;
+	case VM_END_STOPPED:
+		snprintf(buf, size, "the guest was stopped");
+		break;
+	case VM_END_AUDIT:
+		snprintf(buf, size, "an audit found a wrong translation: %s",
+			 vm->failure.text);
+		break;
+	}
+}
+
+size_t vm_console_input(struct vm *vm, const uint8_t *bytes, size_t len)
+{
+	size_t n;
+
+	pthread_mutex_lock(&vm->device_lock);
+	n = serial_receive(&vm->serial, bytes, len);
+	pthread_mutex_unlock(&vm->device_lock);
+	vm_kick(vm);
+	return n;
+}

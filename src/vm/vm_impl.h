@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inside of a VM, for src/vm only. */
+#ifndef VM_VM_IMPL_H
+#define VM_VM_IMPL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <boot/boot.h>
+#include <dev/apic_bus.h>
+#include <dev/bus.h>
+#include <dev/clock.h>
+#include <dev/debug_exit.h>
+#include <dev/ioapic.h>
+#include <dev/kvmclock.h>
+#include <dev/lapic.h>
+#include <dev/power.h>
+#include <dev/rtc.h>
+#include <dev/serial.h>
+#include <dev/virtio_blk.h>
+#include <dev/virtio_rng.h>
+#include <engine/engine.h>
+#include <mem/guestmem.h>
+#include <mem/revoke_stress.h>
+#include <vm/vm.h>
+
+/**
+ * struct vm - see vm.h. Lock letters: I immutable after vm_new(), d device lock,
+ * p processor thread (anybody after vm_join()), a atomic.
+ */
+struct vm {
+	const struct vm_config *cfg;      /* I */
+	const struct vm_callbacks *cb;    /* I */
+	void *ctx;                        /* I */
+	const struct engine_ops *engine_ops; /* I */
+	struct engine *engine;            /* p */
+	struct guestmem *mem;             /* I */
+	struct boot_state boot;           /* I */
+	struct revoke_stress *stress;     /* owner's thread */
+	struct revoke_stress_stats stress_stats; /* after vm_join() */
+
+	pthread_mutex_t device_lock;
+	struct bus *bus;                  /* d */
+	struct apic_bus apic_bus;         /* d */
+	struct lapic lapic;               /* d */
+	struct ioapic ioapic;             /* d */
+	struct serial serial;             /* d */
+	struct rtc rtc;                   /* d */
+	struct power power;               /* d */
+	struct debug_exit debug_exit;     /* d */
+	struct kvmclock kvmclock;         /* p */
+	struct dev_clock clock;           /* I */
+	struct virtio_blk *disks[VM_DISKS_MAX]; /* d */
+	unsigned int n_disks;             /* I */
+	struct virtio_rng *rng;           /* d */
+
+	pthread_t thread;
+	bool started;                     /* owner's thread */
+	int kick_fd;                      /* I eventfd that wakes a sleeping processor */
+	atomic_bool kicked;               /* a something may have changed since the last look */
+	atomic_bool asleep;               /* a */
+	atomic_bool stop;                 /* a vm_stop() */
+	enum vm_end end;                  /* p */
+	int exit_status;                  /* p */
+	struct err failure;               /* p words for some ends */
+	uint64_t start_ns;                /* I host time at vm_start() */
+	uint64_t skipped_ns;              /* p idle time left out by VM_CLOCK_INSTRUCTIONS */
+	uint64_t flushed_ns;              /* p when the console was flushed last */
+	uint64_t slices;                  /* p */
+	uint64_t halts;                   /* p */
+	uint64_t idle_ns;                 /* p */
+	uint64_t audited;                 /* p entries that audits looked at */
+	uint64_t end_ns;                  /* p */
+};
+
+/** vm_devices_init() - make all devices and put them on the bus. Return: 0 or -errno. */
+int vm_devices_init(struct vm *vm, struct err *err)
+	__attribute__((warn_unused_result));
+
+/** vm_devices_release() - end them. */
+void vm_devices_release(struct vm *vm);
+
+/** vm_io_ops - what the processor needs of the machine; the context is the VM. */
+extern const struct cpu_ops vm_io_ops;
+
+/** vm_kick() - make the processor look at its interrupts and requests. Any thread. */
+void vm_kick(struct vm *vm);
+
+/** vm_request_end() - the run shall end like this; processor thread. */
+void vm_request_end(struct vm *vm, enum vm_end end);
+
+/** vm_loop() - the processor thread. */
+void *vm_loop(void *arg);
+
+/** vm_acpi_build() - tables for the devices, into guest memory. Return: 0 or -errno. */
+int vm_acpi_build(struct vm *vm, struct err *err)
+	__attribute__((warn_unused_result));
+
+#endif
