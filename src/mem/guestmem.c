@@ -45,8 +45,8 @@ struct guestmem {
 	uint8_t *flags;          /* I the array; P its bytes */
 	uint8_t *shown;          /* I the array, a bit per PPN; P its bits */
 
-	const struct guestmem_ops *ops; /* S or NULL */
-	void *ops_ctx;                  /* S */
+	const struct guestmem_ops *ops;           /* S or NULL */
+	void *ops_ctx;                            /* S */
 	const struct guestmem_source_ops *source; /* S or NULL */
 	void *source_ctx;                         /* S */
 	enum guestmem_grant (*ask)(void *ctx);    /* S */
@@ -57,9 +57,9 @@ struct guestmem {
 	bool servicing;          /* P in guestmem_service_slow() */
 	uint64_t epoch;          /* P */
 
-	_Atomic bool link_broken;  /* a */
-	_Atomic bool stopped;      /* a */
-	_Atomic uint32_t failure;  /* a enum mem_status */
+	_Atomic bool link_broken; /* a */
+	_Atomic bool stopped;     /* a */
+	_Atomic uint32_t failure; /* a enum mem_status */
 
 	/* a, written by the processor thread */
 	_Atomic uint64_t revoke_requests;
@@ -96,13 +96,13 @@ static enum guestmem_grant grant_up_to_limit(void *ctx)
 {
 	struct guestmem *mem = ctx;
 	const struct physmap_counts counts = physmap_counts(mem->map);
-	const uint64_t used =
-		counts.pages[PHYSMAP_HOME] + counts.pages[PHYSMAP_BUSY];
+	const uint64_t used = counts.pages[PHYSMAP_HOME] +
+			      counts.pages[PHYSMAP_BUSY];
 
 	if (used >= mem->limit_pages) {
 		/* A BUSY page may turn out not to need its frame. */
-		return counts.pages[PHYSMAP_BUSY] ? GUESTMEM_GRANT_ASKED :
-						    GUESTMEM_GRANT_REFUSED;
+		return counts.pages[PHYSMAP_BUSY] ? GUESTMEM_GRANT_ASKED
+						  : GUESTMEM_GRANT_REFUSED;
 	}
 	physmap_grant(mem->map, mem->limit_pages - used);
 	return GUESTMEM_GRANT_ASKED;
@@ -137,7 +137,8 @@ static int guestmem_build(struct guestmem *mem, uint64_t ram_bytes,
 	mem->flags = map_sparse(n_pages);
 	mem->shown = map_sparse(shown_bytes(n_pages));
 	if (!mem->flags || !mem->shown)
-		return err_set(err, -errno, "cannot map flags of guest pages: %s",
+		return err_set(err, -errno,
+			       "cannot map flags of guest pages: %s",
 			       strerror(errno));
 	mem->hot.entries = physmap_entries(mem->map);
 	mem->hot.n_pages = n_pages;
@@ -316,7 +317,7 @@ static void unmap_page(struct guestmem *mem, ppn_t page)
 	mem->epoch++;
 	/* Most pages are never read while ZERO: do not dirty the array for them. */
 	if (zero_shown(mem, page))
-		mem->shown[page.v / 8] &= (uint8_t)~(1U << page.v % 8);
+		mem->shown[page.v / 8] &= (uint8_t) ~(1U << page.v % 8);
 	if (mem->ops && mem->ops->unmap)
 		mem->ops->unmap(mem->ops_ctx, page);
 }
@@ -447,8 +448,8 @@ static enum step step_change(struct guestmem *mem, ppn_t page, uint64_t from,
 static void change_own(struct guestmem *mem, ppn_t page, uint64_t from,
 		       uint64_t to)
 {
-	enum physmap_result r =
-		physmap_change(mem->map, PHYSMAP_BY_VM, page, from, to);
+	enum physmap_result r = physmap_change(mem->map, PHYSMAP_BY_VM, page,
+					       from, to);
 
 	VERIFY(r == PHYSMAP_CHANGED);
 }
@@ -459,8 +460,8 @@ static uint8_t *home_frame(struct guestmem *mem, ppn_t page)
 }
 
 /* HOME: unmap, say what it becomes, release the frame, let it go. */
-static enum step step_drop_home(struct guestmem *mem, ppn_t page, uint64_t entry,
-				uint64_t final)
+static enum step step_drop_home(struct guestmem *mem, ppn_t page,
+				uint64_t entry, uint64_t final)
 {
 	const uint64_t busy = physmap_busy(entry, PHYSMAP_BY_VM);
 	const uint64_t last = physmap_busy(final, PHYSMAP_BY_VM);
@@ -615,8 +616,8 @@ static uint64_t stable_entry(enum physmap_state state)
 	return state == PHYSMAP_BALLOON ? physmap_balloon() : physmap_zero();
 }
 
-static enum step step_drop_away(struct guestmem *mem, ppn_t page, uint64_t entry,
-				uint64_t final)
+static enum step step_drop_away(struct guestmem *mem, ppn_t page,
+				uint64_t entry, uint64_t final)
 {
 	bool changed;
 	enum step step = step_change(mem, page, entry, final, &changed);
@@ -678,9 +679,9 @@ enum mem_status guestmem_drop(struct guestmem *mem, ppn_t page,
 static bool range_is_ram(const struct guestmem *mem, uint64_t addr, uint64_t len)
 {
 	const uint64_t low_end = mem->hot.low_pages * PAGE_SIZE;
-	const uint64_t high_end =
-		GUESTMEM_HOLE_END +
-		(mem->hot.n_pages - mem->hot.low_pages) * PAGE_SIZE;
+	const uint64_t high_end = GUESTMEM_HOLE_END +
+				  (mem->hot.n_pages - mem->hot.low_pages) *
+					  PAGE_SIZE;
 	uint64_t end;
 
 	if (!len)
@@ -709,8 +710,9 @@ bool guestmem_read(struct guestmem *mem, gpa_t addr, void *buf, uint64_t len)
 
 		if (guestmem_resolve(mem, addr, MEM_READ, &page) != MEM_OK)
 			return false;
-		memcpy(to, machine_ptr(mem->machine,
-				       ma_add(page.ma, addr.v % PAGE_SIZE)),
+		memcpy(to,
+		       machine_ptr(mem->machine,
+				   ma_add(page.ma, addr.v % PAGE_SIZE)),
 		       part);
 		addr = gpa_add(addr, part);
 		to += part;

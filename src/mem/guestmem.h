@@ -51,7 +51,7 @@ struct mem_page {
 
 /* Why stores to a page must take the slow path. One byte per PPN. */
 enum guestmem_flag {
-	GUESTMEM_CODE = 1 << 0,  /* the processor has decoded instructions from it */
+	GUESTMEM_CODE = 1 << 0, /* the processor has decoded instructions from it */
 	GUESTMEM_TABLE = 1 << 1, /* shadow tables follow this guest page table */
 	GUESTMEM_DIRTY_LOG = 1 << 2, /* somebody wants to know the next write */
 };
@@ -300,7 +300,7 @@ enum mem_status guestmem_failure(const struct guestmem *mem);
 
 /* What a source of allowance says. */
 enum guestmem_grant {
-	GUESTMEM_GRANT_ASKED,   /* it will come, or has come, by physmap_grant(): wait */
+	GUESTMEM_GRANT_ASKED, /* it will come, or has come, by physmap_grant(): wait */
 	GUESTMEM_GRANT_REFUSED, /* never: the guest gets MEM_NO_HOST_MEMORY */
 };
 

@@ -38,9 +38,10 @@ static int reserve_failed(int code, struct err *err)
 	struct rlimit limit;
 
 	if (!getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY)
-		return err_set(err, code,
-			       "cannot reserve %llu GiB of address space: this process is limited to %llu MiB (ulimit -v, RLIMIT_AS); lift that limit",
-			       gib, (unsigned long long)limit.rlim_cur >> 20);
+		return err_set(
+			err, code,
+			"cannot reserve %llu GiB of address space: this process is limited to %llu MiB (ulimit -v, RLIMIT_AS); lift that limit",
+			gib, (unsigned long long)limit.rlim_cur >> 20);
 	return err_set(err, code, "cannot reserve %llu GiB of address space: %s",
 		       gib, strerror(-code));
 }
@@ -48,7 +49,8 @@ static int reserve_failed(int code, struct err *err)
 static int machine_reserve(struct machine *m, struct err *err)
 {
 	uint8_t *range = mmap(NULL, MACHINE_END + 2 * GUARD_BYTES, PROT_NONE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			      0);
 
 	if (range == MAP_FAILED)
 		return reserve_failed(-errno, err);
@@ -101,19 +103,22 @@ static int machine_start_tables(struct machine *m, struct err *err)
 static int machine_check_size(uint64_t ram_bytes, struct err *err)
 {
 	if (ram_bytes % PAGE_SIZE)
-		return err_set(err, -EINVAL,
-			       "guest memory of %llu bytes is not a multiple of 4 KiB",
-			       (unsigned long long)ram_bytes);
+		return err_set(
+			err, -EINVAL,
+			"guest memory of %llu bytes is not a multiple of 4 KiB",
+			(unsigned long long)ram_bytes);
 	if (ram_bytes < MACHINE_MIN_RAM || ram_bytes > MACHINE_MAX_RAM)
-		return err_set(err, -EINVAL,
-			       "guest memory of %llu KiB is not between %llu MiB and %llu GiB",
-			       (unsigned long long)ram_bytes >> 10,
-			       (unsigned long long)MACHINE_MIN_RAM >> 20,
-			       (unsigned long long)MACHINE_MAX_RAM >> 30);
+		return err_set(
+			err, -EINVAL,
+			"guest memory of %llu KiB is not between %llu MiB and %llu GiB",
+			(unsigned long long)ram_bytes >> 10,
+			(unsigned long long)MACHINE_MIN_RAM >> 20,
+			(unsigned long long)MACHINE_MAX_RAM >> 30);
 	return 0;
 }
 
-int machine_new(uint64_t ram_bytes, struct machine **ret_machine, struct err *err)
+int machine_new(uint64_t ram_bytes, struct machine **ret_machine,
+		struct err *err)
 {
 	int r = machine_check_size(ram_bytes, err);
 
@@ -174,7 +179,8 @@ bool machine_home_drop(struct machine *m, ppn_t page)
 static void read_thp_setting(char *word, size_t size)
 {
 	char line[256] = "";
-	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "re");
+	FILE *f = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled",
+			"re");
 
 	word[0] = '\0';
 	if (!f)
@@ -197,9 +203,10 @@ int machine_set_large_pages(struct machine *m, bool on, struct err *err)
 	read_thp_setting(setting, sizeof(setting));
 	if (on && (!setting[0] || !strcmp(setting, "never") ||
 		   !strcmp(setting, "deny")))
-		return err_set(err, -EOPNOTSUPP,
-			       "this host has no large pages for memory files: /sys/kernel/mm/transparent_hugepage/shmem_enabled is %s, it must be advise",
-			       setting[0] ? setting : "missing");
+		return err_set(
+			err, -EOPNOTSUPP,
+			"this host has no large pages for memory files: /sys/kernel/mm/transparent_hugepage/shmem_enabled is %s, it must be advise",
+			setting[0] ? setting : "missing");
 	if (madvise(m->window + MACHINE_HOME, m->ram_bytes,
 		    on ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) < 0 &&
 	    (on || errno != EINVAL))
@@ -209,13 +216,13 @@ int machine_set_large_pages(struct machine *m, bool on, struct err *err)
 	return 0;
 }
 
-int machine_map_group(struct machine *m, int fd, uint64_t bytes,
-		      struct err *err)
+int machine_map_group(struct machine *m, int fd, uint64_t bytes, struct err *err)
 {
 	if (!bytes || bytes % PAGE_SIZE || bytes > MACHINE_TABLE - MACHINE_GROUP)
-		return err_set(err, -EINVAL,
-			       "a sharing group's file of %llu bytes cannot be mapped",
-			       (unsigned long long)bytes);
+		return err_set(
+			err, -EINVAL,
+			"a sharing group's file of %llu bytes cannot be mapped",
+			(unsigned long long)bytes);
 	return machine_map(m, MACHINE_GROUP, bytes, PROT_READ, MAP_SHARED, fd,
 			   err);
 }

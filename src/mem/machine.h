@@ -42,10 +42,10 @@
 
 /* What struct machine looks like is needed inline by the processor's fast paths. */
 struct machine {
-	uint8_t *window;      /* I host address of machine address 0 */
-	uint64_t ram_bytes;   /* I length of the home file */
-	int home_fd;          /* I owned memfd, or -1 */
-	int table_fd;         /* I owned memfd, or -1 */
+	uint8_t *window;            /* I host address of machine address 0 */
+	uint64_t ram_bytes;         /* I length of the home file */
+	int home_fd;                /* I owned memfd, or -1 */
+	int table_fd;               /* I owned memfd, or -1 */
 	struct table_pages *tables; /* allocator of MACHINE_TABLE pages */
 };
 

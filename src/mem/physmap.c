@@ -71,7 +71,7 @@ struct physmap {
  * The legal changes. An entry is of one of 18 kinds: each stable state by itself, BUSY
  * by the VM, and BUSY by the host.
  */
-#define N_KINDS (3 * PHYSMAP_N_STABLE)
+#define N_KINDS        (3 * PHYSMAP_N_STABLE)
 #define IS(state)      (PHYSMAP_##state)
 #define BY_VM(state)   (PHYSMAP_##state + PHYSMAP_N_STABLE)
 #define BY_HOST(state) (PHYSMAP_##state + 2 * PHYSMAP_N_STABLE)
@@ -131,7 +131,8 @@ static const char *const state_names[] = {
 	[PHYSMAP_BUSY] = "busy",
 };
 
-static_assert(ARRAY_SIZE(state_names) == PHYSMAP_N_STATES, "a name for each state");
+static_assert(ARRAY_SIZE(state_names) == PHYSMAP_N_STATES,
+	      "a name for each state");
 
 const char *physmap_state_name(enum physmap_state state)
 {
@@ -186,9 +187,9 @@ static unsigned kind_of(uint64_t entry)
 
 	if (!physmap_is_busy(entry))
 		return state;
-	return state + (physmap_busy_mover(entry) == PHYSMAP_BY_HOST ?
-				2 * PHYSMAP_N_STABLE :
-				PHYSMAP_N_STABLE);
+	return state + (physmap_busy_mover(entry) == PHYSMAP_BY_HOST
+				? 2 * PHYSMAP_N_STABLE
+				: PHYSMAP_N_STABLE);
 }
 
 /* Entering and leaving BUSY does not change what an entry stands for. */
@@ -241,7 +242,8 @@ static int physmap_map(struct physmap *map, struct err *err)
 
 static uint64_t file_bytes_for(uint64_t n_pages)
 {
-	const uint64_t bytes = PHYSMAP_ENTRIES_OFFSET + n_pages * sizeof(uint64_t);
+	const uint64_t bytes = PHYSMAP_ENTRIES_OFFSET +
+			       n_pages * sizeof(uint64_t);
 
 	return (bytes + PAGE_SIZE - 1) & PAGE_MASK;
 }
@@ -282,7 +284,8 @@ static int physmap_create(struct physmap *map, struct err *err)
 int physmap_new(uint64_t n_pages, struct physmap **ret_map, struct err *err)
 {
 	if (!n_pages || n_pages > MAX_PAGES)
-		return err_set(err, -EINVAL, "a physmap of %llu pages is not possible",
+		return err_set(err, -EINVAL,
+			       "a physmap of %llu pages is not possible",
 			       (unsigned long long)n_pages);
 
 	struct physmap *map = physmap_alloc();
@@ -319,9 +322,10 @@ static int check_header(const struct physmap_header *h, uint64_t file_bytes,
 	if (h->magic != PHYSMAP_MAGIC)
 		return err_set(err, -EBADMSG, "the file is not a physmap");
 	if (h->version != PHYSMAP_VERSION)
-		return err_set(err, -EBADMSG,
-			       "the physmap has version %u, this program knows version %u",
-			       h->version, PHYSMAP_VERSION);
+		return err_set(
+			err, -EBADMSG,
+			"the physmap has version %u, this program knows version %u",
+			h->version, PHYSMAP_VERSION);
 	if (h->page_bytes != PAGE_SIZE ||
 	    h->entries_offset != PHYSMAP_ENTRIES_OFFSET ||
 	    h->file_bytes != file_bytes || !h->n_pages ||

@@ -57,8 +57,8 @@ enum physmap_mover {
 /* The entry of a page that is at home and of which nobody wants to know anything. */
 #define PHYSMAP_HOME_ENTRY ((uint64_t)PHYSMAP_HOME)
 
-#define PHYSMAP_MAGIC   UINT64_C(0x50414d505a5a454d) /* "MEZZPMAP" in memory */
-#define PHYSMAP_VERSION 1
+#define PHYSMAP_MAGIC      UINT64_C(0x50414d505a5a454d) /* "MEZZPMAP" in memory */
+#define PHYSMAP_VERSION    1
 /* Where the entries start in the file. */
 #define PHYSMAP_ENTRIES_OFFSET PAGE_SIZE
 
@@ -84,8 +84,8 @@ struct physmap_header {
 	_Atomic uint64_t pages[8]; /* a by enum physmap_state; the last is unused */
 
 	_Atomic uint64_t allowance; /* a pages the VM may still make HOME by itself */
-	_Atomic uint64_t touched;   /* a watched pages that were touched */
-	_Atomic uint32_t bell;      /* a futex: rung when a waiter should look again */
+	_Atomic uint64_t touched; /* a watched pages that were touched */
+	_Atomic uint32_t bell; /* a futex: rung when a waiter should look again */
 	_Atomic uint32_t n_waiting; /* a threads that wait for the bell */
 };
 
@@ -184,8 +184,8 @@ static inline enum physmap_state physmap_stable_state(uint64_t entry)
 /** physmap_state() - the state of an entry. */
 static inline enum physmap_state physmap_state(uint64_t entry)
 {
-	return physmap_is_busy(entry) ? PHYSMAP_BUSY :
-					physmap_stable_state(entry);
+	return physmap_is_busy(entry) ? PHYSMAP_BUSY
+				      : physmap_stable_state(entry);
 }
 
 /** physmap_slot() - frame of a SHARED, slot of a ZIPPED or SWAPPED entry, also if BUSY. */
@@ -261,7 +261,7 @@ uint64_t physmap_load(const struct physmap *map, ppn_t page);
 
 enum physmap_result {
 	PHYSMAP_CHANGED,
-	PHYSMAP_RACED,        /* the entry was no longer as expected; nothing changed */
+	PHYSMAP_RACED, /* the entry was no longer as expected; nothing changed */
 	PHYSMAP_NO_ALLOWANCE, /* the VM may not have another page; nothing changed */
 	PHYSMAP_ILLEGAL,      /* see physmap_legal(); nothing changed */
 };

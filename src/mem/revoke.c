@@ -73,8 +73,8 @@ int revoke_port_post(struct revoke_port *port,
 	if (port->n == REVOKE_MAX_REQUESTS)
 		r = -ENOBUFS;
 	else
-		port->queue[(port->first + port->n++) % REVOKE_MAX_REQUESTS] =
-			*request;
+		port->queue[(port->first + port->n++) %
+			    REVOKE_MAX_REQUESTS] = *request;
 	pthread_mutex_unlock(&port->lock);
 	return r;
 }
@@ -111,10 +111,10 @@ struct ticket {
 
 /* Members: I immutable, m under @lock. */
 struct revoke_host {
-	struct physmap *map; /* I */
-	int home_fd;         /* I */
+	struct physmap *map;                                          /* I */
+	int home_fd;                                                  /* I */
 	int (*send)(void *ctx, const struct revoke_request *request); /* I */
-	void *send_ctx;      /* I */
+	void *send_ctx;                                               /* I */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* a ticket was acknowledged, or the link broke */
@@ -278,7 +278,8 @@ int revoke_take(struct revoke_host *host, const ppn_t *pages, unsigned n_pages,
 	if (r)
 		return r;
 	for (unsigned i = 0; i < n_pages; i++)
-		mark_busy(host, pages[i], states & ~(1U << PHYSMAP_BUSY), &batch);
+		mark_busy(host, pages[i], states & ~(1U << PHYSMAP_BUSY),
+			  &batch);
 	if (!batch.n_pages) {
 		drop_ticket(host, batch.ticket);
 		return 0;
@@ -329,7 +330,8 @@ int revoke_wait(struct revoke_host *host, const struct revoke_batch *batch,
 	return r;
 }
 
-static int change(struct revoke_host *host, ppn_t page, uint64_t from, uint64_t to)
+static int change(struct revoke_host *host, ppn_t page, uint64_t from,
+		  uint64_t to)
 {
 	switch (physmap_change(host->map, PHYSMAP_BY_HOST, page, from, to)) {
 	case PHYSMAP_CHANGED:
@@ -357,8 +359,8 @@ static int leave_home(struct revoke_host *host, ppn_t page, uint64_t busy,
 static int finish_page(struct revoke_host *host, ppn_t page, uint64_t final)
 {
 	const uint64_t now = physmap_load(host->map, page);
-	const uint64_t last =
-		physmap_busy(physmap_stable(final), PHYSMAP_BY_HOST);
+	const uint64_t last = physmap_busy(physmap_stable(final),
+					   PHYSMAP_BY_HOST);
 
 	if (!physmap_is_busy(now) || physmap_busy_mover(now) != PHYSMAP_BY_HOST)
 		return -ESTALE;
@@ -366,9 +368,9 @@ static int finish_page(struct revoke_host *host, ppn_t page, uint64_t final)
 	    !physmap_legal(PHYSMAP_BY_HOST, last, final))
 		return -EINVAL;
 	if (now != last) {
-		int r = physmap_stable_state(now) == PHYSMAP_HOME ?
-				leave_home(host, page, now, last) :
-				change(host, page, now, last);
+		int r = physmap_stable_state(now) == PHYSMAP_HOME
+				? leave_home(host, page, now, last)
+				: change(host, page, now, last);
 
 		if (r)
 			return r;
@@ -394,8 +396,8 @@ void revoke_end(struct revoke_host *host, const struct revoke_batch *batch)
 	if (!drop_ticket(host, batch->ticket))
 		return;
 	for (unsigned i = 0; i < batch->n_pages; i++) {
-		const uint64_t busy =
-			physmap_busy(batch->entries[i], PHYSMAP_BY_HOST);
+		const uint64_t busy = physmap_busy(batch->entries[i],
+						   PHYSMAP_BY_HOST);
 
 		if (batch->finished >> i & 1)
 			continue;

@@ -50,12 +50,12 @@ struct revoke_request {
  */
 struct revoke_port {
 	pthread_mutex_t lock;
-	uint64_t n_pages;                                    /* I of guest RAM */
-	struct revoke_request queue[REVOKE_MAX_REQUESTS];    /* m ring */
-	unsigned first;                                      /* m oldest in @queue */
-	unsigned n;                                          /* m how many in @queue */
-	void (*ack)(void *ctx, uint64_t ticket);             /* m to the host */
-	void *ack_ctx;                                       /* m */
+	uint64_t n_pages;                                 /* I of guest RAM */
+	struct revoke_request queue[REVOKE_MAX_REQUESTS]; /* m ring */
+	unsigned first;                          /* m oldest in @queue */
+	unsigned n;                              /* m how many in @queue */
+	void (*ack)(void *ctx, uint64_t ticket); /* m to the host */
+	void *ack_ctx;                           /* m */
 };
 
 /** revoke_port_init() - an empty port of a VM with that many pages. Return: 0 or -errno. */
@@ -174,7 +174,8 @@ int revoke_wait(struct revoke_host *host, const struct revoke_batch *batch,
  * Return: 0, -EINVAL (the change is not legal), -ESTALE (the entry is not ours any more).
  */
 int revoke_finish(struct revoke_host *host, struct revoke_batch *batch,
-		  unsigned idx, uint64_t final) __attribute__((warn_unused_result));
+		  unsigned idx, uint64_t final)
+	__attribute__((warn_unused_result));
 
 /**
  * revoke_end() - forget a batch; pages of it that are still BUSY become what they were.

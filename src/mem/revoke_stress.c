@@ -40,8 +40,8 @@ struct revoke_stress {
 	uint64_t pages_per_second; /* I */
 	pthread_t thread;          /* I */
 
-	uint64_t random;                   /* T */
-	uint8_t saved[PAGE_SIZE];          /* T */
+	uint64_t random;          /* T */
+	uint8_t saved[PAGE_SIZE]; /* T */
 
 	_Atomic uint64_t batches;  /* a */
 	_Atomic uint64_t taken;    /* a */
@@ -156,7 +156,8 @@ static void one_round(struct revoke_stress *s, unsigned wanted)
 	ppn_t pages[MAX_BATCH];
 	const unsigned n = pick_pages(s, wanted, pages);
 
-	if (!n || revoke_take(s->host, pages, n, 1U << PHYSMAP_HOME, &batch) <= 0)
+	if (!n ||
+	    revoke_take(s->host, pages, n, 1U << PHYSMAP_HOME, &batch) <= 0)
 		return;
 	spoil_batch(s, &batch);
 	revoke_end(s->host, &batch);
@@ -190,7 +191,8 @@ static void *stress_main(void *arg)
 		const unsigned wanted = 1 + (unsigned)random_below(s, MAX_BATCH);
 
 		one_round(s, wanted);
-		add_ns(&next, wanted * UINT64_C(1000000000) / s->pages_per_second);
+		add_ns(&next,
+		       wanted * UINT64_C(1000000000) / s->pages_per_second);
 		not_before_now(&next);
 	}
 	return NULL;
@@ -237,7 +239,8 @@ static int stress_build(struct revoke_stress *s, struct err *err)
 			s->host = revoke_host_free(s->host);
 	}
 	if (r)
-		return err_set(err, r, "cannot prepare the revocation stress: %s",
+		return err_set(err, r,
+			       "cannot prepare the revocation stress: %s",
 			       strerror(-r));
 	return 0;
 }
@@ -255,8 +258,9 @@ int revoke_stress_start(struct guestmem *mem, uint64_t pages_per_second,
 			struct err *err)
 {
 	if (!pages_per_second)
-		return err_set(err, -EINVAL,
-			       "a revocation stress of 0 pages a second does nothing");
+		return err_set(
+			err, -EINVAL,
+			"a revocation stress of 0 pages a second does nothing");
 
 	struct revoke_stress *s = calloc(1, sizeof(*s));
 

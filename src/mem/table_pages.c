@@ -42,12 +42,12 @@ struct page_stack {
 
 /* Members: I immutable, a atomic, others belong to the processor thread. */
 struct table_pages {
-	int fd;             /* I */
-	uint8_t *base;      /* I */
-	uint64_t max_pages; /* I */
-	uint64_t n_pages;   /* length of the file */
-	uint8_t *condition; /* enum page_condition, by page */
-	struct page_stack kept;  /* oldest first */
+	int fd;                 /* I */
+	uint8_t *base;          /* I */
+	uint64_t max_pages;     /* I */
+	uint64_t n_pages;       /* length of the file */
+	uint8_t *condition;     /* enum page_condition, by page */
+	struct page_stack kept; /* oldest first */
 	struct page_stack holes;
 	_Atomic uint64_t n_used; /* a */
 };
@@ -105,9 +105,8 @@ static int table_pages_grow(struct table_pages *t)
 		return -ENOMEM;
 	if (ftruncate(t->fd, (off_t)(n * PAGE_SIZE)) < 0)
 		return -ENOMEM;
-	if (mmap(t->base + t->n_pages * PAGE_SIZE,
-		 TABLE_CHUNK_PAGES * PAGE_SIZE, PROT_READ | PROT_WRITE,
-		 MAP_SHARED | MAP_FIXED, t->fd,
+	if (mmap(t->base + t->n_pages * PAGE_SIZE, TABLE_CHUNK_PAGES * PAGE_SIZE,
+		 PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, t->fd,
 		 (off_t)(t->n_pages * PAGE_SIZE)) == MAP_FAILED)
 		return -ENOMEM;
 	memset(t->condition + t->n_pages, PAGE_HOLE, TABLE_CHUNK_PAGES);
@@ -204,7 +203,8 @@ bool table_pages_audit(const struct table_pages *t)
 
 	for (uint64_t i = 0; i < t->n_pages; i++)
 		n[t->condition[i]]++;
-	return n[PAGE_USED] == table_pages_used(t) && n[PAGE_KEPT] == t->kept.n &&
-	       n[PAGE_HOLE] == t->holes.n && stack_is(t, &t->kept, PAGE_KEPT) &&
+	return n[PAGE_USED] == table_pages_used(t) &&
+	       n[PAGE_KEPT] == t->kept.n && n[PAGE_HOLE] == t->holes.n &&
+	       stack_is(t, &t->kept, PAGE_KEPT) &&
 	       stack_is(t, &t->holes, PAGE_HOLE);
 }

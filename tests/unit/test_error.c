@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Unit tests of base/error. */
-#include <base/error.h>
-
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +8,8 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+#include <base/error.h>
 
 static void set_passes_the_code_through(void **state)
 {

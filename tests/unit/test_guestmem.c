@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Unit tests of mem/guestmem. */
-#include <mem/guestmem.h>
-
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -15,6 +13,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include <mem/guestmem.h>
 
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
@@ -240,8 +240,8 @@ static void copies_cross_pages_and_the_end(void **state)
 			assert_true(guestmem_write(vm.mem, gpa(end - len), out,
 						   len));
 			memset(in, 0, sizeof(in));
-			assert_true(guestmem_read(vm.mem, gpa(end - len), in,
-						  len));
+			assert_true(
+				guestmem_read(vm.mem, gpa(end - len), in, len));
 			assert_memory_equal(in, out, len);
 			assert_false(guestmem_write(vm.mem, gpa(end - len + 1),
 						    in, len));
@@ -250,8 +250,8 @@ static void copies_cross_pages_and_the_end(void **state)
 		}
 		/* A write that does not fit changes nothing. */
 		assert_true(guestmem_read(vm.mem, gpa(end - 1), in, 1));
-		assert_int_equal(in[0], out[sizeof(out) - 1 -
-					    (sizeof(out) - 1) % 1021]);
+		assert_int_equal(in[0],
+				 out[sizeof(out) - 1 - (sizeof(out) - 1) % 1021]);
 	}
 	assert_false(guestmem_read(vm.mem, gpa(GUESTMEM_HOLE_START), in, 1));
 	assert_false(guestmem_read(vm.mem, gpa(GUESTMEM_HOLE_END - 1), in, 2));
@@ -268,7 +268,9 @@ static void copies_cross_pages_and_the_end(void **state)
 
 static void random_copies_against_an_array(void **state)
 {
-	enum { SIZE = 1 << 20 };
+	enum {
+		SIZE = 1 << 20
+	};
 	struct vm vm = vm_make(SIZE);
 	uint8_t *model = calloc(1, SIZE);
 	uint8_t *buf = malloc(SIZE);
@@ -278,7 +280,8 @@ static void random_copies_against_an_array(void **state)
 	assert_non_null(model);
 	assert_non_null(buf);
 	for (unsigned i = 0; i < 3000; i++) {
-		seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407;
+		seed = seed * UINT64_C(6364136223846793005) +
+		       1442695040888963407;
 
 		const uint64_t addr = (seed >> 20) % SIZE;
 		uint64_t len = (seed >> 44) % 9000;
@@ -368,15 +371,15 @@ static void limit_without_a_host(void **state)
 	guestmem_set_limit(vm.mem, 10);
 	for (unsigned i = 0; i < 10; i++)
 		resolve(&vm, i * PAGE_SIZE, MEM_WRITE);
-	assert_int_equal(guestmem_resolve(vm.mem, gpa(10 * PAGE_SIZE), MEM_WRITE,
-					  &page),
+	assert_int_equal(guestmem_resolve(vm.mem, gpa(10 * PAGE_SIZE),
+					  MEM_WRITE, &page),
 			 MEM_NO_HOST_MEMORY);
 	assert_int_equal(guestmem_failure(vm.mem), MEM_NO_HOST_MEMORY);
 	/* What the guest gives up may be taken again. */
 	assert_int_equal(guestmem_drop(vm.mem, ppn(4), PHYSMAP_BALLOON), MEM_OK);
 	resolve(&vm, 11 * PAGE_SIZE, MEM_WRITE);
-	assert_int_equal(guestmem_resolve(vm.mem, gpa(10 * PAGE_SIZE), MEM_WRITE,
-					  &page),
+	assert_int_equal(guestmem_resolve(vm.mem, gpa(10 * PAGE_SIZE),
+					  MEM_WRITE, &page),
 			 MEM_NO_HOST_MEMORY);
 	assert_int_equal(home_pages(&vm), 10);
 	guestmem_free(vm.mem);
@@ -394,12 +397,14 @@ static void given_up_pages_are_zero_again(void **state)
 		word = 5;
 		assert_true(guestmem_write(vm.mem, gpa(0x5008), &word, 8));
 		vm.n_unmap = 0;
-		assert_int_equal(guestmem_drop(vm.mem, ppn(5), finals[i]), MEM_OK);
+		assert_int_equal(guestmem_drop(vm.mem, ppn(5), finals[i]),
+				 MEM_OK);
 		assert_int_equal(vm.n_unmap, 1);
 		assert_int_equal(physmap_state(entry_of(&vm, 5)), finals[i]);
 		assert_int_equal(home_pages(&vm), 0);
 		/* Twice is fine. */
-		assert_int_equal(guestmem_drop(vm.mem, ppn(5), finals[i]), MEM_OK);
+		assert_int_equal(guestmem_drop(vm.mem, ppn(5), finals[i]),
+				 MEM_OK);
 		assert_true(guestmem_read(vm.mem, gpa(0x5008), &word, 8));
 		assert_int_equal(word, 0);
 		assert_int_equal(entry_of(&vm, 5), physmap_zero());
@@ -437,7 +442,8 @@ static const struct guestmem_source_ops vm_source = {
 
 static void away_pages_come_back(void **state)
 {
-	const uint64_t away[] = {physmap_zipped(0x21, 99), physmap_swapped(0x22)};
+	const uint64_t away[] = {physmap_zipped(0x21, 99),
+				 physmap_swapped(0x22)};
 	struct vm vm = vm_make(MIB);
 	uint8_t byte = 1;
 
@@ -565,8 +571,8 @@ static enum mem_status resolve_with_help(struct vm *vm, uint64_t addr,
 
 	assert_int_equal(pthread_create(&thread, NULL, help, &h), 0);
 
-	enum mem_status status =
-		guestmem_resolve(vm->mem, gpa(addr), MEM_WRITE, &page);
+	enum mem_status status = guestmem_resolve(vm->mem, gpa(addr), MEM_WRITE,
+						  &page);
 
 	pthread_join(thread, NULL);
 	return status;

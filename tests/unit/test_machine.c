@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Unit tests of mem/machine and the allocator of table pages. */
-#include <mem/machine.h>
-
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -17,9 +15,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <mem/table_pages.h>
-
 #include <cmocka.h>
+
+#include <mem/machine.h>
+#include <mem/table_pages.h>
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -233,9 +232,9 @@ static void address_space_limit(void **state)
 		int r = machine_new(MIB, &m, &err);
 
 		_exit(r == -ENOMEM && strstr(err.text, "65536 MiB") &&
-				      strstr(err.text, "ulimit -v") ?
-			      0 :
-			      1);
+				      strstr(err.text, "ulimit -v")
+			      ? 0
+			      : 1);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_true(WIFEXITED(status));
@@ -285,7 +284,9 @@ static void large_pages_switch(void **state)
 
 static void tables_are_zero_and_distinct(void **state)
 {
-	enum { N = 1500 };
+	enum {
+		N = 1500
+	};
 	struct machine *m = new_machine(MIB);
 	ma_t *table = calloc(N, sizeof(*table));
 
@@ -314,7 +315,10 @@ static void tables_are_zero_and_distinct(void **state)
 /* Random allocation and freeing against a list of what is in use. */
 static void tables_by_random(void **state)
 {
-	enum { MAX = 2000, STEPS = 40000 };
+	enum {
+		MAX = 2000,
+		STEPS = 40000
+	};
 	struct machine *m = new_machine(MIB);
 	ma_t *used = calloc(MAX, sizeof(*used));
 	unsigned n = 0;

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Unit tests of mem/physmap. */
-#include <mem/physmap.h>
-
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -13,6 +11,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include <mem/physmap.h>
 
 static struct physmap *new_map(uint64_t n_pages)
 {
@@ -107,9 +107,9 @@ struct word {
 static unsigned all_words(struct word *ret)
 {
 	const uint64_t stable[] = {
-		physmap_zero(),	       physmap_home(),
-		physmap_balloon(),     physmap_shared(1),
-		physmap_shared(2),     physmap_zipped(1, 100),
+		physmap_zero(),         physmap_home(),
+		physmap_balloon(),      physmap_shared(1),
+		physmap_shared(2),      physmap_zipped(1, 100),
 		physmap_zipped(2, 100), physmap_swapped(1),
 		physmap_swapped(2),
 	};
@@ -121,7 +121,8 @@ static unsigned all_words(struct word *ret)
 		ret[n++] = (struct word){stable[i], s, 0, false};
 		ret[n++] = (struct word){by_vm(stable[i]), s, 'v', false};
 		ret[n++] = (struct word){by_host(stable[i]), s, 'h', false};
-		if (s == PHYSMAP_ZERO || s == PHYSMAP_HOME || s == PHYSMAP_SHARED)
+		if (s == PHYSMAP_ZERO || s == PHYSMAP_HOME ||
+		    s == PHYSMAP_SHARED)
 			ret[n++] = (struct word){physmap_watched(stable[i]), s,
 						 0, true};
 	}
@@ -130,7 +131,8 @@ static unsigned all_words(struct word *ret)
 
 static bool away(enum physmap_state s)
 {
-	return s == PHYSMAP_SHARED || s == PHYSMAP_ZIPPED || s == PHYSMAP_SWAPPED;
+	return s == PHYSMAP_SHARED || s == PHYSMAP_ZIPPED ||
+	       s == PHYSMAP_SWAPPED;
 }
 
 static bool same_contents(const struct word *a, const struct word *b)
@@ -158,7 +160,8 @@ static bool vm_may(const struct word *a, const struct word *b)
 		       (a->stable == PHYSMAP_HOME || away(a->stable));
 	if (b->busy)
 		return a->stable == PHYSMAP_HOME &&
-		       (b->stable == PHYSMAP_ZERO || b->stable == PHYSMAP_BALLOON);
+		       (b->stable == PHYSMAP_ZERO ||
+			b->stable == PHYSMAP_BALLOON);
 	return same_contents(a, b) ||
 	       (away(a->stable) && b->stable == PHYSMAP_HOME);
 }
@@ -167,7 +170,9 @@ static bool host_may(const struct word *a, const struct word *b)
 {
 	/* How far from home; contents only move outwards. */
 	static const int distance[PHYSMAP_N_STATES] = {
-		[PHYSMAP_HOME] = 0,   [PHYSMAP_SHARED] = 1, [PHYSMAP_ZIPPED] = 2,
+		[PHYSMAP_HOME] = 0,
+		[PHYSMAP_SHARED] = 1,
+		[PHYSMAP_ZIPPED] = 2,
 		[PHYSMAP_SWAPPED] = 3,
 	};
 
@@ -187,8 +192,8 @@ static bool host_may(const struct word *a, const struct word *b)
 
 static bool recovery_may(const struct word *a, const struct word *b)
 {
-	return a->busy == 'h' && !b->busy && !b->watched && same_contents(a, b) &&
-	       a->stable != PHYSMAP_BALLOON;
+	return a->busy == 'h' && !b->busy && !b->watched &&
+	       same_contents(a, b) && a->stable != PHYSMAP_BALLOON;
 }
 
 static void every_pair_is_as_the_rules_say(void **state)
@@ -207,8 +212,7 @@ static void every_pair_is_as_the_rules_say(void **state)
 		for (unsigned i = 0; i < n * n; i++) {
 			const struct word *a = &words[i / n];
 			const struct word *b = &words[i % n];
-			const bool legal =
-				physmap_legal(by, a->entry, b->entry);
+			const bool legal = physmap_legal(by, a->entry, b->entry);
 
 			n_legal += legal;
 			if (legal != may[by](a, b))
@@ -229,10 +233,10 @@ static void garbage_is_never_legal(void **state)
 	for (unsigned by = 0; by < PHYSMAP_N_MOVERS; by++) {
 		for (unsigned i = 0; i < n; i++) {
 			for (uint64_t bad = 6; bad < 8; bad++) {
-				assert_false(physmap_legal(by, words[i].entry,
-							   bad));
-				assert_false(physmap_legal(by, bad,
-							   words[i].entry));
+				assert_false(
+					physmap_legal(by, words[i].entry, bad));
+				assert_false(
+					physmap_legal(by, bad, words[i].entry));
 			}
 			assert_false(physmap_legal(by, words[i].entry | 0x40,
 						   words[i].entry));
@@ -272,8 +276,8 @@ static void change_says_what_became_of_it(void **state)
 	struct physmap *map = new_map(8);
 
 	(void)state;
-	assert_int_equal(physmap_change(map, PHYSMAP_BY_VM, ppn(1), physmap_zero(),
-					physmap_home()),
+	assert_int_equal(physmap_change(map, PHYSMAP_BY_VM, ppn(1),
+					physmap_zero(), physmap_home()),
 			 PHYSMAP_NO_ALLOWANCE);
 	physmap_grant(map, 1);
 	assert_int_equal(physmap_change(map, PHYSMAP_BY_HOST, ppn(1),
@@ -289,8 +293,8 @@ static void change_says_what_became_of_it(void **state)
 	/* A race gives the allowance back. */
 	assert_int_equal(physmap_allowance(map), 1);
 	assert_int_equal(physmap_load(map, ppn(1)), physmap_zero());
-	assert_int_equal(physmap_change(map, PHYSMAP_BY_VM, ppn(1), physmap_zero(),
-					physmap_home()),
+	assert_int_equal(physmap_change(map, PHYSMAP_BY_VM, ppn(1),
+					physmap_zero(), physmap_home()),
 			 PHYSMAP_CHANGED);
 	assert_int_equal(physmap_allowance(map), 0);
 	assert_true(physmap_audit(map));
@@ -554,7 +558,7 @@ struct mover {
 	_Atomic unsigned *n_hosts; /* that still run */
 };
 
-#define RACE_PAGES  64
+#define RACE_PAGES   64
 #define RACE_CHANGES 20000
 
 static void vm_step(struct mover *m, ppn_t page, uint64_t entry)
@@ -581,8 +585,8 @@ static void host_step(struct mover *m, ppn_t page, uint64_t entry, uint64_t i)
 	if (physmap_state(entry) == PHYSMAP_HOME)
 		to = by_host(physmap_home());
 	else if (entry == by_host(physmap_home()))
-		to = i % 3 ? by_host(physmap_zipped(i, 10)) :
-			     physmap_watched(physmap_home());
+		to = i % 3 ? by_host(physmap_zipped(i, 10))
+			   : physmap_watched(physmap_home());
 	else if (physmap_is_busy(entry) &&
 		 physmap_busy_mover(entry) == PHYSMAP_BY_HOST)
 		to = physmap_stable(entry);

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Unit tests of mem/revoke and mem/revoke_stress, with a processor that is a loop. */
-#include <mem/revoke.h>
-
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -13,10 +11,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <mem/guestmem.h>
-#include <mem/revoke_stress.h>
-
 #include <cmocka.h>
+
+#include <mem/guestmem.h>
+#include <mem/revoke.h>
+#include <mem/revoke_stress.h>
 
 #define MIB       (UINT64_C(1) << 20)
 #define SECOND_NS UINT64_C(1000000000)
@@ -35,13 +34,13 @@ struct vm {
 	struct machine *machine;
 	struct revoke_host *host;
 	pthread_t processor;
-	_Atomic bool halt;         /* a */
-	_Atomic uint64_t n_kicked; /* a */
-	uint64_t n_wrong;          /* P */
-	uint64_t n_steps;          /* P */
-	ma_t cached[N_PAGES];      /* P; v is ~0 if not cached */
+	_Atomic bool halt;             /* a */
+	_Atomic uint64_t n_kicked;     /* a */
+	uint64_t n_wrong;              /* P */
+	uint64_t n_steps;              /* P */
+	ma_t cached[N_PAGES];          /* P; v is ~0 if not cached */
 	bool cached_writable[N_PAGES]; /* P */
-	uint64_t model[N_PAGES];   /* P what each page's first word must be */
+	uint64_t model[N_PAGES]; /* P what each page's first word must be */
 };
 
 static void vm_unmap(void *ctx, ppn_t page)
@@ -120,8 +119,8 @@ static void vm_access(struct vm *vm, uint64_t page, bool write)
 		vm->cached_writable[page] = found.writable;
 	}
 
-	uint64_t *word =
-		(uint64_t *)(void *)machine_ptr(vm->machine, vm->cached[page]);
+	uint64_t *word = (uint64_t *)(void *)machine_ptr(vm->machine,
+							 vm->cached[page]);
 
 	if (*word != vm->model[page])
 		vm->n_wrong++;
@@ -175,8 +174,8 @@ static void touch_all(struct vm *vm)
 
 static uint64_t *home_word(struct vm *vm, ppn_t page)
 {
-	return (uint64_t *)(void *)machine_ptr(
-		vm->machine, ma(MACHINE_HOME + page.v * PAGE_SIZE));
+	return (uint64_t *)(void *)
+		machine_ptr(vm->machine, ma(MACHINE_HOME + page.v * PAGE_SIZE));
 }
 
 static bool frame_is_hole(struct vm *vm, ppn_t page)
@@ -432,11 +431,13 @@ static void a_dead_host_loses_nothing(void **state)
 			assert_int_equal(revoke_wait(vm->host, &batch, SECOND_NS),
 					 0);
 		revoke_host_break(vm->host);
-		assert_int_equal(revoke_wait(vm->host, &batch, SECOND_NS), -EPIPE);
+		assert_int_equal(revoke_wait(vm->host, &batch, SECOND_NS),
+				 -EPIPE);
 		/* From now on it is for the VM to turn the page back. */
 		if (moment == 2) {
 			revoke_end(vm->host, &batch);
-			assert_int_equal(physmap_state(physmap_load(vm->map, page)),
+			assert_int_equal(physmap_state(
+						 physmap_load(vm->map, page)),
 					 PHYSMAP_BUSY);
 		}
 		guestmem_link_broken(vm->mem);
@@ -510,7 +511,8 @@ static void *take_two_batches(void *arg)
 	struct revoke_batch a;
 	struct revoke_batch b;
 
-	h->result = revoke_take(vm->host, &first, 1, HOME_ONLY, &a) == 1 ? 0 : -1;
+	h->result = revoke_take(vm->host, &first, 1, HOME_ONLY, &a) == 1 ? 0
+									 : -1;
 	if (!h->result)
 		h->result = revoke_wait(vm->host, &a, 10 * SECOND_NS);
 	while (!guestmem_stats(vm->mem).busy_waits)
@@ -671,7 +673,8 @@ int main(void)
 		cmocka_unit_test(a_waiting_processor_acknowledges),
 		cmocka_unit_test(the_guest_does_not_notice_stress),
 		cmocka_unit_test(stress_keeps_its_rate),
-		cmocka_unit_test(stress_ends_with_a_processor_that_does_not_answer),
+		cmocka_unit_test(
+			stress_ends_with_a_processor_that_does_not_answer),
 		cmocka_unit_test(stress_of_nothing_is_refused),
 		cmocka_unit_test(a_stale_translation_is_noticed),
 	};
