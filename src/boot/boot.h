@@ -76,7 +76,7 @@ struct boot_segment {
  * @rax: and the other general registers that are not zero
  * @rflags: only the bit that is always one
  * @cr0: and the other control registers
- * @efer: LME, LMA and NXE, or zero
+ * @efer: LME and LMA, or zero
  * @gdt_base: address of a GDT that holds the segments below
  * @gdt_limit: its limit
  * @code: CS

@@ -19,7 +19,7 @@
 #define LAYOUT_DATA_END UINT64_C(0x90000)
 
 #define LAYOUT_GDT	    UINT64_C(0x80000)
-#define LAYOUT_GDT_BYTES    0x20
+#define LAYOUT_GDT_BYTES    0x30
 #define LAYOUT_TSS	    UINT64_C(0x80100)
 #define LAYOUT_TSS_BYTES    0x68
 #define LAYOUT_SEED	    UINT64_C(0x80200) /* setup_data with a random seed */

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads Linux's bzImage: the setup header, and the vmlinux that is packed inside. [LINUX-BOOT] */
+#include <boot/kernel_image_impl.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include <boot/bytes.h>
+#include <boot/layout.h>
+#include <boot/unpack.h>
+
+/* Offsets in the file. [LINUX-BOOT "The Real-Mode Kernel Header"] */
+#define SETUP_SECTS	  0x1f1
+#define SYSSIZE		  0x1f4
+#define BOOT_FLAG	  0x1fe
+#define JUMP_OFFSET	  0x201
+#define HEADER_MAGIC	  0x202
+#define VERSION		  0x206
+#define INITRD_ADDR_MAX	  0x22c
+#define XLOADFLAGS	  0x236
+#define CMDLINE_SIZE	  0x238
+#define PAYLOAD_OFFSET	  0x248
+#define PAYLOAD_LENGTH	  0x24c
+#define HEADER_READ_BYTES 0x268 /* what protocol 2.12 has */
+
+#define BOOT_FLAG_VALUE	  0xaa55
+#define VERSION_64	  0x020c /* the first with xloadflags */
+#define XLF_KERNEL_64	  0x1
+#define SECTOR_BYTES	  512
+#define DEFAULT_SECTS	  4
+
+bool bzimage_detect(const struct image_file *f)
+{
+	return image_has(f, 0, HEADER_MAGIC + 4) &&
+	       get_le16(f->data + BOOT_FLAG) == BOOT_FLAG_VALUE &&
+	       !memcmp(f->data + HEADER_MAGIC, "HdrS", 4);
+}
+
+static int check_setup(const struct image_file *f, struct err *err)
+{
+	if (!image_has(f, 0, HEADER_READ_BYTES))
+		return err_set(err, -ENOEXEC,
+			       "it is a truncated bzImage: %zu bytes",
+			       f->bytes);
+	const unsigned int version = get_le16(f->data + VERSION);
+
+	if (version < VERSION_64)
+		return err_set(err, -ENOEXEC,
+			       "its boot protocol is %u.%02u; 2.12 (Linux 3.8) or later is needed",
+			       version >> 8, version & 0xff);
+	if (!(get_le16(f->data + XLOADFLAGS) & XLF_KERNEL_64))
+		return err_set(err, -ENOEXEC,
+			       "it is a 32-bit kernel; an x86-64 one is needed");
+	return 0;
+}
+
+/* Finds the packed vmlinux; its last four bytes are the size when unpacked. */
+static int find_payload(const struct image_file *f, struct image_file *payload,
+			struct err *err)
+{
+	const uint8_t *d = f->data;
+	const uint64_t sects = d[SETUP_SECTS] ? d[SETUP_SECTS] : DEFAULT_SECTS;
+	const uint64_t system = (sects + 1) * SECTOR_BYTES;
+	const uint64_t system_bytes = (uint64_t)get_le32(d + SYSSIZE) * 16;
+	const uint64_t off = get_le32(d + PAYLOAD_OFFSET);
+	const uint64_t len = get_le32(d + PAYLOAD_LENGTH);
+
+	if (!image_has(f, system, system_bytes))
+		return err_set(err, -ENOEXEC,
+			       "it is a truncated bzImage: %zu bytes of %lu",
+			       f->bytes, system + system_bytes);
+	if (len < 8 || off + len > f->bytes - system)
+		return err_set(err, -ENOEXEC,
+			       "it is a damaged bzImage: payload of %lu bytes at %lu in a file of %zu",
+			       len, system + off, f->bytes);
+	*payload = (struct image_file){d + system + off, len};
+	return 0;
+}
+
+static void copy_setup(const struct image_file *f, struct kernel_image *img)
+{
+	const uint8_t *d = f->data;
+	size_t end = HEADER_MAGIC + (size_t)d[JUMP_OFFSET];
+
+	if (end > KERNEL_SETUP_END)
+		end = KERNEL_SETUP_END;
+	if (end < HEADER_READ_BYTES)
+		end = HEADER_READ_BYTES;
+	if (end > f->bytes)
+		end = f->bytes;
+	img->setup_bytes = end - KERNEL_SETUP_START;
+	memcpy(img->setup, d + KERNEL_SETUP_START, img->setup_bytes);
+	img->cmdline_max = get_le32(d + CMDLINE_SIZE);
+	if (get_le32(d + INITRD_ADDR_MAX) < img->initrd_max)
+		img->initrd_max = get_le32(d + INITRD_ADDR_MAX);
+}
+
+int bzimage_read(const struct image_file *f, struct kernel_image *img,
+		 struct err *err)
+{
+	struct image_file payload = {0};
+	int r = check_setup(f, err);
+
+	if (r < 0)
+		return r;
+	r = find_payload(f, &payload, err);
+	if (r < 0)
+		return r;
+	const size_t bytes = get_le32(payload.data + payload.bytes - 4);
+
+	r = unpack(payload.data, payload.bytes, bytes, &img->unpacked, err);
+	if (r < 0)
+		return r;
+	const struct image_file vmlinux = {img->unpacked, bytes};
+
+	if (!elf_detect(&vmlinux))
+		return err_set(err, -ENOEXEC,
+			       "its payload is not an ELF file");
+	r = elf_read(&vmlinux, img, err);
+	if (r < 0) {
+		err_prefix(err, "unpacked kernel: ");
+		return r;
+	}
+	if (img->kind != KERNEL_ELF64)
+		return err_set(err, -ENOEXEC,
+			       "its payload is a 32-bit kernel; an x86-64 one is needed");
+	img->kind = KERNEL_BZIMAGE;
+	copy_setup(f, img);
+	return 0;
+}

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Decompression of kernel payloads: one adapter per format over the format's usual library. */
+#include <boot/unpack.h>
+
+#include <bzlib.h>
+#include <errno.h>
+#include <lz4.h>
+#include <lzma.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include <boot/bytes.h>
+
+#define HUGE_PAGE_BYTES	  (UINT64_C(2) << 20)
+#define LZ4_LEGACY_MAGIC  0x184c2102U
+#define LZ4_LEGACY_BLOCK  (UINT64_C(8) << 20)
+#define LZMA_MEMORY_BYTES (UINT64_C(1) << 30)
+
+struct span {
+	const uint8_t *in;
+	size_t in_bytes;
+	uint8_t *out;
+	size_t out_bytes;
+};
+
+/* Each fills @out exactly, or returns false. */
+typedef bool (*unpack_fn)(const struct span *s);
+
+static bool unpack_gzip(const struct span *s)
+{
+	z_stream z = {
+		/* The library's member lacks a const; it only reads. */
+		.next_in = (Bytef *)(uintptr_t)s->in,
+		.avail_in = (uInt)s->in_bytes,
+		.next_out = s->out,
+		.avail_out = (uInt)s->out_bytes,
+	};
+
+	/* 16 asks for a gzip header around the largest window. */
+	if (inflateInit2(&z, 16 + MAX_WBITS) != Z_OK)
+		return false;
+	const int r = inflate(&z, Z_FINISH);
+	inflateEnd(&z);
+	return r == Z_STREAM_END && z.avail_out == 0;
+}
+
+static bool unpack_bzip2(const struct span *s)
+{
+	unsigned int len = (unsigned int)s->out_bytes;
+	/* The library's prototype lacks a const; it only reads. */
+	char *in = (char *)(uintptr_t)s->in;
+	const int r = BZ2_bzBuffToBuffDecompress(
+		(char *)s->out, &len, in, (unsigned int)s->in_bytes, 0, 0);
+
+	return r == BZ_OK && len == s->out_bytes;
+}
+
+static bool run_lzma(lzma_stream *l, const struct span *s)
+{
+	l->next_in = s->in;
+	l->avail_in = s->in_bytes;
+	l->next_out = s->out;
+	l->avail_out = s->out_bytes;
+
+	const lzma_ret r = lzma_code(l, LZMA_FINISH);
+	const bool full = l->avail_out == 0;
+
+	lzma_end(l);
+	/* A stream without an end mark is over when it has given all its bytes. */
+	return full && (r == LZMA_STREAM_END || r == LZMA_OK ||
+			r == LZMA_BUF_ERROR);
+}
+
+static bool unpack_lzma(const struct span *s)
+{
+	lzma_stream l = LZMA_STREAM_INIT;
+
+	return lzma_alone_decoder(&l, LZMA_MEMORY_BYTES) == LZMA_OK &&
+	       run_lzma(&l, s);
+}
+
+static bool unpack_xz(const struct span *s)
+{
+	lzma_stream l = LZMA_STREAM_INIT;
+
+	return lzma_stream_decoder(&l, LZMA_MEMORY_BYTES, 0) == LZMA_OK &&
+	       run_lzma(&l, s);
+}
+
+/*
+ * Legacy frames: a magic number, then blocks of at most 8 MiB with their packed size in front.
+ * A magic number may come again where a block could start.
+ */
+static bool unpack_lz4(const struct span *s)
+{
+	size_t at = 0;
+	size_t done = 0;
+
+	while (done < s->out_bytes) {
+		if (s->in_bytes - at < 4)
+			return false;
+		const uint32_t len = get_le32(s->in + at);
+
+		at += 4;
+		if (len == LZ4_LEGACY_MAGIC)
+			continue;
+		if (len > s->in_bytes - at || len > INT32_MAX)
+			return false;
+		size_t room = s->out_bytes - done;
+
+		if (room > LZ4_LEGACY_BLOCK)
+			room = LZ4_LEGACY_BLOCK;
+		const int n = LZ4_decompress_safe((const char *)s->in + at,
+						  (char *)s->out + done,
+						  (int)len, (int)room);
+		if (n <= 0)
+			return false;
+		done += (size_t)n;
+		at += len;
+	}
+	return true;
+}
+
+static bool unpack_zstd(const struct span *s)
+{
+	const size_t len = ZSTD_findFrameCompressedSize(s->in, s->in_bytes);
+
+	if (ZSTD_isError(len))
+		return false;
+	const size_t n = ZSTD_decompress(s->out, s->out_bytes, s->in, len);
+
+	return !ZSTD_isError(n) && n == s->out_bytes;
+}
+
+/* Formats by their first bytes; @fn is NULL for one that we know but cannot unpack. */
+static const struct format {
+	const char *name;
+	uint8_t magic[6];
+	uint8_t magic_bytes;
+	unpack_fn fn;
+} formats[] = {
+	{"gzip", {0x1f, 0x8b}, 2, unpack_gzip},
+	{"bzip2", {'B', 'Z', 'h'}, 3, unpack_bzip2},
+	{"LZMA", {0x5d, 0x00, 0x00}, 3, unpack_lzma},
+	{"xz", {0xfd, '7', 'z', 'X', 'Z', 0x00}, 6, unpack_xz},
+	{"LZO", {0x89, 'L', 'Z', 'O'}, 4, NULL},
+	{"LZ4", {0x02, 0x21, 0x4c, 0x18}, 4, unpack_lz4},
+	{"Zstandard", {0x28, 0xb5, 0x2f, 0xfd}, 4, unpack_zstd},
+};
+
+static const struct format *find_format(const uint8_t *in, size_t in_bytes)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
+		const struct format *f = &formats[i];
+
+		if (in_bytes >= f->magic_bytes &&
+		    !memcmp(in, f->magic, f->magic_bytes))
+			return f;
+	}
+	return NULL;
+}
+
+const char *unpack_format(const uint8_t *in, size_t in_bytes)
+{
+	const struct format *f = find_format(in, in_bytes);
+
+	return f ? f->name : NULL;
+}
+
+/* Large pages where the host has them: page faults cost more than the copying. */
+static uint8_t *alloc_output(size_t bytes)
+{
+	const size_t whole =
+		(bytes + HUGE_PAGE_BYTES - 1) & ~(HUGE_PAGE_BYTES - 1);
+
+	if (bytes < HUGE_PAGE_BYTES)
+		return malloc(bytes);
+	uint8_t *p = aligned_alloc(HUGE_PAGE_BYTES, whole);
+
+	if (p)
+		(void)madvise(p, whole, MADV_HUGEPAGE);
+	return p;
+}
+
+int unpack(const uint8_t *in, size_t in_bytes, size_t out_bytes,
+	   uint8_t **ret_out, struct err *err)
+{
+	const struct format *f = find_format(in, in_bytes);
+
+	if (!f)
+		return err_set(err, -ENOEXEC,
+			       "its payload is in no known compressed format");
+	if (!f->fn)
+		return err_set(err, -ENOEXEC,
+			       "its payload is compressed with %s, which is not supported",
+			       f->name);
+	if (out_bytes == 0 || out_bytes > UNPACK_MAX_BYTES ||
+	    in_bytes > UNPACK_MAX_BYTES)
+		return err_set(err, -ENOEXEC,
+			       "its payload claims to unpack to %zu bytes, which no kernel does",
+			       out_bytes);
+
+	uint8_t *out = alloc_output(out_bytes);
+
+	if (!out)
+		return err_set(err, -ENOMEM,
+			       "no memory to unpack %zu bytes of kernel",
+			       out_bytes);
+	const struct span s = {in, in_bytes, out, out_bytes};
+
+	if (!f->fn(&s)) {
+		free(out);
+		return err_set(err, -ENOEXEC,
+			       "its %s payload is damaged or truncated",
+			       f->name);
+	}
+	*ret_out = out;
+	return 0;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Unpacks the payload of a kernel image on the host, so that the guest does not spend its first
+ * hundred million instructions on it.
+ */
+#ifndef BOOT_UNPACK_H
+#define BOOT_UNPACK_H
+
+#include <base/error.h>
+#include <base/types.h>
+
+/* Larger than any kernel; a payload that claims more is damaged. */
+#define UNPACK_MAX_BYTES (UINT64_C(512) << 20)
+
+/**
+ * unpack() - decompress one stream: gzip, bzip2, LZMA, xz, LZ4 (legacy frames) or Zstandard.
+ * @in: the stream; bytes after its end are ignored
+ * @in_bytes: how many there are
+ * @out_bytes: how many it must unpack to; at most UNPACK_MAX_BYTES
+ * @ret_out: set on success to @out_bytes bytes; released with free()
+ * @err: message on failure
+ *
+ * Return: 0; -ENOEXEC if it is damaged, truncated or in another format; -ENOMEM.
+ */
+int unpack(const uint8_t *in, size_t in_bytes, size_t out_bytes,
+	   uint8_t **ret_out, struct err *err)
+	__attribute__((warn_unused_result));
+
+/** unpack_format() - name of the format that @in starts with, or NULL if it is none of the known. */
+const char *unpack_format(const uint8_t *in, size_t in_bytes);
+
+#endif
