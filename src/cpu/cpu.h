@@ -11,7 +11,7 @@
 #include <arch/x86.h>
 #include <base/error.h>
 #include <base/types.h>
-#include <cpu/features.h>
+#include <cpu/feature_set.h>
 #include <mem/guestmem.h>
 #include <mmu/mmu.h>
 #include <mmu/tlb.h>

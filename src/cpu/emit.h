@@ -24,6 +24,7 @@
  * @end: set by the emitter if the block ends with this instruction (branches, and what may
  *	change mode, mapping, or the interrupt flag)
  * @rip_off: offset of this instruction from the block's first byte
+ * @fuse: an emitter may make one op of this instruction and the one before it
  */
 struct emitter {
 	const ZydisDecodedInstruction *insn;
@@ -34,6 +35,7 @@ struct emitter {
 	uint8_t nth;
 	bool end;
 	uint16_t rip_off;
+	bool fuse;
 };
 
 struct insn_emit {

@@ -117,9 +117,15 @@ void cpu_written(struct cpu *c, gpa_t addr, uint64_t len)
 	}
 }
 
+/* The block at RIP by the jump cache, as a branch inside blocks would find it. */
+static const struct op *enter(struct cpu *c)
+{
+	JUMP(c->gpr[REG_RIP]);
+}
+
 static void dispatch(struct cpu *c)
 {
-	const struct op *op = cpu_enter_slow(c);
+	const struct op *op = enter(c);
 
 	while (op)
 		op = op->fn(c, op);

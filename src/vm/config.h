@@ -6,7 +6,7 @@
 #include <base/error.h>
 #include <base/types.h>
 #include <boot/boot.h>
-#include <cpu/features.h>
+#include <cpu/feature_set.h>
 #include <mmu/mmu.h>
 
 #define VM_DISKS_MAX 8

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which features a virtual processor shows. */
-#ifndef CPU_FEATURES_H
-#define CPU_FEATURES_H
+#ifndef CPU_FEATURE_SET_H
+#define CPU_FEATURE_SET_H
 
 #include <base/types.h>
 
