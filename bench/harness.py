@@ -30,8 +30,7 @@ INIT_LINE = "mezz-init: up"
 EXIT_LINE = "mezz-init: exit 0"
 BENCH_LINE = re.compile(r"^bench ([\w.:-]+) (\d+) (\d+)$")
 CLOCK_LINE = re.compile(r"^clock (\d+\.\d+)$")
-# What makes a boot cheap, for whoever boots: no self tests of ciphers, few console exits.
-APPEND = "console=ttyS0 quiet cryptomgr.notests reboot=t panic=-1 8250.nr_uarts=1"
+CMDLINE_HEADER = ROOT / "src" / "boot" / "cmdline.h"
 MEMORY_MIB = 512
 SAMPLE_PERIOD_S = 0.2
 # Clocks that differ by more than this over a run that is long enough to tell are broken.
@@ -108,15 +107,16 @@ class Qemu:
         """Command line of one run.
 
         The machine has no PIT: reading it for calibration goes wrong whenever the host is busy.
-        Linux is told the frequency of the time-stamp counter instead, which in TCG is the host's,
-        and not to doubt it when ticks are late: it would count time by those ticks then.
+        Linux is told the frequency of the time-stamp counter instead, which in TCG is the host's.
+        (That it must not doubt the counter when ticks are late is in the common command line:
+        it would count time by those ticks then.)
         """
         machine = "microvm,acpi=on,pit=off,pic=off,rtc=on,isa-serial=on,auto-kernel-cmdline=off"
         return ["qemu-system-x86_64", "-accel", "tcg", "-machine", machine + self.tweak,
                 "-cpu", self.cpu, "-smp", "1", "-m", str(MEMORY_MIB), "-no-user-config",
                 "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
                 "-kernel", str(image.kernel), "-initrd", str(image.initrd),
-                "-append", f"{append} tsc_early_khz={self.khz} tsc=reliable"]
+                "-append", f"{append} tsc_early_khz={self.khz}"]
 
 
 class Mezz:
@@ -134,7 +134,7 @@ class Mezz:
         """Command line of one run."""
         return [str(self.binary), "run", "--engine", "soft", "--mmu", self.mmu,
                 "--memory", f"{MEMORY_MIB}M", "--kernel", str(image.kernel),
-                "--initrd", str(image.initrd), "--append", append, "--stats", stats, *self.extra]
+                "--initrd", str(image.initrd), "--bare", "--append", append, "--stats", stats, *self.extra]
 
 
 def descendants(pid):
@@ -151,14 +151,14 @@ def descendants(pid):
     return found
 
 
+HOME_FILE = "/memfd:mezz-home"
 MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+\s*(.*)$")
 
 
 def memory_of(pid, ram_bytes):
     """(resident KiB without guest RAM, resident KiB of guest RAM) of a process.
 
-    Guest RAM is the mapping of a memory file of ours called home, or else the mapping that is
-    exactly as long as guest RAM. A page that is mapped twice counts as guest RAM once.
+    Guest RAM is what is mapped of our home file, or the mapping that is exactly as long as it.
     """
     extra = 0
     ram = []
@@ -175,7 +175,7 @@ def memory_of(pid, ram_bytes):
             match = MAPPING.match(line)
             if match:
                 size = int(match.group(2), 16) - int(match.group(1), 16)
-                inside = "home" in match.group(3) or size == ram_bytes
+                inside = HOME_FILE in match.group(3) or size == ram_bytes
     return extra, sum(ram)
 
 
@@ -240,11 +240,21 @@ def tail(lines, count=15):
     return "".join(f"\n    {line}" for _, line in lines[-count:])
 
 
+def default_command_line():
+    """What `mezz run` gives a guest by default; the peer's guest gets the same."""
+    found = re.search(r"#define BOOT_CMDLINE_DEFAULT((?:\s|\\\n|\"[^\"\n]*\")+)",
+                      CMDLINE_HEADER.read_text())
+    words = "".join(re.findall(r'"([^"\n]*)"', found.group(1))) if found else ""
+    if "console=ttyS0" not in words:
+        raise BenchError(f"no default kernel command line in {CMDLINE_HEADER}")
+    return words
+
+
 def command_line(workloads):
     """Kernel command line of a guest that runs workloads ("NAME [OPS [PARAMETER]]") and ends."""
     clock = "read -r up idle </proc/uptime && echo clock $up"
     command = " && ".join([clock, *(f"bench {w}" for w in workloads), clock])
-    return f"{APPEND} mezz.run64={base64.b64encode(command.encode()).decode()}"
+    return f"{default_command_line()} mezz.run64={base64.b64encode(command.encode()).decode()}"
 
 
 def run_once(vmm, image, workloads, timeout_s):
@@ -353,15 +363,12 @@ def spread_pct(values):
     return 100 * (max(values) - min(values)) / 2 / middle if middle else 0.0
 
 
-def lookup(stats, *paths):
-    """First number found under one of the dotted paths of a stats document, or None."""
-    for path in paths:
-        at = stats
-        for key in path.split("."):
-            at = at.get(key) if isinstance(at, dict) else None
-        if isinstance(at, (int, float)) and not isinstance(at, bool):
-            return at
-    return None
+def lookup(stats, path):
+    """The number at a dotted path of a stats document, or None."""
+    at = stats
+    for key in path.split("."):
+        at = at.get(key) if isinstance(at, dict) else None
+    return at if isinstance(at, (int, float)) and not isinstance(at, bool) else None
 
 
 def number(value):
