@@ -99,6 +99,8 @@ static enum mmu_result translate(struct mmu *mmu, gva_t addr,
 	if (st == GUEST_WALK_FAULT) {
 		*ret = (struct mmu_xlat){.fault_code = g.fault_code};
 		mmu->stats.guest_faults++;
+		/* A fault takes what is cached for its address with it. */
+		tlb_flush_page(mmu->tlb, addr);
 		return MMU_FAULT;
 	}
 	if (mmu->opt.structure_caches)

@@ -30,12 +30,7 @@ int mmu_new(struct guestmem *mem, struct tlb *tlb,
 	mmu->mem = mem;
 	mmu->tlb = tlb;
 	mmu->opt = *opt;
-	if (opt->mode != MMU_HARDWARE) {
-		free(mmu);
-		return err_set(err, -ENOTSUP,
-			       "software memory virtualization is not built in");
-	}
-	mmu->ops = &mode_hardware;
+	mmu->ops = opt->mode == MMU_HARDWARE ? &mode_hardware : &mode_software;
 	paging_derive(&mmu->paging, &mmu->regs);
 	r = mmu->ops->init(mmu, err);
 	if (r < 0) {

@@ -28,6 +28,7 @@ struct mode_ops {
 };
 
 extern const struct mode_ops mode_hardware;
+extern const struct mode_ops mode_software;
 
 struct nested;
 struct psc;

@@ -31,6 +31,7 @@ struct env {
 	unsigned int levels;
 	unsigned int bytes;
 	uint8_t *entry[5]; /* by level: host address of the entry for va */
+	uint64_t addr[5];  /* by level: its guest physical address */
 	uint64_t checked;
 };
 
@@ -64,23 +65,41 @@ static const unsigned int accesses[] = {
 	MMU_ACC_USER | MMU_ACC_FETCH,
 };
 
-static void env_init(struct env *e, bool caches)
+static void unmap_hook(void *ctx, ppn_t page)
+{
+	mmu_unmap(ctx, page);
+}
+
+static void written_hook(void *ctx, gpa_t addr, uint64_t len)
+{
+	mmu_table_written(ctx, addr, len);
+}
+
+static const struct guestmem_ops hooks = {
+	.unmap = unmap_hook,
+	.written = written_hook,
+};
+
+static void env_init(struct env *e, enum mmu_mode mode, bool caches)
 {
 	struct mmu_options opt = mmu_options_default();
 	struct err err;
 
 	memset(e, 0, sizeof(*e));
+	opt.mode = mode;
 	opt.structure_caches = caches;
 	assert_int_equal(guestmem_new(RAM, &e->mem, &err), 0);
 	assert_int_equal(tlb_init(&e->tlb, RAM / PAGE_SIZE), 0);
 	assert_int_equal(mmu_new(e->mem, &e->tlb, &opt, &e->mmu, &err), 0);
+	guestmem_set_ops(e->mem, &hooks, e->mmu);
 }
 
 static void env_release(struct env *e)
 {
 	struct err err;
 
-	assert_true(mmu_audit(e->mmu, &err) >= 0);
+	if (mmu_audit(e->mmu, &err) < 0)
+		fail_msg("%s", err.text);
 	mmu_free(e->mmu);
 	tlb_release(&e->tlb);
 	guestmem_free(e->mem);
@@ -99,6 +118,7 @@ static uint8_t *host(struct env *e, uint64_t addr)
 static void entry_set(struct env *e, unsigned int level, uint64_t v)
 {
 	memcpy(e->entry[level], &v, e->bytes);
+	mmu_table_written(e->mmu, gpa(e->addr[level]), e->bytes);
 }
 
 static uint64_t entry_get(const struct env *e, unsigned int level)
@@ -124,7 +144,8 @@ static void use_format(struct env *e, const struct format *f)
 		const uint64_t index =
 			f->va >> f->shift[l] & ((1U << f->index_bits) - 1);
 
-		e->entry[l] = host(e, TABLE(l) + index * f->bytes);
+		e->addr[l] = TABLE(l) + index * f->bytes;
+		e->entry[l] = host(e, e->addr[l]);
 	}
 	e->regs = (struct mmu_regs){
 		.cr0 = CR0_PE | CR0_PG,
@@ -259,12 +280,12 @@ static void all_entries(struct env *e, const struct format *f)
 	}
 }
 
-static void all_controls(bool caches)
+static void all_controls(enum mmu_mode mode, bool caches)
 {
 	static const uint64_t cr4_bits[] = {CR4_SMEP, CR4_SMAP, CR4_PGE, CR4_PKE};
 	struct env e;
 
-	env_init(&e, caches);
+	env_init(&e, mode, caches);
 	host(&e, DATA);
 	for (unsigned int f = 0; f < ARRAY_SIZE(formats); f++) {
 		for (unsigned int c = 0; c < 64; c++) {
@@ -289,23 +310,28 @@ static void all_controls(bool caches)
 static void test_all_combinations(void **state)
 {
 	(void)state;
-	all_controls(false);
+	all_controls(MMU_HARDWARE, false);
 }
 
 static void test_all_combinations_with_caches(void **state)
 {
 	(void)state;
-	all_controls(true);
+	all_controls(MMU_HARDWARE, true);
+}
+
+static void test_all_combinations_in_software(void **state)
+{
+	(void)state;
+	all_controls(MMU_SOFTWARE, true);
 }
 
 /* Each access with each set of rights and controls, without sampling. */
-static void test_all_rights(void **state)
+static void all_rights(enum mmu_mode mode)
 {
 	static const uint64_t cr4_bits[] = {CR4_SMEP, CR4_SMAP, CR4_PKE};
 	struct env e;
 
-	(void)state;
-	env_init(&e, true);
+	env_init(&e, mode, true);
 	host(&e, DATA);
 	use_format(&e, &formats[0]);
 	for (unsigned int c = 0; c < 32 * 4; c++) {
@@ -329,13 +355,21 @@ static void test_all_rights(void **state)
 	env_release(&e);
 }
 
-static void test_paging_off(void **state)
+static void test_all_rights(void **state)
+{
+	(void)state;
+	all_rights(MMU_HARDWARE);
+	all_rights(MMU_SOFTWARE);
+}
+
+static void paging_off(enum mmu_mode mode)
 {
 	struct env e;
 	struct mmu_xlat x;
 
-	(void)state;
-	env_init(&e, true);
+	env_init(&e, mode, true);
+	e.regs.cr4 = CR4_SMEP | CR4_SMAP;
+	mmu_set_regs(e.mmu, &e.regs);
 	assert_int_equal(mmu_translate(e.mmu, gva(0x5123), MMU_ACC_READ, &x),
 			 MMU_OK);
 	assert_int_equal(x.gpa.v, 0x5123);
@@ -351,14 +385,20 @@ static void test_paging_off(void **state)
 	env_release(&e);
 }
 
+static void test_paging_off(void **state)
+{
+	(void)state;
+	paging_off(MMU_HARDWARE);
+	paging_off(MMU_SOFTWARE);
+}
+
 /* Tables outside RAM read as ones. */
-static void test_tables_outside_ram(void **state)
+static void tables_outside_ram(enum mmu_mode mode)
 {
 	struct env e;
 	struct mmu_xlat x;
 
-	(void)state;
-	env_init(&e, true);
+	env_init(&e, mode, true);
 	use_format(&e, &formats[0]);
 	e.regs.cr3 = 0xd0000000;
 	mmu_set_regs(e.mmu, &e.regs);
@@ -368,11 +408,19 @@ static void test_tables_outside_ram(void **state)
 	env_release(&e);
 }
 
+static void test_tables_outside_ram(void **state)
+{
+	(void)state;
+	tables_outside_ram(MMU_HARDWARE);
+	tables_outside_ram(MMU_SOFTWARE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_combinations),
 		cmocka_unit_test(test_all_combinations_with_caches),
+		cmocka_unit_test(test_all_combinations_in_software),
 		cmocka_unit_test(test_all_rights),
 		cmocka_unit_test(test_paging_off),
 		cmocka_unit_test(test_tables_outside_ram),
