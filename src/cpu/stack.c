@@ -61,6 +61,11 @@ bool cpu_stack_write(struct cpu *c, uint64_t offset, unsigned int size,
 	return cpu_store_slow(c, stack_kind(c), addr, size);
 }
 
+bool cpu_stack_probe(struct cpu *c, uint64_t offset, unsigned int size)
+{
+	return cpu_rmw_slow(c, stack_kind(c), stack_address(c, offset), size);
+}
+
 bool cpu_push(struct cpu *c, unsigned int size, uint64_t value)
 {
 	if (!cpu_stack_write(c, -(uint64_t)size, size, value))

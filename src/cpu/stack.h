@@ -40,6 +40,9 @@ bool cpu_stack_read(struct cpu *c, uint64_t offset, unsigned int size);
 bool cpu_stack_write(struct cpu *c, uint64_t offset, unsigned int size,
 		     uint64_t value);
 
+/** cpu_stack_probe() - fault as a write there would, but write nothing; as above. */
+bool cpu_stack_probe(struct cpu *c, uint64_t offset, unsigned int size);
+
 /**
  * cpu_push() - push one value.
  * @size: 2, 4 or 8 bytes: the operand size
