@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* MASKMOVQ and MASKMOVDQU: store the bytes whose mask has its top bit set. */
+#ifndef CPU_MASKED_STORE_H
+#define CPU_MASKED_STORE_H
+
+#include <cpu/emit.h>
+
+#include <emmintrin.h>
+
+/** masked_store_emit() - describe the memory operand, DS:rDI or another segment. */
+void masked_store_emit(struct emitter *e, struct op *op);
+
+/** masked_store() - store at the op's operand. Nothing is touched if no byte is chosen. False: exception. */
+bool masked_store(struct cpu *c, const struct op *op, __m128i data,
+		  __m128i mask);
+
+#endif

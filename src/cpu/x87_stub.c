@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The host's x87 instructions as functions, made by the assembler. */
+#include <cpu/x87_stub.h>
+
+/* Memory operands are at RDI, the first argument. */
+__asm__(".pushsection .text\n"
+	".p2align 6\n"
+	"x87_stubs:\n"
+	".set x87_b, 0xd8\n"
+	".rept 8\n"
+	".set x87_m, 0xc0\n"
+	".rept 64\n"
+	".byte x87_b, x87_m, 0xc3, 0xcc\n"
+	".set x87_m, x87_m + 1\n"
+	".endr\n"
+	".set x87_b, x87_b + 1\n"
+	".endr\n"
+	".set x87_b, 0xd8\n"
+	".rept 8\n"
+	".set x87_m, 0x07\n"
+	".rept 8\n"
+	".byte x87_b, x87_m, 0xc3, 0xcc\n"
+	".set x87_m, x87_m + 8\n"
+	".endr\n"
+	".set x87_b, x87_b + 1\n"
+	".endr\n"
+	".popsection");
+
+/*
+ * Flags go in by SAHF. FCMOV hands cpu.af back as it was; FCOMI starts from the flags given,
+ * OF included (AL is 1 or 0, and adding 0x7f overflows for 1), and takes all of them.
+ */
+__asm__(".pushsection .text\n"
+	".p2align 6\n"
+	"x87_flag_stubs:\n"
+	".set x87_b, 0xda\n"
+	".rept 2\n"
+	".set x87_m, 0xc0\n"
+	".rept 32\n"
+	"movl %edi, %eax\n"
+	"sahf\n"
+	".byte x87_b, x87_m\n"
+	"ret\n"
+	".p2align 4, 0xcc\n"
+	".set x87_m, x87_m + 1\n"
+	".endr\n"
+	".set x87_b, x87_b + 1\n"
+	".endr\n"
+	".set x87_b, 0xdb\n"
+	".rept 2\n"
+	".set x87_m, 0xe8\n"
+	".rept 16\n"
+	"movl %edi, %eax\n"
+	"addb $0x7f, %al\n"
+	"sahf\n"
+	".byte x87_b, x87_m\n"
+	"lahf\n"
+	"seto %al\n"
+	"ret\n"
+	".p2align 4, 0xcc\n"
+	".set x87_m, x87_m + 1\n"
+	".endr\n"
+	".set x87_b, x87_b + 4\n"
+	".endr\n"
+	".popsection");
