@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads Linux's bzImage: the setup header, and the vmlinux that is packed inside. [LINUX-BOOT] */
+/* Reads Linux's bzImage: the setup header, and the vmlinux that is packed inside. [X86-BOOT] */
 #include <boot/kernel_image_impl.h>
 
 #include <errno.h>
@@ -9,7 +9,7 @@
 #include <boot/layout.h>
 #include <boot/unpack.h>
 
-/* Offsets in the file. [LINUX-BOOT "The Real-Mode Kernel Header"] */
+/* Offsets in the file. [X86-BOOT "The Real-Mode Kernel Header"] */
 #define SETUP_SECTS	  0x1f1
 #define SYSSIZE		  0x1f4
 #define BOOT_FLAG	  0x1fe

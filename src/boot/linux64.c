@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The Linux 64-bit boot protocol: long mode, the first 4 GiB mapped to themselves, RSI at
- * boot_params. [LINUX-BOOT "64-bit Boot Protocol"]
+ * boot_params. [X86-BOOT "64-bit Boot Protocol"]
  */
 #include <boot/plan.h>
 
@@ -11,7 +11,7 @@
 #include <boot/bytes.h>
 #include <boot/layout.h>
 
-/* Offsets in boot_params. [LINUX-ZERO-PAGE] */
+/* Offsets in boot_params. [ZERO-PAGE] */
 #define ACPI_RSDP_ADDR	 0x070
 #define E820_ENTRIES	 0x1e8
 #define SETUP_HEADER	 0x1f1

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Multiboot 1: 32-bit protected mode without paging, EBX at the information. [MULTIBOOT] */
+/* Multiboot 1: 32-bit protected mode without paging, EBX at the information. [MB1] */
 #include <boot/plan.h>
 
 #include <string.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Finds the header of a multiboot 1 kernel, and loads by its addresses if it has some. [MULTIBOOT] */
+/* Finds the header of a multiboot 1 kernel, and loads by its addresses if it has some. [MB1] */
 #include <boot/kernel_image_impl.h>
 
 #include <errno.h>

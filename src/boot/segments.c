@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The flat segments that every boot protocol asks for. [LINUX-BOOT "64-bit Boot Protocol"] */
+/* The flat segments that every boot protocol asks for. [X86-BOOT "64-bit Boot Protocol"] */
 #include <boot/plan.h>
 
 #include <boot/bytes.h>
