@@ -194,7 +194,7 @@ static enum vq_status add_seg(struct virtqueue *vq, struct vq_chain *chain,
 		chain->out_bytes += desc->len;
 	}
 	if (chain->in_bytes + chain->out_bytes > VQ_MAX_CHAIN_BYTES)
-		return broken(vq, "request of more than 4 GiB");
+		return broken(vq, "request of 4 GiB or more");
 	return VQ_OK;
 }
 

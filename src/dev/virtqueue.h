@@ -22,8 +22,8 @@
 
 #define VIRTQUEUE_MAX_SIZE 256
 #define VQ_MAX_SEGS	   VIRTQUEUE_MAX_SIZE
-/* No request may move more than this; far above what any of our devices allows. */
-#define VQ_MAX_CHAIN_BYTES (UINT64_C(1) << 32)
+/* No request may be longer: used entries tell lengths in 32 bits. */
+#define VQ_MAX_CHAIN_BYTES UINT64_C(0xffffffff)
 
 struct guestmem;
 
