@@ -32,18 +32,29 @@ static void progress_judge(struct balloon_watch *w, const struct balloon_report 
 	}
 }
 
+/* A guest that suffers again soon is left alone for longer each time. */
+static uint64_t hold_next(const struct balloon_watch *w, uint64_t now_ms)
+{
+	if (w->hold_ms == 0 || now_ms - w->distress_ms > 4 * w->hold_ms)
+		return BALLOON_DISTRESS_MS;
+	return min_u64(2 * w->hold_ms, BALLOON_HOLD_MAX_MS);
+}
+
 static void distress_judge(struct balloon_watch *w, const struct balloon_report *r,
 			   uint64_t size_pages)
 {
 	const bool short_now = w->stats_valid && r->actual_pages > 0 &&
 		r->available_pages < balloon_keep_pages(size_pages) / 2;
 
-	if (r->ooms > w->ooms || short_now) {
-		w->had_distress = true;
+	const bool killed = r->ooms > w->ooms &&
+			    (r->actual_pages > 0 || w->actual_pages > 0);
+
+	if (killed || short_now) {
+		if (!w->distress)
+			w->hold_ms = hold_next(w, r->now_ms);
 		w->distress_ms = r->now_ms;
 	}
-	w->distress = w->had_distress &&
-		      r->now_ms - w->distress_ms < BALLOON_DISTRESS_MS;
+	w->distress = w->hold_ms > 0 && r->now_ms - w->distress_ms < w->hold_ms;
 }
 
 void balloon_watch_update(struct balloon_watch *watch,

@@ -21,6 +21,7 @@ enum balloon_driver {
 #define BALLOON_STUCK_MS    5000
 #define BALLOON_STATS_MS    10000 /* statistics older than this are missing */
 #define BALLOON_DISTRESS_MS 60000 /* no inflation so long after distress */
+#define BALLOON_HOLD_MAX_MS 3600000 /* however often distress has come back */
 
 /**
  * struct balloon_report - what the host sees of one balloon.
@@ -52,7 +53,8 @@ struct balloon_report {
  * @distress: the guest suffers, or did lately: let everything out
  * @idle_since_ms: when it last made progress or had nothing to do
  * @distress_ms: when distress was last seen
- * @had_distress: @distress_ms means something
+ * @hold_ms: how long distress lasts; twice as long if it comes back soon; 0 if there
+ *           has been none
  * @actual_pages: balloon at the last report
  * @ooms: count at the last report
  */
@@ -62,7 +64,7 @@ struct balloon_watch {
 	bool distress;
 	uint64_t idle_since_ms;
 	uint64_t distress_ms;
-	bool had_distress;
+	uint64_t hold_ms;
 	uint64_t actual_pages;
 	uint64_t ooms;
 };

@@ -257,7 +257,9 @@ static void technique_choose(struct maker *m, size_t i)
 
 /*
  * A VM below its target gets back what its balloon holds of the difference. A small
- * difference is left alone, or the noise of the estimates would move balloons.
+ * difference is left alone: free memory swings between soft and the goal, and targets
+ * with the noise of the estimates, and balloons should follow neither. Where there is
+ * enough for everything that the VM could want, there is nothing to wait for.
  */
 static void give_back(struct maker *m, size_t i)
 {
@@ -265,7 +267,8 @@ static void give_back(struct maker *m, size_t i)
 	struct plan_action *const a = &m->actions[i];
 	const uint64_t size = node_of(m, i)->size_pages;
 	const uint64_t gap = sub_u64(a->target_pages, m->charge[i]);
-	const uint64_t dead = max_u64(size / 64, 64);
+	const bool all = a->target_pages == vm_max(node_of(m, i));
+	const uint64_t dead = all ? 0 : size / 16;
 
 	a->balloon_target_pages = min_u64(vm->balloon_target_pages,
 					  vm->balloon_pages);
@@ -301,7 +304,8 @@ static uint64_t grant(struct maker *m, uint64_t left, uint64_t keep)
 static uint64_t beyond_target(const struct maker *m, size_t i)
 {
 	const struct tree_node *const node = node_of(m, i);
-	const bool plenty = m->sum->state <= HOST_CLEAR;
+	const bool plenty = !host_state_break_large(m->host->free_pages,
+						    m->sum->minfree_pages);
 	const uint64_t portion = plenty ? max_u64(node->size_pages / 16, 64) :
 					  max_u64(node->size_pages / 256, 16);
 	const uint64_t from = max_u64(vm_min(node),
@@ -346,8 +350,8 @@ static void share_rates_set(struct maker *m)
 {
 	const uint32_t *const v = m->host->options->v;
 	const uint64_t seconds = UINT64_C(60) * v[OPT_SHARE_SCAN_TIME];
-	const uint64_t host_rate = v[OPT_SHARE_SCAN_GHZ] * MIB_PAGES *
-				   m->host->processor_mhz / 1000;
+	const uint64_t host_rate = mul_div(v[OPT_SHARE_SCAN_GHZ] * MIB_PAGES,
+					   m->host->processor_mhz, 1000);
 
 	for (size_t i = 0; i < m->n; i++) {
 		const uint64_t size = node_of(m, i)->size_pages;

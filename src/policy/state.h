@@ -51,7 +51,8 @@ uint64_t host_state_enter_pages(enum host_state state, uint64_t minfree);
  * @state: any but HOST_HIGH
  * @minfree: minfree_pages()
  *
- * Return: halfway to the edge of the state above; for HOST_CLEAR 125 % of @minfree.
+ * Return: an eighth above the lower edge of the state above: low 36 %, hard 72 %,
+ * soft and clear 112 % of @minfree.
  */
 uint64_t host_state_leave_pages(enum host_state state, uint64_t minfree);
 
@@ -91,7 +92,7 @@ bool host_state_break_large(uint64_t free_pages, uint64_t minfree);
  * host_state_goal_pages() - free memory that reclaiming drives at.
  * @minfree: minfree_pages()
  *
- * Return: the edge at which the host is back in HOST_HIGH.
+ * Return: 120 % of @minfree, a little above the edge at which the host is in HOST_HIGH.
  */
 uint64_t host_state_goal_pages(uint64_t minfree);
 

@@ -103,9 +103,29 @@ static void distress_lasts(void **state)
 	r = report(1000 + BALLOON_DISTRESS_MS, 0, 0);
 	balloon_watch_update(&w, &r, SIZE);
 	assert_false(w.distress);
+	/* Killed for want of memory without a balloon: not the balloon's fault. */
 	r.ooms = 1;
 	balloon_watch_update(&w, &r, SIZE);
+	assert_false(w.distress);
+	/* Again within a short time: twice as long. */
+	r.ooms = 2;
+	r.actual_pages = 1;
+	balloon_watch_update(&w, &r, SIZE);
 	assert_true(w.distress);
+	r.now_ms = r.stats_ms = r.now_ms + 2 * BALLOON_DISTRESS_MS - 1;
+	r.available_pages = SIZE;
+	balloon_watch_update(&w, &r, SIZE);
+	assert_true(w.distress);
+	r.now_ms = ++r.stats_ms;
+	balloon_watch_update(&w, &r, SIZE);
+	assert_false(w.distress);
+	/* Long after: as the first time. */
+	r.now_ms = r.stats_ms = r.now_ms + BALLOON_HOLD_MAX_MS;
+	r.ooms = 3;
+	balloon_watch_update(&w, &r, SIZE);
+	r.now_ms = r.stats_ms = r.now_ms + BALLOON_DISTRESS_MS;
+	balloon_watch_update(&w, &r, SIZE);
+	assert_false(w.distress);
 	/* A guest short of memory without a balloon does not suffer from one. */
 	balloon_watch_init(&w);
 	r = report(1000, 100, 0);

@@ -45,15 +45,16 @@ static void edges(void **state)
 	assert_int_equal(host_state_next(HOST_HIGH, 639, 1000), HOST_SOFT);
 	assert_int_equal(host_state_next(HOST_HIGH, 319, 1000), HOST_HARD);
 	assert_int_equal(host_state_next(HOST_HIGH, 159, 1000), HOST_LOW);
-	assert_int_equal(host_state_next(HOST_LOW, 239, 1000), HOST_LOW);
-	assert_int_equal(host_state_next(HOST_LOW, 240, 1000), HOST_HARD);
-	assert_int_equal(host_state_next(HOST_HARD, 479, 1000), HOST_HARD);
-	assert_int_equal(host_state_next(HOST_HARD, 480, 1000), HOST_SOFT);
-	assert_int_equal(host_state_next(HOST_SOFT, 820, 1000), HOST_CLEAR);
-	assert_int_equal(host_state_next(HOST_CLEAR, 1249, 1000), HOST_CLEAR);
-	assert_int_equal(host_state_next(HOST_CLEAR, 1250, 1000), HOST_HIGH);
+	assert_int_equal(host_state_next(HOST_LOW, 359, 1000), HOST_LOW);
+	assert_int_equal(host_state_next(HOST_LOW, 360, 1000), HOST_HARD);
+	assert_int_equal(host_state_next(HOST_HARD, 719, 1000), HOST_HARD);
+	assert_int_equal(host_state_next(HOST_HARD, 720, 1000), HOST_SOFT);
+	assert_int_equal(host_state_next(HOST_SOFT, 1119, 1000), HOST_SOFT);
+	assert_int_equal(host_state_next(HOST_SOFT, 1120, 1000), HOST_HIGH);
+	assert_int_equal(host_state_next(HOST_CLEAR, 1119, 1000), HOST_CLEAR);
+	assert_int_equal(host_state_next(HOST_CLEAR, 1120, 1000), HOST_HIGH);
 	assert_int_equal(host_state_next(HOST_LOW, 5000, 1000), HOST_HIGH);
-	assert_int_equal(host_state_goal_pages(1000), 1250);
+	assert_int_equal(host_state_goal_pages(1000), 1200);
 	assert_true(host_state_break_large(3999, 1000));
 	assert_false(host_state_break_large(4000, 1000));
 }
