@@ -140,12 +140,17 @@ static bool audit_leaf(struct audit *a, struct shadow_table *t, unsigned int i)
 
 /* Mirrors against the guest's tables. */
 
-static bool same_rights(uint64_t shadow, uint64_t guest, bool dirty)
+/*
+ * A dirty bit that the walk has set may not have reached the shadow: the access went to
+ * a device, say, or through another shadow of the table. A hidden fault finds it.
+ */
+static bool same_rights(uint64_t shadow, uint64_t guest, bool may_be_dirty)
 {
+	const bool dirty = shadow & PTE_D;
 	const uint64_t write = dirty ? guest & PTE_W : 0;
 
 	return (shadow & (PTE_U | PTE_NX)) == (guest & (PTE_U | PTE_NX)) &&
-	       (shadow & PTE_W) == write && !(shadow & PTE_D) == !dirty;
+	       (shadow & PTE_W) == write && (may_be_dirty || !dirty);
 }
 
 static uint64_t guest_frame(const struct audit *a, struct shadow_table *t,

@@ -1,0 +1,1029 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Random and hostile page-table programs, run in lock step on several MMUs and on the
+ * model: both modes, each with its optimisations on and off.
+ *
+ * A program stores to tables at all levels (self maps, one table under two parents, a
+ * table mapped as data, data used as a table, large and small pages in turn), flushes or
+ * does not, changes control bits, takes pages away, and makes accesses. After each
+ * access the outcome of every MMU, and the accessed and dirty bits that it left, are
+ * compared with what the architecture allows:
+ *
+ *  - a fault, and its code, must be what the tables say now;
+ *  - a translation must be what the tables say now, or what a walk could have seen since
+ *    the last event that flushes it: at each level any value that the entry had since
+ *    then, if its accessed bit (and for stores the leaf's dirty bit) was set;
+ *  - accessed and dirty bits are set as the model sets them, unless such an older
+ *    translation allows the access without a walk.
+ *
+ * Where MMUs may differ in this way they are brought to the same contents of memory
+ * before the program goes on. Seeds: MMU_SEED is the first, MMU_SEEDS how many.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <arch/x86.h>
+#include <mem/physmap.h>
+#include <mmu/mmu.h>
+
+#include "mmu_model.h"
+
+#define RAM	 (UINT64_C(8) << 20)
+#define N_WORDS	 (RAM / 8)
+#define N_STEPS	 3000U
+#define N_PCID	 3U
+#define N_ROOTS	 3U
+#define MAX_SEEN 512U
+
+/* Frames: roots, tables of any level, last-level tables, data. */
+#define ROOT(i)	 (UINT64_C(0x1000) * (1 + (i)))
+#define TABLE(i) (UINT64_C(0x1000) * (4 + (i)))
+#define N_TABLES 6U
+#define LAST(i)	 (UINT64_C(0x1000) * (10 + (i)))
+#define N_LAST	 5U
+#define DATA(i)	 (UINT64_C(0x1000) * (16 + (i)))
+#define N_DATA	 8U
+#define N_FRAMES 24U
+
+#define N_L4 3U
+#define N_L3 2U
+#define N_L2 3U
+#define N_L1 4U
+#define N_VA (N_L4 * N_L3 * N_L2 * N_L1)
+
+struct world {
+	const char *name;
+	struct guestmem *mem;
+	struct machine *machine;
+	struct tlb tlb;
+	struct mmu *mmu;
+};
+
+struct config {
+	const char *name;
+	struct mmu_options opt;
+};
+
+#define BOTH .large_pages = true, .structure_caches = true
+
+static const struct config configs[] = {
+	{"hardware", {.mode = MMU_HARDWARE, BOTH}},
+	{"hardware, no caches", {.mode = MMU_HARDWARE}},
+	{"software", {.mode = MMU_SOFTWARE, BOTH, .prefetch = true,
+		      .out_of_sync = true}},
+	{"software, in sync", {.mode = MMU_SOFTWARE, BOTH, .prefetch = true}},
+	{"software, no prefetch", {.mode = MMU_SOFTWARE, BOTH,
+				   .out_of_sync = true}},
+	{"software, plain", {.mode = MMU_SOFTWARE}},
+	{"software, tiny", {.mode = MMU_SOFTWARE, BOTH, .prefetch = true,
+			    .out_of_sync = true, .shadow_bytes = 1}},
+};
+
+#define N_WORLDS ARRAY_SIZE(configs)
+
+/* A value that a word of guest memory had from a time on. */
+struct past {
+	uint64_t value;
+	uint64_t since;
+	uint32_t older; /* index + 1 */
+};
+
+struct program {
+	struct world world[N_WORLDS];
+	struct guestmem *model;
+	struct mmu_regs regs;
+	uint64_t rng;
+	uint64_t now;
+	uint64_t seed;
+	unsigned int step;
+
+	uint32_t *newest; /* by word: index + 1 in past */
+	struct past *past;
+	uint32_t n_past, max_past;
+
+	/* Since when translations may be cached: by PCID and address; global ones. */
+	uint64_t flushed[N_PCID][N_VA];
+	uint64_t flushed_global[N_VA];
+	/* When a root was last in use with a PCID. */
+	uint64_t root_used[N_PCID][N_ROOTS];
+
+	/* Of one access: what older walks may have come to, and the words they read. */
+	uint64_t older[MAX_SEEN];
+	unsigned int n_older;
+	uint64_t seen[MAX_SEEN];
+	unsigned int n_seen;
+
+	uint64_t n_ok, n_fault, n_mmio, n_ambiguous, n_stale, n_stores;
+};
+
+static uint64_t rnd(struct program *p)
+{
+	p->rng ^= p->rng << 13;
+	p->rng ^= p->rng >> 7;
+	p->rng ^= p->rng << 17;
+	return p->rng * UINT64_C(0x2545f4914f6cdd1d) >> 16;
+}
+
+static uint64_t below(struct program *p, uint64_t n)
+{
+	return rnd(p) % n;
+}
+
+static bool chance(struct program *p, unsigned int pct)
+{
+	return below(p, 100) < pct;
+}
+
+/* Addresses */
+
+static uint64_t va_of(unsigned int i)
+{
+	static const uint64_t l4[N_L4] = {0, 1, 511};
+	static const uint64_t l1[N_L1] = {0, 1, 5, 511};
+	uint64_t va = l1[i % N_L1] << 12;
+
+	i /= N_L1;
+	va |= (uint64_t)(i % N_L2) << 21;
+	i /= N_L2;
+	va |= (uint64_t)(i % N_L3) << 30;
+	i /= N_L3;
+	va |= l4[i] << 39;
+	return va & BIT64(47) ? va | UINT64_C(0xffff000000000000) : va;
+}
+
+static unsigned int pcid_now(const struct program *p)
+{
+	return p->regs.cr4 & CR4_PCIDE ? p->regs.cr3 & 0xfff : 0;
+}
+
+/* Memory */
+
+static uint8_t *world_host(struct world *w, uint64_t addr, enum mem_access access)
+{
+	struct mem_page page;
+
+	assert_int_equal(guestmem_resolve(w->mem, gpa(addr), access, &page),
+			 MEM_OK);
+	return machine_ptr(w->machine, page.ma) + addr % PAGE_SIZE;
+}
+
+static uint64_t world_load(struct world *w, uint64_t addr)
+{
+	uint64_t v;
+
+	memcpy(&v, world_host(w, addr, MEM_READ), sizeof(v));
+	return v;
+}
+
+static void world_store(struct world *w, uint64_t addr, uint64_t v)
+{
+	memcpy(world_host(w, addr, MEM_WRITE), &v, sizeof(v));
+	if (guestmem_flags(w->mem)[addr / PAGE_SIZE] & GUESTMEM_TABLE)
+		mmu_table_written(w->mmu, gpa(addr), sizeof(v));
+}
+
+static uint64_t model_load(struct program *p, uint64_t addr)
+{
+	uint64_t v = 0;
+
+	assert_true(guestmem_read(p->model, gpa(addr), &v, sizeof(v)));
+	return v;
+}
+
+static void remember(struct program *p, uint64_t addr, uint64_t v)
+{
+	uint32_t *newest = &p->newest[addr / 8];
+
+	if (p->n_past == p->max_past) {
+		p->max_past *= 2;
+		p->past = realloc(p->past, p->max_past * sizeof(*p->past));
+		assert_non_null(p->past);
+	}
+	p->past[p->n_past] = (struct past){v, p->now, *newest};
+	*newest = ++p->n_past;
+}
+
+static void model_store(struct program *p, uint64_t addr, uint64_t v)
+{
+	assert_true(guestmem_write(p->model, gpa(addr), &v, sizeof(v)));
+	remember(p, addr, v);
+}
+
+static void store(struct program *p, uint64_t addr, uint64_t v)
+{
+	p->now++;
+	model_store(p, addr, v);
+	for (unsigned int i = 0; i < N_WORLDS; i++)
+		world_store(&p->world[i], addr, v);
+}
+
+/* What older walks may have come to. */
+
+struct chain {
+	struct program *p;
+	uint64_t va;
+	unsigned int access;
+	uint64_t window;
+	bool global_only;
+	uint64_t rsvd;
+};
+
+static void see(struct program *p, uint64_t word)
+{
+	for (unsigned int i = 0; i < p->n_seen; i++)
+		if (p->seen[i] == word)
+			return;
+	if (p->n_seen < MAX_SEEN)
+		p->seen[p->n_seen++] = word;
+}
+
+static void add_older(struct program *p, uint64_t addr)
+{
+	for (unsigned int i = 0; i < p->n_older; i++)
+		if (p->older[i] == addr)
+			return;
+	if (p->n_older < MAX_SEEN)
+		p->older[p->n_older++] = addr;
+}
+
+static bool older_allowed(const struct chain *c, uint64_t rights, uint64_t leaf)
+{
+	const struct mmu_regs *r = &c->p->regs;
+	const bool write = c->access & MMU_ACC_WRITE;
+	const bool user = c->access & MMU_ACC_USER;
+	const bool fetch = c->access & MMU_ACC_FETCH;
+	const unsigned int key = r->pkru >> 2 * (leaf >> 59 & 15) & 3;
+
+	if (fetch && !(rights & PTE_NX))
+		return false;
+	if (user && !(rights & PTE_U))
+		return false;
+	if (write && !(rights & PTE_W) && (user || (r->cr0 & CR0_WP)))
+		return false;
+	if (!user && (rights & PTE_U)) {
+		if (fetch && (r->cr4 & CR4_SMEP))
+			return false;
+		if (!fetch && (r->cr4 & CR4_SMAP) &&
+		    !(c->access & MMU_ACC_AC))
+			return false;
+	}
+	if ((r->cr4 & CR4_PKE) && (rights & PTE_U) && !fetch) {
+		if (key & 1)
+			return false;
+		if ((key & 2) && write && (user || (r->cr0 & CR0_WP)))
+			return false;
+	}
+	return true;
+}
+
+static void older_leaf(const struct chain *c, uint64_t rights, uint64_t leaf,
+		       unsigned int shift, bool current)
+{
+	const uint64_t mask = (UINT64_C(1) << shift) - 1;
+
+	if (c->global_only && !(leaf & PTE_G))
+		return;
+	if (!current && (c->access & MMU_ACC_WRITE) && !(leaf & PTE_D))
+		return;
+	if (older_allowed(c, rights, leaf))
+		add_older(c->p, (leaf & PTE_ADDR & ~mask) | (c->va & mask));
+}
+
+static void older_walk(const struct chain *c, unsigned int level, uint64_t table,
+		       uint64_t rights);
+
+static void older_entry(const struct chain *c, unsigned int level, uint64_t v,
+			uint64_t rights, bool current)
+{
+	const unsigned int shift = 3 + 9 * level;
+	uint64_t rsvd = c->rsvd | UINT64_C(0xfc00) << 36;
+	const bool leaf = level == 1 || (level < 4 && (v & PTE_PS));
+
+	if (level == 4)
+		rsvd |= PTE_PS;
+	if (leaf && level > 1)
+		rsvd |= ((UINT64_C(1) << shift) - 1) & ~UINT64_C(0x1fff);
+	if (!(v & PTE_P) || (v & rsvd) || (!current && !(v & PTE_A)))
+		return;
+	rights &= v ^ PTE_NX;
+	if (leaf)
+		older_leaf(c, rights, v, shift, current);
+	else
+		older_walk(c, level - 1, v & PTE_ADDR, rights);
+}
+
+static void older_walk(const struct chain *c, unsigned int level, uint64_t table,
+		       uint64_t rights)
+{
+	const uint64_t word =
+		table + 8 * (c->va >> (3 + 9 * level) & 511);
+	struct program *p = c->p;
+	bool current = true;
+
+	if (word >= RAM)
+		return;
+	see(p, word);
+	for (uint32_t i = p->newest[word / 8]; i; i = p->past[i - 1].older) {
+		const struct past *h = &p->past[i - 1];
+
+		older_entry(c, level, h->value, rights, current);
+		if (h->since <= c->window)
+			return;
+		current = false;
+	}
+	older_entry(c, level, 0, rights, current);
+}
+
+static void find_older(struct program *p, unsigned int vi, unsigned int access)
+{
+	const unsigned int pcid = pcid_now(p);
+	struct chain c = {
+		.p = p,
+		.va = va_of(vi),
+		.access = access,
+		.rsvd = p->regs.efer & EFER_NXE ? 0 : PTE_NX,
+	};
+
+	p->n_older = 0;
+	p->n_seen = 0;
+	c.window = p->flushed[pcid][vi];
+	for (unsigned int r = 0; r < N_ROOTS; r++)
+		if (p->root_used[pcid][r] >= c.window ||
+		    ROOT(r) == (p->regs.cr3 & PTE_ADDR))
+			older_walk(&c, 4, ROOT(r), ~UINT64_C(0));
+	if (!(p->regs.cr4 & CR4_PGE))
+		return;
+	c.window = p->flushed_global[vi];
+	c.global_only = true;
+	for (unsigned int q = 0; q < N_PCID; q++)
+		for (unsigned int r = 0; r < N_ROOTS; r++)
+			if (p->root_used[q][r] >= c.window)
+				older_walk(&c, 4, ROOT(r), ~UINT64_C(0));
+}
+
+static bool is_older(const struct program *p, uint64_t addr)
+{
+	for (unsigned int i = 0; i < p->n_older; i++)
+		if (p->older[i] == addr)
+			return true;
+	return false;
+}
+
+/* Accesses */
+
+struct outcome {
+	enum mmu_result kind;
+	uint32_t code;
+	uint64_t gpa;
+	bool zero; /* the common page of zeros, through the software TLB: any such page */
+	uint8_t *host;
+};
+
+static void fill(struct world *w, uint64_t va, const struct mmu_xlat *x,
+		 uint8_t *host)
+{
+	const struct tlb_fill f = {
+		.addr = gva(va & PAGE_MASK),
+		.host = host - va % PAGE_SIZE,
+		.ppn = x->ppn,
+		.read = x->read,
+		.write = x->write && !guestmem_flags(w->mem)[x->ppn.v],
+		.global = x->global,
+		.smap_window = x->smap_window,
+		.page_shift = x->page_shift,
+	};
+
+	tlb_fill(&w->tlb, &f);
+}
+
+static bool tlb_hit(struct world *w, uint64_t va, unsigned int access,
+		    struct outcome *ret)
+{
+	const struct tlb_entry *e = tlb_slot(w->tlb.cur, va);
+	const uint64_t tag = (va & PAGE_MASK) | w->tlb.ctx;
+	uint64_t machine;
+
+	if ((access & MMU_ACC_WRITE ? e->write : e->read) != tag &&
+	    tlb_revalidate(&w->tlb, gva(va)))
+		e = tlb_slot(w->tlb.cur, va);
+	if ((access & MMU_ACC_WRITE ? e->write : e->read) != tag)
+		return false;
+	ret->host = (uint8_t *)(uintptr_t)(va + e->addend);
+	machine = (uint64_t)(ret->host - w->machine->window);
+	ret->zero = machine >= MACHINE_ZERO;
+	ret->gpa = machine;
+	ret->kind = MMU_OK;
+	return true;
+}
+
+static void world_access(struct world *w, uint64_t va, unsigned int access,
+			 struct outcome *ret)
+{
+	struct mmu_xlat x;
+
+	memset(ret, 0, sizeof(*ret));
+	tlb_set_user(&w->tlb, access & MMU_ACC_USER);
+	if (!(access & (MMU_ACC_USER | MMU_ACC_AC)))
+		tlb_close_smap(&w->tlb);
+	if (!(access & MMU_ACC_FETCH) && tlb_hit(w, va, access, ret))
+		return;
+	ret->kind = mmu_translate(w->mmu, gva(va), access, &x);
+	ret->code = x.fault_code;
+	ret->gpa = x.gpa.v;
+	if (ret->kind != MMU_OK)
+		return;
+	ret->host = machine_ptr(w->machine, x.ma);
+	assert_int_equal(x.ppn.v, x.gpa.v / PAGE_SIZE);
+	if (!(access & MMU_ACC_FETCH))
+		fill(w, va, &x, ret->host);
+}
+
+static void say(const struct program *p, const struct world *w, const char *what)
+{
+	print_error("seed %lu step %u, %s: %s\n", p->seed, p->step, w->name, what);
+}
+
+#define CHECK(p, w, cond)                       \
+	do {                                    \
+		if (!(cond)) {                  \
+			say(p, w, #cond);       \
+			fail();                 \
+		}                               \
+	} while (0)
+
+/* Where a page is must be where the physmap has it. */
+static void check_place(struct program *p, struct world *w,
+			const struct outcome *o, unsigned int access)
+{
+	const uint64_t machine = (uint64_t)(o->host - w->machine->window);
+	const struct physmap *map = guestmem_physmap(w->mem);
+
+	if (machine < RAM) {
+		CHECK(p, w,
+		      physmap_state(physmap_load(map, ppn(machine / PAGE_SIZE))) ==
+			      PHYSMAP_HOME);
+		return;
+	}
+	CHECK(p, w, !(access & MMU_ACC_WRITE));
+	if (!o->zero)
+		CHECK(p, w,
+		      physmap_state(physmap_load(map,
+						 ppn(o->gpa / PAGE_SIZE))) ==
+			      PHYSMAP_ZERO);
+}
+
+static bool is_older_zero(const struct program *p, struct world *w)
+{
+	const struct physmap *map = guestmem_physmap(w->mem);
+
+	for (unsigned int i = 0; i < p->n_older; i++)
+		if (p->older[i] < RAM &&
+		    physmap_state(physmap_load(map,
+					       ppn(p->older[i] / PAGE_SIZE))) ==
+			    PHYSMAP_ZERO)
+			return true;
+	return false;
+}
+
+/* Return: true if this is what the tables say now. */
+static bool check_outcome(struct program *p, struct world *w,
+			  const struct model_result *want,
+			  const struct outcome *o, unsigned int access)
+{
+	if (o->kind == MMU_FAULT) {
+		CHECK(p, w, want->kind == MMU_FAULT);
+		CHECK(p, w, o->code == want->code);
+		return true;
+	}
+	if (o->kind == MMU_OK)
+		check_place(p, w, o, access);
+	if (o->zero) {
+		CHECK(p, w, is_older_zero(p, w));
+		return false;
+	}
+	if (want->kind == o->kind && want->gpa == o->gpa)
+		return true;
+	CHECK(p, w, is_older(p, o->gpa));
+	CHECK(p, w, (o->kind == MMU_OK) == (o->gpa < RAM));
+	p->n_stale++;
+	return false;
+}
+
+/* Bits of the entries that were or may have been walked; afterwards all agree. */
+static void check_marks(struct program *p, bool ambiguous)
+{
+	for (unsigned int i = 0; i < p->n_seen; i++) {
+		const uint64_t addr = p->seen[i];
+		const uint64_t want = model_load(p, addr);
+		uint64_t all = want;
+
+		for (unsigned int k = 0; k < N_WORLDS; k++) {
+			struct world *w = &p->world[k];
+			const uint64_t got = world_load(w, addr);
+
+			CHECK(p, w, ((got ^ want) & ~(PTE_A | PTE_D)) == 0);
+			CHECK(p, w, got == want || ambiguous);
+			all |= got;
+		}
+		if (all != want)
+			model_store(p, addr, all);
+		for (unsigned int k = 0; k < N_WORLDS; k++)
+			if (world_load(&p->world[k], addr) != all)
+				world_store(&p->world[k], addr, all);
+	}
+}
+
+static uint64_t random_entry(struct program *p, unsigned int level);
+
+/* All agree where it goes: store through what the access gave. */
+static void do_store(struct program *p, const struct outcome *o, uint64_t addr)
+{
+	const uint64_t v = addr < ROOT(0) + N_FRAMES * PAGE_SIZE ?
+				   random_entry(p, 1 + (unsigned int)below(p, 4)) :
+				   rnd(p);
+
+	p->now++;
+	p->n_stores++;
+	model_store(p, addr, v);
+	for (unsigned int k = 0; k < N_WORLDS; k++) {
+		struct world *w = &p->world[k];
+
+		memcpy(o[k].host, &v, sizeof(v));
+		if (guestmem_flags(w->mem)[addr / PAGE_SIZE] & GUESTMEM_TABLE)
+			mmu_table_written(w->mmu, gpa(addr), sizeof(v));
+	}
+}
+
+static void check_loads(struct program *p, const struct outcome *o, uint64_t addr)
+{
+	const uint64_t want = model_load(p, addr);
+
+	for (unsigned int k = 0; k < N_WORLDS; k++) {
+		uint64_t got;
+
+		memcpy(&got, o[k].host, sizeof(got));
+		CHECK(p, &p->world[k], got == want);
+	}
+}
+
+static void step_access(struct program *p)
+{
+	static const unsigned int kinds[] = {
+		MMU_ACC_READ,
+		MMU_ACC_READ,
+		MMU_ACC_WRITE,
+		MMU_ACC_WRITE,
+		MMU_ACC_FETCH,
+		MMU_ACC_READ | MMU_ACC_AC,
+		MMU_ACC_WRITE | MMU_ACC_AC,
+		MMU_ACC_USER,
+		MMU_ACC_USER,
+		MMU_ACC_USER | MMU_ACC_WRITE,
+		MMU_ACC_USER | MMU_ACC_WRITE,
+		MMU_ACC_USER | MMU_ACC_FETCH,
+	};
+	const unsigned int access = kinds[below(p, ARRAY_SIZE(kinds))];
+	struct outcome o[N_WORLDS];
+	struct model_result want;
+	bool all_now = true, ambiguous;
+	unsigned int vi, tries = 0;
+	uint64_t va;
+
+	/* Random tables deny most accesses: prefer those that they allow. */
+	do {
+		vi = (unsigned int)below(p, N_VA);
+		va = va_of(vi) + 8 * below(p, 3) * 255;
+		model_access(p->model, &p->regs, va, access, &want);
+	} while (want.kind == MMU_FAULT && tries++ < 6);
+	find_older(p, vi, access);
+	for (unsigned int i = 0; i < p->n_older; i++)
+		p->older[i] |= va & ~PAGE_MASK;
+	for (unsigned int i = 0; i < want.n_refs; i++)
+		if (want.ref[i] < RAM)
+			see(p, want.ref[i]);
+	/* What the tables say now is among the older ones only if it needs no mark. */
+	ambiguous = p->n_older > 1 || (p->n_older == 1 && want.n_sets > 0) ||
+		    (p->n_older == 1 && p->older[0] != want.gpa);
+	p->n_ambiguous += ambiguous;
+
+	for (unsigned int k = 0; k < N_WORLDS; k++) {
+		world_access(&p->world[k], va, access, &o[k]);
+		if (!check_outcome(p, &p->world[k], &want, &o[k], access) &&
+		    !(o[k].zero && want.kind == MMU_OK && !ambiguous))
+			all_now = false;
+	}
+	p->now++;
+	for (unsigned int i = 0; i < want.n_sets; i++)
+		model_store(p, want.set[i].addr, want.set[i].value);
+	check_marks(p, ambiguous);
+	p->n_ok += want.kind == MMU_OK;
+	p->n_mmio += want.kind == MMU_MMIO;
+	p->n_fault += want.kind == MMU_FAULT;
+
+	if (!all_now)
+		return;
+	if (want.kind == MMU_FAULT) {
+		p->flushed[pcid_now(p)][vi] = ++p->now;
+		p->flushed_global[vi] = p->now;
+	} else if (want.kind == MMU_OK && (access & MMU_ACC_WRITE)) {
+		do_store(p, o, want.gpa);
+	} else if (want.kind == MMU_OK) {
+		check_loads(p, o, want.gpa);
+	}
+}
+
+/* Edits */
+
+static uint64_t random_target(struct program *p, unsigned int level,
+			      bool *ret_large)
+{
+	const uint64_t pick = below(p, 100);
+
+	*ret_large = false;
+	if (pick < 3)
+		return UINT64_C(0xd0000000);
+	if (level == 1)
+		return pick < 75 ? DATA(below(p, N_DATA)) :
+		       pick < 85 ? UINT64_C(0x400000) + PAGE_SIZE * below(p, 512) :
+				   PAGE_SIZE * (1 + below(p, N_FRAMES));
+	if (level < 4 && pick < 20) {
+		*ret_large = true;
+		return level == 3 ? 0 : UINT64_C(0x200000) * below(p, 4);
+	}
+	if (pick < 30)
+		return PAGE_SIZE * (1 + below(p, N_FRAMES));
+	return level == 2 ? LAST(below(p, N_LAST)) : TABLE(below(p, N_TABLES));
+}
+
+static uint64_t random_entry(struct program *p, unsigned int level)
+{
+	bool large;
+	uint64_t v = random_target(p, level, &large);
+
+	v |= large ? PTE_PS : 0;
+	v |= chance(p, 97) ? PTE_P : 0;
+	v |= chance(p, 88) ? PTE_W : 0;
+	v |= chance(p, 88) ? PTE_U : 0;
+	v |= chance(p, 60) ? PTE_A : 0;
+	v |= chance(p, 40) ? PTE_D : 0;
+	v |= chance(p, 15) ? PTE_G : 0;
+	v |= chance(p, 5) ? PTE_NX : 0;
+	v |= chance(p, 10) ? BIT64(59) : 0;
+	v |= chance(p, 1) ? BIT64(47) : 0;
+	return v;
+}
+
+static unsigned int level_of_frame(struct program *p, uint64_t frame)
+{
+	if (frame < TABLE(0))
+		return 4;
+	if (frame < LAST(0))
+		return chance(p, 50) ? 3 : 2;
+	return 1;
+}
+
+/* A word of a table that some address uses. */
+static uint64_t random_word(struct program *p, uint64_t frame, unsigned int level)
+{
+	const uint64_t va = va_of((unsigned int)below(p, N_VA));
+
+	return frame + 8 * (va >> (3 + 9 * level) & 511);
+}
+
+static void step_edit(struct program *p)
+{
+	const uint64_t frame =
+		chance(p, 10) ? ROOT(below(p, N_ROOTS)) :
+		chance(p, 40) ? TABLE(below(p, N_TABLES)) :
+				LAST(below(p, N_LAST));
+	const unsigned int level = level_of_frame(p, frame);
+	const uint64_t addr = random_word(p, frame, level);
+	uint64_t v = model_load(p, addr);
+
+	switch (below(p, 6)) {
+	case 0:
+		v ^= PTE_A;
+		break;
+	case 1:
+		v ^= PTE_W | (chance(p, 50) ? PTE_D : 0);
+		break;
+	case 2:
+		v ^= chance(p, 50) ? PTE_P : PTE_U;
+		break;
+	default:
+		v = random_entry(p, level);
+		break;
+	}
+	store(p, addr, v);
+}
+
+/* Many stores to one table, as fork and exit make them. */
+static void step_burst(struct program *p)
+{
+	const uint64_t frame = LAST(below(p, N_LAST));
+
+	for (unsigned int i = 0; i < 12; i++)
+		store(p, random_word(p, frame, 1), random_entry(p, 1));
+}
+
+/* Flushes */
+
+static void flushed_all(struct program *p, bool global)
+{
+	p->now++;
+	for (unsigned int v = 0; v < N_VA; v++) {
+		for (unsigned int q = 0; q < N_PCID; q++)
+			p->flushed[q][v] = p->now;
+		if (global)
+			p->flushed_global[v] = p->now;
+	}
+}
+
+static void use_root(struct program *p)
+{
+	for (unsigned int r = 0; r < N_ROOTS; r++)
+		if (ROOT(r) == (p->regs.cr3 & PTE_ADDR))
+			p->root_used[pcid_now(p)][r] = p->now;
+}
+
+static void step_cr3(struct program *p)
+{
+	const bool pcide = p->regs.cr4 & CR4_PCIDE;
+	const uint64_t pcid = pcide ? below(p, N_PCID) : 0;
+	const bool keep = pcide && chance(p, 50);
+
+	use_root(p);
+	p->regs.cr3 = ROOT(below(p, N_ROOTS)) | pcid;
+	p->now++;
+	if (!keep)
+		for (unsigned int v = 0; v < N_VA; v++)
+			p->flushed[pcid][v] = p->now;
+	use_root(p);
+	for (unsigned int k = 0; k < N_WORLDS; k++)
+		mmu_load_cr3(p->world[k].mmu,
+			     p->regs.cr3 | (keep ? CR3_NOFLUSH : 0));
+}
+
+static void step_invlpg(struct program *p)
+{
+	const unsigned int vi = (unsigned int)below(p, N_VA);
+
+	p->flushed[pcid_now(p)][vi] = ++p->now;
+	p->flushed_global[vi] = p->now;
+	for (unsigned int k = 0; k < N_WORLDS; k++)
+		mmu_invlpg(p->world[k].mmu, gva(va_of(vi)));
+}
+
+static void step_invpcid(struct program *p)
+{
+	const unsigned int type = (unsigned int)below(p, 4);
+	const unsigned int pcid =
+		p->regs.cr4 & CR4_PCIDE ? (unsigned int)below(p, N_PCID) : 0;
+	const unsigned int vi = (unsigned int)below(p, N_VA);
+
+	use_root(p);
+	p->now++;
+	if (type == 0)
+		p->flushed[pcid][vi] = p->now;
+	for (unsigned int v = 0; type == 1 && v < N_VA; v++)
+		p->flushed[pcid][v] = p->now;
+	if (type >= 2)
+		flushed_all(p, type == 2);
+	use_root(p);
+	for (unsigned int k = 0; k < N_WORLDS; k++)
+		mmu_invpcid(p->world[k].mmu, type, pcid, gva(va_of(vi)));
+}
+
+static void step_regs(struct program *p)
+{
+	static const uint64_t cr4[] = {CR4_PGE, CR4_SMEP, CR4_SMAP, CR4_PKE,
+				       CR4_PCIDE};
+	const uint64_t what = below(p, ARRAY_SIZE(cr4) + 3);
+
+	use_root(p);
+	if (what < ARRAY_SIZE(cr4))
+		p->regs.cr4 ^= cr4[what];
+	else if (what == ARRAY_SIZE(cr4))
+		p->regs.cr0 ^= CR0_WP;
+	else if (what == ARRAY_SIZE(cr4) + 1)
+		p->regs.efer ^= EFER_NXE;
+	else
+		p->regs.pkru = (uint32_t)below(p, 16);
+	/* A PCID other than 0 must be left before PCIDs are turned off. */
+	if (!(p->regs.cr4 & CR4_PCIDE))
+		p->regs.cr3 &= PTE_ADDR;
+	flushed_all(p, true);
+	use_root(p);
+	for (unsigned int k = 0; k < N_WORLDS; k++)
+		mmu_set_regs(p->world[k].mmu, &p->regs);
+}
+
+/* A page is given up: it reads as zeros from now on. */
+static void step_drop(struct program *p)
+{
+	const uint64_t addr =
+		chance(p, 20) ? PAGE_SIZE * (1 + below(p, N_FRAMES)) :
+		chance(p, 50) ? DATA(below(p, N_DATA)) :
+				UINT64_C(0x400000) + PAGE_SIZE * below(p, 512);
+
+	p->now++;
+	for (uint64_t a = addr; a < addr + PAGE_SIZE; a += 8)
+		if (p->newest[a / 8])
+			model_store(p, a, 0);
+	for (unsigned int k = 0; k < N_WORLDS; k++)
+		assert_int_equal(guestmem_drop(p->world[k].mem,
+					       ppn(addr / PAGE_SIZE),
+					       PHYSMAP_ZERO),
+				 MEM_OK);
+}
+
+/* All memory, all entries. */
+static void check_all(struct program *p)
+{
+	for (unsigned int k = 0; k < N_WORLDS; k++) {
+		struct world *w = &p->world[k];
+		struct err err;
+
+		if (mmu_audit(w->mmu, &err) < 0) {
+			say(p, w, err.text);
+			fail();
+		}
+		for (uint64_t a = ROOT(0); a < PAGE_SIZE * N_FRAMES; a += 8)
+			if (world_load(w, a) != model_load(p, a)) {
+				say(p, w, "memory differs");
+				print_error("at %#lx: %#lx, not %#lx\n", a,
+					    world_load(w, a), model_load(p, a));
+				fail();
+			}
+	}
+}
+
+/* Worlds */
+
+static void unmap_hook(void *ctx, ppn_t page)
+{
+	struct world *w = ctx;
+
+	mmu_unmap(w->mmu, page);
+}
+
+static void written_hook(void *ctx, gpa_t addr, uint64_t len)
+{
+	struct world *w = ctx;
+
+	mmu_table_written(w->mmu, addr, len);
+}
+
+static const struct guestmem_ops hooks = {
+	.unmap = unmap_hook,
+	.written = written_hook,
+};
+
+static void world_init(struct world *w, const struct config *c)
+{
+	struct err err;
+
+	w->name = c->name;
+	assert_int_equal(guestmem_new(RAM, &w->mem, &err), 0);
+	w->machine = guestmem_machine(w->mem);
+	assert_int_equal(tlb_init(&w->tlb, RAM / PAGE_SIZE), 0);
+	assert_int_equal(mmu_new(w->mem, &w->tlb, &c->opt, &w->mmu, &err), 0);
+	guestmem_set_ops(w->mem, &hooks, w);
+}
+
+static void world_release(struct world *w)
+{
+	mmu_free(w->mmu);
+	assert_int_equal(machine_table_pages(w->machine), 0);
+	tlb_release(&w->tlb);
+	guestmem_free(w->mem);
+}
+
+static void program_init(struct program *p, uint64_t seed)
+{
+	struct err err;
+
+	memset(p, 0, sizeof(*p));
+	p->seed = seed;
+	p->rng = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
+	p->newest = calloc(N_WORDS, sizeof(*p->newest));
+	p->max_past = 4096;
+	p->past = calloc(p->max_past, sizeof(*p->past));
+	assert_true(p->newest != NULL && p->past != NULL);
+	assert_int_equal(guestmem_new(RAM, &p->model, &err), 0);
+	for (unsigned int k = 0; k < N_WORLDS; k++)
+		world_init(&p->world[k], &configs[k]);
+
+	p->regs = (struct mmu_regs){
+		.cr0 = CR0_PE | CR0_PG | CR0_WP,
+		.cr3 = ROOT(0),
+		.cr4 = CR4_PAE | CR4_PGE,
+		.efer = EFER_LME | EFER_LMA | EFER_NXE,
+	};
+	for (unsigned int k = 0; k < N_WORLDS; k++)
+		mmu_set_regs(p->world[k].mmu, &p->regs);
+	/* Half of 2 MiB at home for large entries to begin with. */
+	for (uint64_t a = UINT64_C(0x600000); a < RAM; a += PAGE_SIZE)
+		store(p, a, a);
+	for (unsigned int i = 0; i < 300; i++)
+		step_edit(p);
+	for (unsigned int r = 0; r < N_ROOTS; r++)
+		for (unsigned int v = 0; v < N_VA; v++)
+			store(p, ROOT(r) + 8 * (va_of(v) >> 39 & 511),
+			      TABLE(r + v % 2) | PTE_P | PTE_W | PTE_U);
+	flushed_all(p, true);
+	for (unsigned int k = 0; k < N_WORLDS; k++)
+		mmu_invpcid(p->world[k].mmu, 2, 0, gva(0));
+	use_root(p);
+}
+
+static void program_release(struct program *p)
+{
+	for (unsigned int k = 0; k < N_WORLDS; k++)
+		world_release(&p->world[k]);
+	guestmem_free(p->model);
+	free(p->newest);
+	free(p->past);
+}
+
+static void step(struct program *p)
+{
+	const uint64_t what = below(p, 1000);
+
+	use_root(p);
+	if (what < 600)
+		step_access(p);
+	else if (what < 800)
+		step_edit(p);
+	else if (what < 820)
+		step_burst(p);
+	else if (what < 900)
+		step_invlpg(p);
+	else if (what < 950)
+		step_cr3(p);
+	else if (what < 970)
+		step_invpcid(p);
+	else if (what < 985)
+		step_regs(p);
+	else
+		step_drop(p);
+}
+
+static uint64_t setting(const char *name, uint64_t normal)
+{
+	const char *text = getenv(name);
+
+	return text ? strtoull(text, NULL, 0) : normal;
+}
+
+static void test_programs(void **state)
+{
+	const uint64_t first = setting("MMU_SEED", 1);
+	const uint64_t n = setting("MMU_SEEDS", 20);
+	uint64_t ok = 0, fault = 0, mmio = 0, stale = 0, ambiguous = 0, stores = 0;
+	uint64_t unsyncs = 0, recycled = 0;
+	struct program *p = malloc(sizeof(*p));
+
+	(void)state;
+	assert_non_null(p);
+	for (uint64_t seed = first; seed < first + n; seed++) {
+		program_init(p, seed);
+		for (p->step = 0; p->step < N_STEPS; p->step++) {
+			step(p);
+			if (p->step % 32 == 0)
+				check_all(p);
+		}
+		check_all(p);
+		ok += p->n_ok;
+		fault += p->n_fault;
+		mmio += p->n_mmio;
+		stale += p->n_stale;
+		ambiguous += p->n_ambiguous;
+		stores += p->n_stores;
+		unsyncs += mmu_stats(p->world[2].mmu)->unsyncs;
+		recycled += mmu_stats(p->world[6].mmu)->recycled;
+		program_release(p);
+	}
+	free(p);
+	print_message("%lu ok, %lu faults, %lu device, %lu ambiguous, %lu stale, %lu stores, %lu unsyncs, %lu recycled\n",
+		      ok, fault, mmio, ambiguous, stale, stores, unsyncs,
+		      recycled);
+	/* The programs must reach what they are meant to test. */
+	assert_true(ok > 50 * n && fault > 50 * n && mmio > 0 && stores > 20 * n);
+	assert_true(stale > 0 && unsyncs > 0 && recycled > 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_programs),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
