@@ -301,6 +301,11 @@ void guestmem_link_broken(struct guestmem *mem)
 	summon(mem);
 }
 
+bool guestmem_link_settled(const struct guestmem *mem)
+{
+	return !atomic_load(&mem->link_broken);
+}
+
 /* Whether the common page of zeros may be cached as this page. */
 static bool zero_shown(const struct guestmem *mem, ppn_t page)
 {
@@ -355,8 +360,11 @@ void guestmem_service_slow(struct guestmem *mem)
 	atomic_store(&mem->hot.n_pending, 0);
 	while (revoke_port_next(&mem->port, &request))
 		serve_request(mem, &request);
-	if (atomic_exchange(&mem->link_broken, false))
+	if (atomic_load(&mem->link_broken)) {
 		recover(mem);
+		/* Last: a new host may come once this is seen. */
+		atomic_store(&mem->link_broken, false);
+	}
 	mem->servicing = false;
 }
 

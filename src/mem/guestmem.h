@@ -376,6 +376,9 @@ int guestmem_revoke(struct guestmem *mem, const struct revoke_request *request)
  */
 void guestmem_link_broken(struct guestmem *mem);
 
+/** guestmem_link_settled() - whether what guestmem_link_broken() asked for is done. Any thread. */
+bool guestmem_link_settled(const struct guestmem *mem);
+
 /** guestmem_stats() - its figures now. Context: any thread; table pages are approximate. */
 struct mem_stats guestmem_stats(struct guestmem *mem);
 

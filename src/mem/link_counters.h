@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a VM tells its host without a message: counters in a memory file that both map, and
+ * a ring of places (frames, slots) that its pages have left.
+ *
+ * Written by the VM only, but for the ring's tail and @want. The host believes none of it
+ * without a check.
+ */
+#ifndef MEM_LINK_COUNTERS_H
+#define MEM_LINK_COUNTERS_H
+
+#include <assert.h>
+#include <stdatomic.h>
+
+#include <base/error.h>
+#include <base/types.h>
+
+#define LINK_COUNTERS_MAGIC UINT64_C(0x544e435a5a454d31)
+#define LINK_LEFT_RING      4096u
+
+/* A page and the SHARED, ZIPPED or SWAPPED entry that it has left. */
+struct link_left {
+	uint64_t page;
+	uint64_t entry;
+};
+
+/**
+ * struct link_counters - the file.
+ *
+ * Members: I written once, v atomic and the VM's, h atomic and the host's, b both.
+ * Times are CLOCK_MONOTONIC, which VM and host share.
+ */
+struct link_counters {
+	uint64_t magic; /* I LINK_COUNTERS_MAGIC */
+	_Atomic uint32_t want; /* b the VM waits for allowance; the host clears it */
+	_Atomic uint32_t left_overflow; /* b a place was lost: look at the physmap */
+	_Atomic uint32_t left_head; /* v next place to write */
+	_Atomic uint32_t left_tail; /* h next place to read */
+
+	_Atomic uint64_t run_ns;         /* v not idle */
+	_Atomic uint64_t stall_zip_ns;   /* v */
+	_Atomic uint64_t stall_swap_ns;  /* v */
+	_Atomic uint64_t stall_host_ns;  /* v */
+	_Atomic uint64_t stall_busy_ns;  /* v */
+	_Atomic uint64_t zip_in;         /* v */
+	_Atomic uint64_t swap_in;        /* v */
+	_Atomic uint64_t read_ahead;     /* v pages that read-ahead had already */
+	_Atomic uint64_t unshares;       /* v */
+	_Atomic uint64_t dropped;        /* v pages that the guest gave up */
+	_Atomic uint64_t started;        /* v the guest runs */
+
+	_Atomic uint64_t balloon_present;   /* v driver has set the device up */
+	_Atomic uint64_t balloon_stats_ms;  /* v when statistics came last; 0: never */
+	_Atomic uint64_t balloon_total;     /* v pages the guest says it has */
+	_Atomic uint64_t balloon_available; /* v */
+	_Atomic uint64_t balloon_free;      /* v */
+	_Atomic uint64_t balloon_ooms;      /* v */
+
+	struct link_left left[LINK_LEFT_RING]; /* v */
+};
+
+#define LINK_COUNTERS_BYTES \
+	((sizeof(struct link_counters) + PAGE_SIZE - 1) & PAGE_MASK)
+
+/**
+ * link_counters_new() - a new file, mapped.
+ * @ret_fd: owned by the caller
+ * @ret: mapping, ended with link_counters_unmap()
+ *
+ * Return: 0 or -errno.
+ */
+int link_counters_new(int *ret_fd, struct link_counters **ret, struct err *err)
+	__attribute__((warn_unused_result));
+
+/** link_counters_map() - the file that a VM sent. Return: 0, -EBADMSG or what mmap() reports. */
+int link_counters_map(int fd, struct link_counters **ret, struct err *err)
+	__attribute__((warn_unused_result));
+
+/** link_counters_unmap() - end a mapping; NULL is fine. */
+void link_counters_unmap(struct link_counters *counters);
+
+/** link_left_push() - VM: a page has left a place. Context: one thread. */
+void link_left_push(struct link_counters *c, uint64_t page, uint64_t entry);
+
+/** link_left_pop() - host: the oldest place. Return: false if there is none. */
+bool link_left_pop(struct link_counters *c, struct link_left *ret);
+
+#endif
