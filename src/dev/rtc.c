@@ -28,6 +28,7 @@ enum reg {
 
 #define INDEX_MASK 0x7f /* bit 7 of the index port masks NMIs, which we ignore */
 #define NS_PER_S   UINT64_C(1000000000)
+#define YEARS	   10000 /* that century and year can tell */
 
 static bool is_time_reg(uint8_t reg)
 {
@@ -78,14 +79,18 @@ static void latch(struct rtc *rtc)
 
 	if (!gmtime_r(&now, &tm))
 		return;
+
+	/* A guest may have set it to before the year 0: the registers only go round. */
+	int year = (tm.tm_year + 1900 + 10 * YEARS) % YEARS;
+
 	rtc->ram[REG_SECONDS] = encode(rtc, tm.tm_sec);
 	rtc->ram[REG_MINUTES] = encode(rtc, tm.tm_min);
 	rtc->ram[REG_HOURS] = encode_hour(rtc, tm.tm_hour);
 	rtc->ram[REG_WEEKDAY] = encode(rtc, tm.tm_wday + 1);
 	rtc->ram[REG_DAY] = encode(rtc, tm.tm_mday);
 	rtc->ram[REG_MONTH] = encode(rtc, tm.tm_mon + 1);
-	rtc->ram[REG_YEAR] = encode(rtc, tm.tm_year % 100);
-	rtc->ram[REG_CENTURY] = encode(rtc, tm.tm_year / 100 + 19);
+	rtc->ram[REG_YEAR] = encode(rtc, year % 100);
+	rtc->ram[REG_CENTURY] = encode(rtc, year / 100);
 }
 
 /* Take the time that is in the registers as the time that it is now. */

@@ -102,6 +102,15 @@ static void test_set(void **state)
 	assert_int_equal(rd(f, 0x09), 0x99);
 	assert_int_equal(rd(f, 0x32), 0x19);
 	assert_int_equal(rd(f, 0x06), 0x05); /* 4 March 1999 was a Thursday */
+	/* Before the year 0 it goes round. */
+	wr(f, 0x0b, 0x82);
+	wr(f, 0x07, 0);
+	wr(f, 0x08, 0);
+	wr(f, 0x09, 0);
+	wr(f, 0x32, 0);
+	wr(f, 0x0b, 0x02);
+	assert_int_equal(rd(f, 0x32), 0x99);
+	assert_int_equal(rd(f, 0x09), 0x99);
 	/* One register alone, and nonsense, which must only not crash. */
 	wr(f, 0x02, 0x30);
 	assert_int_equal(rd(f, 0x02), 0x30);

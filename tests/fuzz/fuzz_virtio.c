@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A guest that does anything to virtio devices: the input is a program of register accesses
+ * and stores into guest memory, where the rings are. Nothing it does may harm us, and a
+ * device that it broke must work again after a reset.
+ *
+ * Records: one byte of operation, then
+ *   0  register store:  slot (1), offset (2), size exponent (1), value (4)
+ *   1  register load:   slot (1), offset (2), size exponent (1)
+ *   2  memory store:    address (3), length (1), bytes
+ *   3  set up queue:    slot (1), queue (1), feature bits 28, 29 (1)
+ *   4  descriptor:      slot (1), queue (1), index (1), address (4), length (4),
+ *                       flags (1), next (1)
+ *   5  offer and tell:  slot (1), queue (1), head (1)
+ * Addresses are taken modulo a little more than RAM, so that most hit.
+ */
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <base/verify.h>
+#include <dev/bus.h>
+#include <dev/virtio_blk.h>
+#include <dev/virtio_mmio.h>
+#include <dev/virtio_rng.h>
+#include <mem/guestmem.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define RAM_BYTES   (UINT64_C(2) << 20)
+#define DISK_BYTES  (100 * 1024 + 77)
+#define N_SLOTS	    2
+#define QUEUE_SIZE  8
+#define RINGS	    0x10000
+#define RING_PAGES  3
+#define MAX_RECORDS 512
+
+struct guest {
+	struct guestmem *mem;
+	struct bus *bus;
+	struct virtio_blk *blk;
+	struct virtio_rng *rng;
+	uint16_t avail_idx[N_SLOTS];
+	bool level[N_SLOTS];
+	unsigned int reports;
+	const uint8_t *data;
+	size_t left;
+};
+
+static void on_irq(void *ctx, unsigned int gsi, bool level)
+{
+	struct guest *g = ctx;
+
+	VERIFY(gsi - VIRTIO_MMIO_GSI < N_SLOTS);
+	g->level[gsi - VIRTIO_MMIO_GSI] = level;
+}
+
+static void on_report(void *ctx, const char *text)
+{
+	VERIFY(text[0]);
+	((struct guest *)ctx)->reports++;
+}
+
+static uint64_t take(struct guest *g, unsigned int bytes)
+{
+	uint64_t v = 0;
+
+	for (unsigned int i = 0; i < bytes && g->left; i++, g->left--)
+		v |= (uint64_t)*g->data++ << (i * 8);
+	return v;
+}
+
+static void reg_write(struct guest *g, unsigned int slot, uint64_t off,
+		      uint32_t value)
+{
+	bus_mmio_write(g->bus,
+		       gpa(VIRTIO_MMIO_BASE + slot * VIRTIO_MMIO_SLOT_BYTES +
+			   off),
+		       4, value);
+}
+
+static uint64_t reg_read(struct guest *g, unsigned int slot, uint64_t off)
+{
+	uint64_t v;
+
+	bus_mmio_read(g->bus,
+		      gpa(VIRTIO_MMIO_BASE + slot * VIRTIO_MMIO_SLOT_BYTES +
+			  off),
+		      4, &v);
+	return v;
+}
+
+static uint64_t ring_at(unsigned int slot, unsigned int ring)
+{
+	return RINGS + (slot * RING_PAGES + ring) * PAGE_SIZE;
+}
+
+static void set_up(struct guest *g, unsigned int slot, uint32_t queue,
+		   uint32_t features)
+{
+	static const uint8_t zeros[RING_PAGES * PAGE_SIZE];
+
+	reg_write(g, slot, 0x70, 0);
+	reg_write(g, slot, 0x70, 3);
+	reg_write(g, slot, 0x24, 0);
+	reg_write(g, slot, 0x20, (features & 3) << 28);
+	reg_write(g, slot, 0x24, 1);
+	reg_write(g, slot, 0x20, 1);
+	reg_write(g, slot, 0x70, 0xb);
+	VERIFY(guestmem_write(g->mem, gpa(ring_at(slot, 0)), zeros,
+			      sizeof(zeros)));
+	g->avail_idx[slot] = 0;
+	reg_write(g, slot, 0x30, queue);
+	reg_write(g, slot, 0x38, QUEUE_SIZE);
+	for (unsigned int ring = 0; ring < RING_PAGES; ring++) {
+		reg_write(g, slot, 0x80 + ring * 0x10,
+			  (uint32_t)ring_at(slot, ring));
+		reg_write(g, slot, 0x84 + ring * 0x10, 0);
+	}
+	reg_write(g, slot, 0x44, 1);
+	reg_write(g, slot, 0x70, 0xf);
+}
+
+static uint64_t some_address(struct guest *g, unsigned int bytes)
+{
+	uint64_t v = take(g, bytes);
+
+	/* The highest ones stay as wild as they are. */
+	if (v >> (bytes * 8 - 4) == 0xf)
+		return v << 32 | v;
+	return v % (RAM_BYTES + PAGE_SIZE);
+}
+
+static void store_memory(struct guest *g)
+{
+	uint64_t addr = some_address(g, 3);
+	uint64_t n = take(g, 1);
+
+	if (n > g->left)
+		n = g->left;
+	/* Outside RAM it fails, which is fine. */
+	if (!guestmem_write(g->mem, gpa(addr), g->data, n))
+		addr = 0;
+	g->data += n;
+	g->left -= n;
+}
+
+static void store_desc(struct guest *g)
+{
+	struct {
+		uint64_t addr;
+		uint32_t len;
+		uint16_t flags;
+		uint16_t next;
+	} desc;
+	unsigned int slot = take(g, 1) % N_SLOTS;
+	uint64_t idx;
+
+	(void)take(g, 1);
+	idx = take(g, 1) % QUEUE_SIZE;
+	desc.addr = some_address(g, 4);
+	desc.len = (uint32_t)take(g, 4);
+	desc.flags = (uint16_t)take(g, 1);
+	desc.next = (uint16_t)take(g, 1);
+	VERIFY(guestmem_write(g->mem, gpa(ring_at(slot, 0) + idx * 16), &desc,
+			      sizeof(desc)));
+}
+
+static void offer(struct guest *g)
+{
+	unsigned int slot = take(g, 1) % N_SLOTS;
+	uint32_t queue = (uint32_t)take(g, 1) % 2;
+	uint16_t head = (uint16_t)(take(g, 1) % (QUEUE_SIZE + 1));
+	uint64_t ring = ring_at(slot, 1);
+	uint16_t idx = g->avail_idx[slot]++;
+
+	VERIFY(guestmem_write(g->mem, gpa(ring + 4 + idx % QUEUE_SIZE * 2),
+			      &head, 2));
+	idx++;
+	VERIFY(guestmem_write(g->mem, gpa(ring + 2), &idx, 2));
+	reg_write(g, slot, 0x50, queue);
+}
+
+static void access_register(struct guest *g, bool write)
+{
+	unsigned int slot = take(g, 1) % N_SLOTS;
+	uint64_t off = take(g, 2) % VIRTIO_MMIO_SLOT_BYTES;
+	unsigned int size = 1U << (take(g, 1) % 4);
+	gpa_t at = gpa(VIRTIO_MMIO_BASE + slot * VIRTIO_MMIO_SLOT_BYTES + off);
+	uint64_t v;
+
+	if (write)
+		bus_mmio_write(g->bus, at, size, take(g, 4));
+	else
+		bus_mmio_read(g->bus, at, size, &v);
+}
+
+static void run(struct guest *g)
+{
+	for (unsigned int n = 0; g->left && n < MAX_RECORDS; n++) {
+		switch (take(g, 1) % 6) {
+		case 0:
+			access_register(g, true);
+			break;
+		case 1:
+			access_register(g, false);
+			break;
+		case 2:
+			store_memory(g);
+			break;
+		case 3: {
+			unsigned int slot = take(g, 1) % N_SLOTS;
+			uint32_t queue = (uint32_t)take(g, 1) % 2;
+
+			set_up(g, slot, queue, (uint32_t)take(g, 1));
+			break;
+		}
+		case 4:
+			store_desc(g);
+			break;
+		default:
+			offer(g);
+			break;
+		}
+	}
+}
+
+/* The line follows the interrupt status, whatever happened. */
+static void check_lines(struct guest *g)
+{
+	for (unsigned int slot = 0; slot < N_SLOTS; slot++)
+		VERIFY(g->level[slot] == (reg_read(g, slot, 0x60) != 0));
+}
+
+/* After a reset the disk reads its first sector again. */
+static void check_disk_works(struct guest *g)
+{
+	static const struct {
+		uint64_t addr;
+		uint32_t len;
+		uint16_t flags;
+		uint16_t next;
+	} descs[3] = {
+		{0x100000, 16, 1, 1}, {0x101000, 512, 3, 2}, {0x102000, 1, 2, 0}};
+	const uint64_t header[2] = {0, 0};
+	const uint16_t one = 1;
+	uint8_t status = 0xee;
+
+	set_up(g, 0, 0, 0);
+	VERIFY(reg_read(g, 0, 0x70) == 0xf);
+	VERIFY(guestmem_write(g->mem, gpa(0x100000), header, 16));
+	VERIFY(guestmem_write(g->mem, gpa(0x102000), &status, 1));
+	VERIFY(guestmem_write(g->mem, gpa(ring_at(0, 0)), descs,
+			      sizeof(descs)));
+	VERIFY(guestmem_write(g->mem, gpa(ring_at(0, 1) + 2), &one, 2));
+	reg_write(g, 0, 0x50, 0);
+	VERIFY(guestmem_read(g->mem, gpa(0x102000), &status, 1));
+	VERIFY(status == 0);
+}
+
+static void plug(struct guest *g, unsigned int slot, struct virtio_dev *dev)
+{
+	const struct irq_line irq = {on_irq, g, 0};
+
+	VERIFY(virtio_mmio_attach(dev, g->bus, slot, &irq, NULL) == 0);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct guest g = {.data = data, .left = size};
+	const struct virtio_report report = {on_report, &g};
+	char path[64];
+	int disk = memfd_create("fuzz-disk", MFD_CLOEXEC);
+
+	VERIFY(disk >= 0 && ftruncate(disk, DISK_BYTES) == 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", disk);
+	VERIFY(guestmem_new(RAM_BYTES, &g.mem, NULL) == 0);
+	VERIFY(bus_new(&g.bus, NULL) == 0);
+	VERIFY(virtio_blk_open(path, VIRTIO_BLK_RW, g.mem, &report, &g.blk,
+			       NULL) == 0);
+	VERIFY(virtio_rng_new(g.mem, &report, &g.rng, NULL) == 0);
+	plug(&g, 0, virtio_blk_dev(g.blk));
+	plug(&g, 1, virtio_rng_dev(g.rng));
+
+	run(&g);
+	check_lines(&g);
+	check_disk_works(&g);
+
+	virtio_rng_free(g.rng);
+	virtio_blk_close(g.blk);
+	bus_free(g.bus);
+	guestmem_free(g.mem);
+	close(disk);
+	return 0;
+}
