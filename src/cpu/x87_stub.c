@@ -5,6 +5,8 @@
 /* Memory operands are at RDI, the first argument. */
 __asm__(".pushsection .text\n"
 	".p2align 6\n"
+	".globl x87_stubs\n"
+	".hidden x87_stubs\n"
 	"x87_stubs:\n"
 	".set x87_b, 0xd8\n"
 	".rept 8\n"
@@ -32,6 +34,8 @@ __asm__(".pushsection .text\n"
  */
 __asm__(".pushsection .text\n"
 	".p2align 6\n"
+	".globl x87_flag_stubs\n"
+	".hidden x87_flag_stubs\n"
 	"x87_flag_stubs:\n"
 	".set x87_b, 0xda\n"
 	".rept 2\n"
