@@ -42,7 +42,7 @@ struct group_sum {
 
 static int fail(const struct err *err)
 {
-	log_error("mezz-sim: %s", err->text);
+	log_error("%s", err->text);
 	return EXIT_FAILURE;
 }
 
@@ -269,7 +269,7 @@ static int groups_print(const struct sim *sim, const struct scenario *s)
 		if (g)
 			group_add(&sums[group], g, sim_options(sim));
 	}
-	puts("\nper VM, MiB at the end; stalls in % of all run time; turns of the balloon per VM, OOMs in all\n"
+	puts("\nper VM, MiB at the end; stalls in % of run time; balloon turns per VM, OOMs in all\n"
 	     "group              runs    size  target  charge  active   estim balloon  zipped"
 	     " swapped   %zip  %swap  %host  turns  ooms");
 	for (size_t g = 0; g < s->n_vms; g++)
@@ -351,12 +351,12 @@ static bool plot_name_fits(const char *name)
 }
 
 static void plot_line(FILE *f, const char *before, const char *svg, const char *name,
-		      const char *column, unsigned int size, uint32_t colour,
+		      const char *column, unsigned int width, uint32_t colour,
 		      const char *title)
 {
-	fprintf(f, "%s'%s.vm.csv' using 1:(strcol('vm') eq '%s' ? column('%s_mib') : 1/0)"
-		" with points pt 7 ps 0.%u lc %" PRIu32 " title '%s'",
-		before, svg, name, column, size, colour, title);
+	fprintf(f, "%s'%s.vm.csv' using 1:(strcol('vm') eq '%s' ? column('%s_mib') : NaN)"
+		" with lines lw %u lc %" PRIu32 " title '%s'",
+		before, svg, name, column, width, colour, title);
 }
 
 static void plot_script(FILE *f, const char *svg, const struct sim *sim)
@@ -364,6 +364,7 @@ static void plot_script(FILE *f, const char *svg, const struct sim *sim)
 	uint32_t n = sim_vm_count(sim);
 
 	fprintf(f, "set datafile separator ','\n"
+		"set datafile missing NaN\n"
 		"set terminal svg size 1000,900 background 'white'\n"
 		"set output '%s'\nset key outside right\nset grid\n"
 		"set xlabel 'seconds'\nset ylabel 'MiB'\n"
@@ -379,7 +380,7 @@ static void plot_script(FILE *f, const char *svg, const struct sim *sim)
 		uint32_t group;
 
 		sim_vm(sim, i, &group, &name);
-		plot_line(f, i ? ", " : "", svg, name, "charge", 3, i + 1, name);
+		plot_line(f, i ? ", " : "", svg, name, "charge", 2, i + 1, name);
 		plot_line(f, ", ", svg, name, "target", 1, i + 1, "");
 	}
 	fputs("\nunset multiplot\n", f);

@@ -121,25 +121,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	free(text);
 	return 0;
 }
-
-#ifndef FUZZ_ENGINE
-/* Without a fuzzing engine, the files named are replayed, as an ordinary test. */
-int main(int argc, char **argv)
-{
-	static uint8_t data[1 << 20];
-
-	for (int i = 1; i < argc; i++) {
-		FILE *const f = fopen(argv[i], "rb");
-		size_t n;
-
-		if (!f) {
-			perror(argv[i]);
-			return EXIT_FAILURE;
-		}
-		n = fread(data, 1, sizeof(data), f);
-		fclose(f);
-		LLVMFuzzerTestOneInput(data, n);
-	}
-	return argc > 1 ? EXIT_SUCCESS : EXIT_FAILURE;
-}
-#endif
