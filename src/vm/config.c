@@ -104,6 +104,7 @@ enum option_id {
 	OPT_REVOKE_SEED,
 	OPT_AUDIT,
 	OPT_MEMORY_LIMIT,
+	OPT_LINK,
 	OPT_EXIT_PORT,
 	OPT_VERBOSE,
 	OPT_HELP,
@@ -149,6 +150,8 @@ static const struct option_row options[] = {
 	 "recompute all translations every N time slices"},
 	{OPT_MEMORY_LIMIT, "memory-limit", 0, "SIZE",
 	 "most machine memory for guest RAM"},
+	{OPT_LINK, "link", 0, "DIR",
+	 "wait there for a host that gives memory (mezzd does this)"},
 	{OPT_EXIT_PORT, "exit-port", 0, NULL,
 	 "a byte v written to port 0xf4 ends with status (v<<1)|1"},
 	{OPT_VERBOSE, "verbose", 'v', NULL, "print a summary at the end"},
@@ -170,6 +173,7 @@ void vm_config_release(struct vm_config *cfg)
 	free(cfg->initrd);
 	free(cfg->append);
 	free(cfg->stats_path);
+	free(cfg->link_dir);
 	for (unsigned int i = 0; i < cfg->n_disks; i++)
 		free(cfg->disks[i].path);
 	memset(cfg, 0, sizeof(*cfg));
@@ -345,6 +349,8 @@ static int apply(struct vm_config *cfg, const struct option_row *o,
 				  &cfg->audit_every, err);
 	case OPT_MEMORY_LIMIT:
 		return set_size(o->name, value, &cfg->memory_limit_bytes, err);
+	case OPT_LINK:
+		return set_string(&cfg->link_dir, value, err);
 	case OPT_EXIT_PORT:
 		cfg->exit_port = true;
 		return 0;

@@ -53,6 +53,7 @@ struct vm_disk_config {
  * @revoke_seed: of the choice of pages
  * @audit_every: slices between two audits of all translations, 0 for never
  * @memory_limit_bytes: the most machine memory that RAM may take, 0 for no limit
+ * @link_dir: directory in which to listen for a host that gives memory, or NULL for none
  * @exit_port: debug exit port at 0xf4
  * @verbose: print a summary at the end
  */
@@ -76,6 +77,7 @@ struct vm_config {
 	uint64_t revoke_seed;
 	uint64_t audit_every;
 	uint64_t memory_limit_bytes;
+	char *link_dir;
 	bool exit_port;
 	bool verbose;
 };

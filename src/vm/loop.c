@@ -149,6 +149,8 @@ void *vm_loop(void *arg)
 {
 	struct vm *vm = arg;
 
+	if (vm->link)
+		link_set_processor(vm->link);
 	while (vm->end == VM_END_NONE && !atomic_load(&vm->stop)) {
 		guestmem_service(vm->mem);
 		serve_interrupts(vm);

@@ -227,10 +227,15 @@ int main(int argc, char *argv[])
 	char dir[4096];
 	int status;
 
-	/* A VM without the program that started it would have nobody to end it. */
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	vm_config_init(&cfg);
 	int r = vm_config_parse(&cfg, argc - 1, argv + 1, &err);
+
+	/*
+	 * A VM without the program that started it would have nobody to end it. Only the
+	 * memory manager finds its VMs again.
+	 */
+	if (!cfg.link_dir)
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
 
 	if (r == 1) {
 		printf("usage: mezz-vm [OPTION]...\n%s", vm_config_usage());

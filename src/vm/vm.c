@@ -14,14 +14,30 @@
 #include <boot/cmdline.h>
 #include <dev/acpi.h>
 
+static void host_stops(void *ctx)
+{
+	vm_stop(ctx);
+}
+
+static const struct link_hooks link_hooks = {
+	.stop = host_stops,
+};
+
+/* How long a VM that was told to wait for a host does so. */
+#define LINK_WAIT_MS 10000
+
 static int make_memory(struct vm *vm, struct err *err)
 {
-	const int r = guestmem_new(vm->cfg->memory_bytes, &vm->mem, err);
+	int r = guestmem_new(vm->cfg->memory_bytes, &vm->mem, err);
 
 	if (!r && vm->cfg->memory_limit_bytes)
 		guestmem_set_limit(vm->mem,
 				   vm->cfg->memory_limit_bytes / PAGE_SIZE);
-	return r;
+	if (r || !vm->cfg->link_dir)
+		return r;
+	r = link_new(vm->mem, vm->cfg->link_dir, &link_hooks, vm, &vm->link,
+		     err);
+	return r ? r : link_wait(vm->link, LINK_WAIT_MS, err);
 }
 
 static int make_engine(struct vm *vm, struct err *err)
@@ -115,6 +131,7 @@ struct vm *vm_free(struct vm *vm)
 	vm_devices_release(vm);
 	if (vm->engine_ops)
 		vm->engine_ops->free(vm->engine);
+	vm->link = link_free(vm->link);
 	guestmem_free(vm->mem);
 	if (vm->kick_fd >= 0)
 		close(vm->kick_fd);

@@ -22,6 +22,7 @@
 #include <engine/engine.h>
 #include <mem/guestmem.h>
 #include <mem/revoke_stress.h>
+#include <vm/link.h>
 #include <vm/vm.h>
 
 /**
@@ -35,6 +36,7 @@ struct vm {
 	const struct engine_ops *engine_ops; /* I */
 	struct engine *engine;            /* p */
 	struct guestmem *mem;             /* I */
+	struct link *link;                /* I or NULL: to the host's memory manager */
 	struct boot_state boot;           /* I */
 	struct revoke_stress *stress;     /* owner's thread */
 	struct revoke_stress_stats stress_stats; /* after vm_join() */
