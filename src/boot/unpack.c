@@ -65,13 +65,20 @@ static bool run_lzma(lzma_stream *l, const struct span *s)
 	l->next_out = s->out;
 	l->avail_out = s->out_bytes;
 
-	const lzma_ret r = lzma_code(l, LZMA_FINISH);
+	lzma_ret r = lzma_code(l, LZMA_FINISH);
 	const bool full = l->avail_out == 0;
+	uint8_t extra;
+
+	/* The end mark or checksum is read only while there is room for one more byte. */
+	if (r == LZMA_OK && full) {
+		l->next_out = &extra;
+		l->avail_out = 1;
+		r = lzma_code(l, LZMA_FINISH);
+	}
+	const bool ended = r == LZMA_STREAM_END && l->total_out == s->out_bytes;
 
 	lzma_end(l);
-	/* A stream without an end mark is over when it has given all its bytes. */
-	return full && (r == LZMA_STREAM_END || r == LZMA_OK ||
-			r == LZMA_BUF_ERROR);
+	return full && ended;
 }
 
 static bool unpack_lzma(const struct span *s)

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Kernel files: what they are, and what is said about those that are none. */
+#include <boot/kernel_image.h>
+
+#include <elf.h>
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "boot_files.h"
+
+static struct test_file vmlinux;
+static struct test_file file;
+static struct kernel_image img;
+
+static void expect_ok(const struct test_file *f)
+{
+	struct err err = {0};
+	const int r = kernel_image_init(&img, f->data, f->bytes, &err);
+
+	assert_string_equal(err.text, "");
+	assert_int_equal(r, 0);
+}
+
+static void expect_refused(const struct test_file *f, const char *why)
+{
+	struct err err = {0};
+
+	assert_int_equal(kernel_image_init(&img, f->data, f->bytes, &err),
+			 -ENOEXEC);
+	if (!strstr(err.text, why))
+		fail_msg("\"%s\" does not say \"%s\"", err.text, why);
+}
+
+static void check_segments(void)
+{
+	assert_int_equal(img.n_segments, 2);
+	assert_int_equal(img.start, TEST_TEXT_ADDR);
+	assert_int_equal(img.end, TEST_DATA_ADDR + TEST_DATA_MEM);
+	assert_int_equal(img.segments[0].file_bytes, TEST_TEXT_BYTES);
+	assert_int_equal(img.segments[1].file_bytes, TEST_DATA_BYTES);
+	assert_int_equal(img.segments[1].mem_bytes, TEST_DATA_MEM);
+	assert_int_equal(img.segments[0].data[5], test_text_byte(5));
+}
+
+static void test_bzimage_of_each_format(void **state)
+{
+	(void)state;
+	test_elf64(&vmlinux, true);
+	for (int f = 0; f < TEST_FORMATS; f++) {
+		test_bzimage(&file, &vmlinux, f);
+		expect_ok(&file);
+		assert_int_equal(img.kind, KERNEL_BZIMAGE);
+		check_segments();
+		assert_true(img.has_linux64);
+		assert_int_equal(img.linux64_entry, TEST_TEXT_ADDR);
+		assert_true(img.has_pvh);
+		assert_int_equal(img.pvh_entry, TEST_PVH_ENTRY);
+		assert_false(img.has_multiboot);
+		assert_int_equal(img.cmdline_max, 2047);
+		assert_int_equal(img.setup_bytes, 0x202 + 0x6a - 0x1f1);
+		assert_memory_equal(img.setup, file.data + 0x1f1,
+				    img.setup_bytes);
+		kernel_image_release(&img);
+	}
+}
+
+static void test_bzimage_truncated(void **state)
+{
+	(void)state;
+	test_elf64(&vmlinux, false);
+	test_bzimage(&file, &vmlinux, TEST_LZ4);
+	const size_t whole = file.bytes;
+
+	for (file.bytes = 0x268; file.bytes < whole; file.bytes += 7)
+		expect_refused(&file, "truncated bzImage");
+	file.bytes = 0x250;
+	expect_refused(&file, "truncated bzImage");
+	file.bytes = whole;
+	file.data[0x24e] ^= 0x80;
+	expect_refused(&file, "damaged bzImage: payload of");
+}
+
+static void test_bzimage_refused(void **state)
+{
+	(void)state;
+	test_elf64(&vmlinux, false);
+	test_bzimage(&file, &vmlinux, TEST_ZSTD);
+	file.data[0x236] &= 0xfe;
+	expect_refused(&file, "32-bit kernel");
+	file.data[0x207] = 1;
+	expect_refused(&file, "boot protocol is 1.15");
+
+	test_bzimage(&file, &vmlinux, TEST_ZSTD);
+	file.data[512 * 3 + 0x40] ^= 0xff;
+	expect_refused(&file, "no known compressed format");
+
+	vmlinux.data[1] = 'X';
+	test_bzimage(&file, &vmlinux, TEST_XZ);
+	expect_refused(&file, "not an ELF file");
+}
+
+static void test_plain_elf64(void **state)
+{
+	(void)state;
+	test_elf64(&file, false);
+	expect_ok(&file);
+	assert_int_equal(img.kind, KERNEL_ELF64);
+	assert_false(img.has_pvh);
+	assert_int_equal(img.setup_bytes, 0);
+	check_segments();
+
+	/* An entry given as a virtual address is found in its segment. */
+	const uint64_t entry = UINT64_C(0xffffffff81000123);
+
+	memcpy(file.data + offsetof(Elf64_Ehdr, e_entry), &entry, 8);
+	expect_ok(&file);
+	assert_int_equal(img.linux64_entry, TEST_TEXT_ADDR + 0x123);
+}
+
+static void set_phdr(unsigned int idx, size_t member, uint64_t value)
+{
+	memcpy(file.data + sizeof(Elf64_Ehdr) + idx * sizeof(Elf64_Phdr) +
+		       member,
+	       &value, 8);
+}
+
+static void test_elf_damaged(void **state)
+{
+	(void)state;
+	test_elf64(&file, true);
+	set_phdr(0, offsetof(Elf64_Phdr, p_filesz), TEST_TEXT_BYTES + 1);
+	expect_refused(&file, "damaged: segment at 0x1000000");
+
+	test_elf64(&file, true);
+	set_phdr(1, offsetof(Elf64_Phdr, p_paddr), TEST_TEXT_ADDR + 0x1000);
+	expect_refused(&file, "overlap");
+
+	test_elf64(&file, true);
+	set_phdr(1, offsetof(Elf64_Phdr, p_paddr), UINT64_MAX - 0x1000);
+	expect_refused(&file, "damaged: segment");
+
+	test_elf64(&file, true);
+	set_phdr(1, offsetof(Elf64_Phdr, p_offset), UINT64_MAX - 0x1000);
+	expect_refused(&file, "truncated: segment 1");
+
+	test_elf64(&file, true);
+	set_phdr(0, offsetof(Elf64_Phdr, p_paddr), 0x2000000);
+	set_phdr(0, offsetof(Elf64_Phdr, p_vaddr), 0x2000000);
+	expect_refused(&file, "its entry 0x1000000 lies in none");
+
+	test_elf64(&file, true);
+	file.bytes = 0x80;
+	expect_refused(&file, "program headers lie beyond");
+	file.bytes = 0x30;
+	expect_refused(&file, "truncated or damaged ELF");
+}
+
+/* No prefix of a file may be taken for the whole, or be read beyond its end. */
+static void test_every_prefix(void **state)
+{
+	(void)state;
+	test_elf64(&vmlinux, true);
+	for (size_t n = 0; n < vmlinux.bytes; n += n < 1024 ? 1 : 61) {
+		/* An exact allocation lets a sanitizer see the first byte too far. */
+		uint8_t *copy = malloc(n ? n : 1);
+		struct err err = {0};
+
+		memcpy(copy, vmlinux.data, n);
+		assert_int_equal(kernel_image_init(&img, copy, n, &err),
+				 -ENOEXEC);
+		free(copy);
+	}
+}
+
+static void test_multiboot_files(void **state)
+{
+	(void)state;
+	test_elf32(&file, true, false);
+	expect_ok(&file);
+	assert_int_equal(img.kind, KERNEL_ELF32);
+	assert_true(img.has_multiboot);
+	assert_false(img.has_linux64);
+	assert_int_equal(img.multiboot_entry, TEST_TEXT_ADDR + 0x20);
+	check_segments();
+
+	/* The loader must give what the header requires. */
+	file.data[0x1000 + 12] = 4;
+	file.data[0x1000 + 16] -= 4;
+	expect_refused(&file, "asks for features");
+
+	test_elf32(&file, false, true);
+	expect_ok(&file);
+	assert_true(img.has_pvh);
+	assert_false(img.has_multiboot);
+
+	test_elf32(&file, false, false);
+	expect_refused(&file, "neither a multiboot header nor a PVH note");
+}
+
+static void test_flat_files(void **state)
+{
+	(void)state;
+	test_flat(&file);
+	expect_ok(&file);
+	assert_int_equal(img.kind, KERNEL_FLAT);
+	assert_int_equal(img.n_segments, 1);
+	assert_int_equal(img.segments[0].addr, 0x200000);
+	assert_int_equal(img.segments[0].file_bytes, 0x2000);
+	assert_int_equal(img.segments[0].mem_bytes, 0x8000);
+	assert_int_equal(img.multiboot_entry, 0x200080);
+
+	file.bytes = 0x1000;
+	expect_refused(&file, "truncated");
+	file.bytes = 0x50;
+	expect_refused(&file, "truncated inside its multiboot header");
+
+	test_flat(&file);
+	file.data[0x40 + 30] = 0x40;
+	expect_refused(&file, "entry");
+}
+
+static void test_foreign_files(void **state)
+{
+	static const struct {
+		size_t offset;
+		const char *magic;
+		const char *why;
+	} all[] = {
+		{0x38, "ARMd", "arm64"},
+		{0x38, "RSC\x05", "RISC-V"},
+		{0, "MZ", "UEFI"},
+		{0, "070701", "cpio"},
+		{0, "!<arch>\n", "Debian package"},
+		{0, "QFI\xfb", "disk image"},
+		{0, "\x1f\x8b", "compressed with gzip"},
+		{0, "\xfd"
+		    "7zXZ",
+		 "compressed with xz"},
+		{0, "#!/bin/sh", "it is not a kernel"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		memset(file.data, 0, 4096);
+		memcpy(file.data + all[i].offset, all[i].magic,
+		       strlen(all[i].magic));
+		file.bytes = 4096;
+		expect_refused(&file, all[i].why);
+	}
+	test_elf64(&file, false);
+	file.data[offsetof(Elf64_Ehdr, e_machine)] = EM_AARCH64;
+	expect_refused(&file, "arm64");
+	test_elf64(&file, false);
+	file.data[offsetof(Elf64_Ehdr, e_type)] = ET_DYN;
+	expect_refused(&file, "type 3");
+	test_elf64(&file, false);
+	file.data[EI_DATA] = ELFDATA2MSB;
+	expect_refused(&file, "big-endian");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_bzimage_of_each_format),
+		cmocka_unit_test(test_bzimage_truncated),
+		cmocka_unit_test(test_bzimage_refused),
+		cmocka_unit_test(test_plain_elf64),
+		cmocka_unit_test(test_elf_damaged),
+		cmocka_unit_test(test_every_prefix),
+		cmocka_unit_test(test_multiboot_files),
+		cmocka_unit_test(test_flat_files),
+		cmocka_unit_test(test_foreign_files),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
