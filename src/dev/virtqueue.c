@@ -43,9 +43,8 @@ static bool range_is_ram(const struct virtqueue *vq, gpa_t addr, uint64_t len)
 
 	if (len == 0)
 		return true;
-	if (len - 1 > UINT64_MAX - addr.v)
-		return false;
 
+	/* If this wraps around, the start is no RAM. */
 	gpa_t end = gpa_add(addr, len - 1);
 
 	return guestmem_ppn(vq->mem, addr, &first) &&

@@ -272,7 +272,10 @@ static void test_odd_size(void **state)
 	plug(f, VIRTIO_BLK_RW, F_FLUSH);
 	assert_int_equal(virtio_blk_sectors(f->blk), 2);
 	driver_put(&f->d, DRIVER_DATA + 512, buf, 512);
+	driver_put(&f->d, DRIVER_DATA + 1024, buf, 512);
 	assert_int_equal(simple(f, IN, 0, 1024), 0);
+	driver_get(&f->d, DRIVER_DATA + 1024, buf, 512);
+	assert_int_equal(buf[0] & buf[511], 0xaa); /* beyond the request */
 	check_pattern(f, DRIVER_DATA, 0, 1000);
 	driver_get(&f->d, DRIVER_DATA + 1000, buf, 24);
 	for (unsigned int i = 0; i < 24; i++)
@@ -521,6 +524,82 @@ static void test_pages_move(void **state)
 	check_pattern(f, DRIVER_DATA, 0, IMAGE_BYTES);
 }
 
+/*
+ * A host that takes page 1 while the disk has page 0 in hand and waits for page 1, and then
+ * takes page 0 and forgets its (zero) contents. What the disk reads must not end in the
+ * frame that page 0 no longer has.
+ */
+struct thief {
+	struct guestmem *mem;
+	struct revoke_host *host;
+	struct revoke_batch batches[2]; /* of page 1, of page 0 */
+	unsigned int n_taken;
+	unsigned int n_acked;
+};
+
+#define FIRST_PAGE (DRIVER_DATA / PAGE_SIZE)
+
+static int thief_send(void *ctx, const struct revoke_request *request)
+{
+	return guestmem_revoke(((struct thief *)ctx)->mem, request);
+}
+
+static void thief_take(struct thief *t, uint64_t page)
+{
+	const ppn_t pages[1] = {ppn(page)};
+
+	assert_int_equal(revoke_take(t->host, pages, 1, 1U << PHYSMAP_HOME,
+				     &t->batches[t->n_taken++]),
+			 1);
+}
+
+/* Called by the processor thread in the middle of its wait for page 1. */
+static void thief_unmap(void *ctx, ppn_t page)
+{
+	if (page.v == FIRST_PAGE + 1)
+		thief_take(ctx, FIRST_PAGE);
+}
+
+static void thief_ack(void *ctx, uint64_t ticket)
+{
+	struct thief *t = ctx;
+	struct revoke_batch *batch = &t->batches[t->n_acked];
+	uint64_t final = t->n_acked ? PHYSMAP_ZERO : PHYSMAP_HOME;
+
+	assert_int_equal(ticket, batch->ticket);
+	revoke_host_ack(t->host, ticket);
+	assert_int_equal(revoke_wait(t->host, batch, 0), 0);
+	assert_int_equal(revoke_finish(t->host, batch, 0, final), 0);
+	revoke_end(t->host, batch);
+	t->n_acked++;
+}
+
+static void test_page_taken_in_hand(void **state)
+{
+	static const struct guestmem_ops ops = {.unmap = thief_unmap};
+	static const uint8_t zeros[2 * PAGE_SIZE];
+	struct fixture *f = *state;
+	struct thief t = {.mem = f->d.mem};
+
+	plug(f, VIRTIO_BLK_RO, 0);
+	driver_put(&f->d, DRIVER_DATA, zeros, sizeof(zeros));
+	guestmem_set_ops(f->d.mem, &ops, &t);
+	assert_int_equal(revoke_host_new(guestmem_physmap(f->d.mem),
+					 guestmem_machine(f->d.mem)->home_fd,
+					 thief_send, &t, &t.host),
+			 0);
+	guestmem_connect_host(f->d.mem, thief_ack, &t);
+
+	const struct piece both = {DRIVER_DATA, 2 * PAGE_SIZE};
+	/* The request is acknowledged at a safe point: there must be none before page 1. */
+	thief_take(&t, FIRST_PAGE + 1);
+	assert_int_equal(request(f, IN, 0, 1, &both), 0);
+	assert_int_equal(t.n_acked, 2);
+	check_pattern(f, DRIVER_DATA, 0, 2 * PAGE_SIZE);
+	guestmem_connect_host(f->d.mem, NULL, NULL);
+	revoke_host_free(t.host);
+}
+
 /* A host that takes, spoils and returns pages all the time must not be noticed. */
 static void test_under_revocation(void **state)
 {
@@ -566,6 +645,7 @@ int main(void)
 		T(test_malformed),     T(test_any_layout),
 		T(test_cannot_open),   T(test_no_permission),
 		T(test_locks),	       T(test_pages_move),
+		T(test_page_taken_in_hand),
 		T(test_under_revocation),
 	};
 

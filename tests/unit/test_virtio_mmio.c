@@ -290,6 +290,9 @@ static void test_bad_queue(void **state)
 	assert_non_null(strstr(d->report, "echo"));
 	assert_non_null(strstr(d->report, "impossible queue size"));
 	assert_int_equal(d->irqs, 0); /* the driver is not there yet */
+	driver_wr(d, R_READY, 1); /* it insists, and is not told twice */
+	assert_int_equal(d->reports, 1);
+	assert_int_equal(f->echo.dev.stats.broken, 1);
 }
 
 static void test_needs_reset(void **state)

@@ -356,6 +356,31 @@ static void test_asks_for_notification(void **state)
 	assert_true(virtqueue_has_work(&f->vq));
 }
 
+/* A buffer from the RAM below the hole to that above it is not one. */
+static void test_hole(void **state)
+{
+	struct fixture *f = *state;
+	const uint64_t low = GUESTMEM_HOLE_START;
+	const uint64_t hole = GUESTMEM_HOLE_END - GUESTMEM_HOLE_START;
+	struct guestmem *small = f->d.mem;
+	struct guestmem *large;
+
+	assert_int_equal(guestmem_new(low + (1 << 20), &large, NULL), 0);
+	f->d.mem = large;
+	f->vq.mem = large;
+	start(f, false);
+	driver_desc(&f->d, DESC, 0, low - 16, 16, D_NEXT, 1);
+	driver_desc(&f->d, DESC, 1, GUESTMEM_HOLE_END, 16, 0, 0);
+	driver_offer(&f->d, 0, 0);
+	assert_int_equal(virtqueue_pop(&f->vq, &f->chain), VQ_OK);
+	driver_desc(&f->d, DESC, 0, low - 16, (uint32_t)hole + 32, 0, 0);
+	driver_offer(&f->d, 0, 0);
+	assert_int_equal(virtqueue_pop(&f->vq, &f->chain), VQ_BROKEN);
+	assert_string_equal(f->vq.broken, "buffer outside of RAM");
+	f->d.mem = small;
+	guestmem_free(large);
+}
+
 static void test_stopped(void **state)
 {
 	struct fixture *f = *state;
@@ -385,6 +410,7 @@ int main(void)
 		T(test_notify_by_flag),
 		T(test_notify_by_event),
 		T(test_asks_for_notification),
+		T(test_hole),
 		T(test_stopped),
 	};
 
