@@ -216,7 +216,11 @@ static uint64_t block_head_bytes(const struct block *b)
 
 OP_EXPORT(stale)
 {
-	return cpu_fault_exit(c, op);
+	cpu_fault_exit(c, op);
+	/* Entered anew by a link or the jump cache: look up what is there now. */
+	if (op->idx == 0)
+		return cpu_enter_slow(c);
+	return NULL;
 }
 
 static void hash_remove(struct block_cache *bc, struct block *b)

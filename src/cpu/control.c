@@ -393,7 +393,7 @@ OP(wbinvd)
 {
 	if (!need_cpl0(c))
 		FAULT();
-	NEXT();
+	LEAVE();
 }
 
 static bool emit_plain(struct emitter *e, op_fn *fn)

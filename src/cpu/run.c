@@ -172,8 +172,10 @@ enum cpu_exit cpu_run(struct cpu *c, uint32_t n_insns)
 	c->left = n_insns;
 	fp_enter(c);
 	for (;;) {
-		if (c->exc.pending)
+		if (c->exc.pending) {
 			cpu_deliver_exception(c);
+			c->left--; /* a guest that only faults must not keep us here */
+		}
 		if (c->shutdown || c->stopped || c->fetch_failed || c->halted)
 			break;
 		if (c->left < BLOCK_MAX_INSNS)
