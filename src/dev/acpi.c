@@ -82,8 +82,8 @@ static void patch_checksum(struct out *out, size_t start, size_t end, size_t at)
 #define HEADER_LENGTH_AT   4
 #define HEADER_CHECKSUM_AT 9
 
-#define OEM_ID	     "MEZZ  "
-#define OEM_TABLE_ID "MEZZANIN"
+#define OEM_ID             "MEZZ  "
+#define OEM_TABLE_ID       "MEZZANIN"
 
 static size_t table_begin(struct out *out, const char *signature,
 			  uint8_t revision)
@@ -114,17 +114,17 @@ static void table_end(struct out *out, size_t start)
 
 /* AML [ACPI 6.3 20.2 "AML Grammar Definition"]. */
 
-#define AML_ZERO	0x00
-#define AML_ONE		0x01
-#define AML_NAME	0x08
-#define AML_BYTE	0x0a
-#define AML_DWORD	0x0c
-#define AML_STRING	0x0d
-#define AML_SCOPE	0x10
-#define AML_BUFFER	0x11
-#define AML_PACKAGE	0x12
-#define AML_EXT		0x5b
-#define AML_EXT_DEVICE	0x82
+#define AML_ZERO       0x00
+#define AML_ONE        0x01
+#define AML_NAME       0x08
+#define AML_BYTE       0x0a
+#define AML_DWORD      0x0c
+#define AML_STRING     0x0d
+#define AML_SCOPE      0x10
+#define AML_BUFFER     0x11
+#define AML_PACKAGE    0x12
+#define AML_EXT        0x5b
+#define AML_EXT_DEVICE 0x82
 
 /*
  * A package starts with its own length, in 1 to 4 bytes. Always take two: enough for
@@ -210,18 +210,18 @@ static struct package aml_device_begin(struct out *out, const char *name)
 
 /* Resource descriptors [ACPI 6.3 6.4 "Resource Data Types for ACPI"]. */
 
-#define RES_IO		   0x47
-#define RES_END		   0x79
-#define RES_MEMORY32_FIXED 0x86
-#define RES_INTERRUPT	   0x89
+#define RES_IO              0x47
+#define RES_END             0x79
+#define RES_MEMORY32_FIXED  0x86
+#define RES_INTERRUPT       0x89
 
-#define RES_IO_BYTES	    8
+#define RES_IO_BYTES        8
 #define RES_MEMORY32_BYTES  12
 #define RES_INTERRUPT_BYTES 9
-#define RES_END_BYTES	    2
+#define RES_END_BYTES       2
 
-#define INTERRUPT_CONSUMER 0x01
-#define INTERRUPT_EDGE	   0x02
+#define INTERRUPT_CONSUMER  0x01
+#define INTERRUPT_EDGE      0x02
 
 static struct package crs_begin(struct out *out, uint8_t bytes)
 {
@@ -287,8 +287,8 @@ static void put_virtio_device(struct out *out, unsigned int idx,
 	aml_name(out, "_CCA");
 	aml_integer(out, 1);
 
-	struct package crs =
-		crs_begin(out, RES_MEMORY32_BYTES + RES_INTERRUPT_BYTES);
+	struct package crs = crs_begin(out, RES_MEMORY32_BYTES +
+						    RES_INTERRUPT_BYTES);
 
 	put8(out, RES_MEMORY32_FIXED);
 	put16(out, RES_MEMORY32_BYTES - 3);
@@ -333,20 +333,20 @@ static size_t put_dsdt(struct out *out, const struct acpi_config *cfg)
 
 /* Fixed tables. */
 
-#define FADT_BYTES	   276
-#define FADT_WBINVD	   (UINT32_C(1) << 0)
-#define FADT_PROC_C1	   (UINT32_C(1) << 2)
+#define FADT_BYTES         276
+#define FADT_WBINVD        (UINT32_C(1) << 0)
+#define FADT_PROC_C1       (UINT32_C(1) << 2)
 #define FADT_NO_PWR_BUTTON (UINT32_C(1) << 4)
 #define FADT_NO_SLP_BUTTON (UINT32_C(1) << 5)
-#define FADT_RESET_REG	   (UINT32_C(1) << 10)
-#define FADT_HW_REDUCED	   (UINT32_C(1) << 20)
+#define FADT_RESET_REG     (UINT32_C(1) << 10)
+#define FADT_HW_REDUCED    (UINT32_C(1) << 20)
 /* No legacy devices, no 8042, no VGA to probe for; a CMOS clock there is. */
 #define FADT_BOOT_NO_VGA (1 << 2)
 #define FADT_BOOT_NO_MSI (1 << 3)
-#define PROFILE_SERVER	 4
+#define PROFILE_SERVER   4
 
-#define GAS_SYSTEM_IO	1
-#define GAS_BYTE_ACCESS 1
+#define GAS_SYSTEM_IO    1
+#define GAS_BYTE_ACCESS  1
 
 static void put_gas_port(struct out *out, uint16_t port)
 {
@@ -386,11 +386,11 @@ static size_t put_fadt(struct out *out, uint64_t dsdt)
 	return start;
 }
 
-#define MADT_LAPIC	  0
+#define MADT_LAPIC        0
 #define MADT_LAPIC_BYTES  8
-#define MADT_IOAPIC	  1
+#define MADT_IOAPIC       1
 #define MADT_IOAPIC_BYTES 12
-#define MADT_ENABLED	  1
+#define MADT_ENABLED      1
 
 static size_t put_madt(struct out *out, unsigned int n_cpus)
 {
@@ -415,10 +415,10 @@ static size_t put_madt(struct out *out, unsigned int n_cpus)
 	return start;
 }
 
-#define RSDP_BYTES	     36
-#define RSDP_V1_BYTES	     20
+#define RSDP_BYTES           36
+#define RSDP_V1_BYTES        20
 #define RSDP_CHECKSUM_AT     8
-#define RSDP_XSDT_AT	     24
+#define RSDP_XSDT_AT         24
 #define RSDP_EXT_CHECKSUM_AT 32
 
 static void put_rsdp(struct out *out)
@@ -453,8 +453,7 @@ static int check_config(const struct acpi_config *cfg, gpa_t base,
 			       "%u virtio devices: the ACPI tables can tell %d",
 			       cfg->n_virtio, ACPI_VIRTIO_MAX);
 	if ((base.v & 0xf) || base.v > UINT32_MAX - ACPI_MAX_BYTES)
-		return err_set(err, -EINVAL,
-			       "ACPI tables cannot be at 0x%llx",
+		return err_set(err, -EINVAL, "ACPI tables cannot be at 0x%llx",
 			       (unsigned long long)base.v);
 	for (unsigned int i = 0; i < cfg->n_virtio; i++)
 		if (cfg->virtio[i].base.v > UINT32_MAX)

@@ -12,12 +12,12 @@
  */
 #ifndef DEV_ACPI_H
 #define DEV_ACPI_H
-
 #include <base/error.h>
 #include <base/types.h>
 
-#define ACPI_BASE	UINT64_C(0xe0000) /* where PCs have it: found even by a scan */
-#define ACPI_MAX_BYTES	0x8000
+#define ACPI_BASE \
+	UINT64_C(0xe0000) /* where PCs have it: found even by a scan */
+#define ACPI_MAX_BYTES  0x8000
 #define ACPI_VIRTIO_MAX 16
 
 /**

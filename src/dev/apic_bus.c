@@ -98,8 +98,8 @@ bool apic_bus_send(struct apic_bus *bus, const struct apic_msg *msg)
 {
 	bus->stats.messages++;
 
-	bool accepted = msg->mode == APIC_MODE_LOWEST ? send_lowest(bus, msg) :
-							send_all(bus, msg);
+	bool accepted = msg->mode == APIC_MODE_LOWEST ? send_lowest(bus, msg)
+						      : send_all(bus, msg);
 
 	if (!accepted)
 		bus->stats.unclaimed++;

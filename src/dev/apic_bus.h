@@ -9,11 +9,11 @@
  */
 #ifndef DEV_APIC_BUS_H
 #define DEV_APIC_BUS_H
-
 #include <base/types.h>
 
 #define APIC_CPUS_MAX 16
-#define APIC_DEST_ALL UINT32_C(0xffffffff) /* senders with 8-bit ids turn 0xff into it */
+#define APIC_DEST_ALL \
+	UINT32_C(0xffffffff) /* senders with 8-bit ids turn 0xff into it */
 
 struct lapic;
 

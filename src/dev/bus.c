@@ -66,9 +66,10 @@ static int space_add(struct space *space, uint64_t start, uint64_t len,
 				       (unsigned long long)other->start);
 	}
 	if (space->n_regions == BUS_REGIONS_MAX)
-		return err_set(err, -ENOSPC,
-			       "no place for %s on the bus: %d regions are the most",
-			       ops->name, BUS_REGIONS_MAX);
+		return err_set(
+			err, -ENOSPC,
+			"no place for %s on the bus: %d regions are the most",
+			ops->name, BUS_REGIONS_MAX);
 
 	space->regions[space->n_regions++] = (struct region){
 		.start = start,
@@ -93,10 +94,11 @@ int bus_add_mmio(struct bus *bus, gpa_t start, uint64_t len,
 		 const struct bus_ops *ops, void *ctx, struct err *err)
 {
 	if (len == 0 || len - 1 > UINT64_MAX - start.v)
-		return err_set(err, -EINVAL,
-			       "%s: 0x%llx bytes from 0x%llx are not an address range",
-			       ops->name, (unsigned long long)len,
-			       (unsigned long long)start.v);
+		return err_set(
+			err, -EINVAL,
+			"%s: 0x%llx bytes from 0x%llx are not an address range",
+			ops->name, (unsigned long long)len,
+			(unsigned long long)start.v);
 	return space_add(&bus->mmio, start.v, len, ops, ctx, err);
 }
 
@@ -104,8 +106,7 @@ static struct region *space_find(struct space *space, uint64_t addr)
 {
 	struct region *region = &space->regions[space->last];
 
-	if (space->last < space->n_regions &&
-	    addr - region->start < region->len)
+	if (space->last < space->n_regions && addr - region->start < region->len)
 		return region;
 
 	for (unsigned int i = 0; i < space->n_regions; i++) {
@@ -132,8 +133,7 @@ static uint64_t region_read(struct region *region, uint64_t off,
 
 	region->reads++;
 	for (unsigned int i = 0; i < size; i += step)
-		value |= (ops->read(region->ctx, off + i, step) &
-			  size_mask(step))
+		value |= (ops->read(region->ctx, off + i, step) & size_mask(step))
 			 << (i * 8);
 	return value;
 }

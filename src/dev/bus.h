@@ -21,7 +21,6 @@
  */
 #ifndef DEV_BUS_H
 #define DEV_BUS_H
-
 #include <base/error.h>
 #include <base/types.h>
 

@@ -2,7 +2,6 @@
 /* Where devices get the time from, so that tests can hold it still. */
 #ifndef DEV_CLOCK_H
 #define DEV_CLOCK_H
-
 #include <base/types.h>
 
 /**

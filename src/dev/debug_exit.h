@@ -2,11 +2,10 @@
 /* A port by which a test program ends its VM with a status. Only there if asked for. */
 #ifndef DEV_DEBUG_EXIT_H
 #define DEV_DEBUG_EXIT_H
-
 #include <base/types.h>
 #include <dev/bus.h>
 
-#define DEBUG_EXIT_PORT	 0xf4
+#define DEBUG_EXIT_PORT  0xf4
 #define DEBUG_EXIT_PORTS 4
 
 /**

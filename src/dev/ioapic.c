@@ -2,16 +2,16 @@
 /* The I/O APIC [82093AA "I/O Advanced Programmable Interrupt Controller"]. */
 #include <dev/ioapic.h>
 
-#define REG_SELECT 0x00
-#define REG_WINDOW 0x10
-#define REG_EOI	   0x40
+#define REG_SELECT     0x00
+#define REG_WINDOW     0x10
+#define REG_EOI        0x40
 
-#define IDX_ID	    0x00
-#define IDX_VERSION 0x01
-#define IDX_ARB	    0x02
-#define IDX_ENTRIES 0x10
+#define IDX_ID         0x00
+#define IDX_VERSION    0x01
+#define IDX_ARB        0x02
+#define IDX_ENTRIES    0x10
 
-#define VERSION 0x20
+#define VERSION        0x20
 
 #define RTE_VECTOR     UINT64_C(0xff)
 #define RTE_MODE(e)    ((enum apic_mode)(((e) >> 8) & 7))
@@ -37,8 +37,7 @@ static bool send(struct ioapic *ioapic, uint64_t entry)
 
 	return apic_bus_send(ioapic->bus,
 			     &(struct apic_msg){
-				     .dest = dest == 0xff ? APIC_DEST_ALL :
-							    dest,
+				     .dest = dest == 0xff ? APIC_DEST_ALL : dest,
 				     .logical = entry & RTE_LOGICAL,
 				     .mode = RTE_MODE(entry),
 				     .vector = entry & RTE_VECTOR,
@@ -96,8 +95,7 @@ void ioapic_eoi(struct ioapic *ioapic, uint8_t vector)
 	for (unsigned int pin = 0; pin < IOAPIC_PINS; pin++) {
 		uint64_t entry = ioapic->entries[pin];
 
-		if (!(entry & RTE_REMOTE_IRR) ||
-		    (entry & RTE_VECTOR) != vector)
+		if (!(entry & RTE_REMOTE_IRR) || (entry & RTE_VECTOR) != vector)
 			continue;
 		ioapic->stats.eois++;
 		ioapic->entries[pin] &= ~RTE_REMOTE_IRR;
@@ -114,8 +112,8 @@ static void write_entry(struct ioapic *ioapic, unsigned int pin, bool high,
 			uint32_t value)
 {
 	uint64_t old = ioapic->entries[pin];
-	uint64_t entry = high ? (old & UINT32_MAX) | (uint64_t)value << 32 :
-				(old & ~(uint64_t)UINT32_MAX) | value;
+	uint64_t entry = high ? (old & UINT32_MAX) | (uint64_t)value << 32
+			      : (old & ~(uint64_t)UINT32_MAX) | value;
 
 	entry = (entry & RTE_WRITABLE) | (old & RTE_REMOTE_IRR);
 	/* Changing a pin to edge ends what was in flight; kernels rely on it to clear it. */

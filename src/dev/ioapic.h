@@ -9,14 +9,13 @@
  */
 #ifndef DEV_IOAPIC_H
 #define DEV_IOAPIC_H
-
 #include <base/types.h>
 #include <dev/apic_bus.h>
 #include <dev/bus.h>
 
-#define IOAPIC_BASE	  UINT64_C(0xfec00000)
+#define IOAPIC_BASE       UINT64_C(0xfec00000)
 #define IOAPIC_MMIO_BYTES UINT64_C(0x1000)
-#define IOAPIC_PINS	  24
+#define IOAPIC_PINS       24
 
 /**
  * struct ioapic_stats - counters.

@@ -2,7 +2,6 @@
 /* An interrupt line: what a device drives, without knowing which controller is behind it. */
 #ifndef DEV_IRQ_H
 #define DEV_IRQ_H
-
 #include <base/types.h>
 
 /**

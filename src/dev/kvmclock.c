@@ -7,11 +7,11 @@
 #include <base/verify.h>
 #include <mem/guestmem.h>
 
-#define MSR_ENABLE UINT64_C(1)
-#define NS_PER_S   UINT64_C(1000000000)
+#define MSR_ENABLE      UINT64_C(1)
+#define NS_PER_S        UINT64_C(1000000000)
 
-#define TSC_HZ_MIN UINT64_C(1000)
-#define TSC_HZ_MAX UINT64_C(1000000000000)
+#define TSC_HZ_MIN      UINT64_C(1000)
+#define TSC_HZ_MAX      UINT64_C(1000000000000)
 
 #define FLAG_TSC_STABLE 1
 
@@ -129,8 +129,7 @@ uint64_t kvmclock_msr_read(const struct kvmclock *kc, uint32_t msr)
 
 void kvmclock_msr_write(struct kvmclock *kc, uint32_t msr, uint64_t value)
 {
-	if (msr == KVM_PV_MSR_SYSTEM_TIME ||
-	    msr == KVM_PV_MSR_SYSTEM_TIME_OLD) {
+	if (msr == KVM_PV_MSR_SYSTEM_TIME || msr == KVM_PV_MSR_SYSTEM_TIME_OLD) {
 		kc->system_time = value;
 		write_system_time(kc);
 	} else {

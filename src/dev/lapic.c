@@ -30,29 +30,29 @@ enum reg {
 	REG_SELF_IPI = 0x3f,
 };
 
-#define VERSION UINT32_C(0x14)
+#define VERSION          UINT32_C(0x14)
 
-#define SVR_ENABLE   UINT32_C(0x100)
-#define SVR_WRITABLE UINT32_C(0x3ff)
-#define SVR_RESET    UINT32_C(0xff)
+#define SVR_ENABLE       UINT32_C(0x100)
+#define SVR_WRITABLE     UINT32_C(0x3ff)
+#define SVR_RESET        UINT32_C(0xff)
 
-#define LVT_VECTOR	UINT32_C(0xff)
-#define LVT_MODE(v)	((enum apic_mode)(((v) >> 8) & 7))
-#define LVT_MASKED	(UINT32_C(1) << 16)
-#define LVT_TIMER_MODE	(UINT32_C(3) << 17)
-#define LVT_ONE_SHOT	(UINT32_C(0) << 17)
-#define LVT_PERIODIC	(UINT32_C(1) << 17)
-#define LVT_DEADLINE	(UINT32_C(2) << 17)
+#define LVT_VECTOR       UINT32_C(0xff)
+#define LVT_MODE(v)      ((enum apic_mode)(((v) >> 8) & 7))
+#define LVT_MASKED       (UINT32_C(1) << 16)
+#define LVT_TIMER_MODE   (UINT32_C(3) << 17)
+#define LVT_ONE_SHOT     (UINT32_C(0) << 17)
+#define LVT_PERIODIC     (UINT32_C(1) << 17)
+#define LVT_DEADLINE     (UINT32_C(2) << 17)
 
-#define ICR_VECTOR	 UINT64_C(0xff)
-#define ICR_MODE(v)	 ((enum apic_mode)(((v) >> 8) & 7))
-#define ICR_LOGICAL	 (UINT64_C(1) << 11)
-#define ICR_STATUS	 (UINT64_C(1) << 12)
-#define ICR_ASSERT	 (UINT64_C(1) << 14)
-#define ICR_LEVEL	 (UINT64_C(1) << 15)
+#define ICR_VECTOR       UINT64_C(0xff)
+#define ICR_MODE(v)      ((enum apic_mode)(((v) >> 8) & 7))
+#define ICR_LOGICAL      (UINT64_C(1) << 11)
+#define ICR_STATUS       (UINT64_C(1) << 12)
+#define ICR_ASSERT       (UINT64_C(1) << 14)
+#define ICR_LEVEL        (UINT64_C(1) << 15)
 #define ICR_SHORTHAND(v) (((v) >> 18) & 3)
-#define ICR_WRITABLE_X1	 UINT64_C(0xff000000000ccfff)
-#define ICR_WRITABLE_X2	 UINT64_C(0xffffffff000ccfff)
+#define ICR_WRITABLE_X1  UINT64_C(0xff000000000ccfff)
+#define ICR_WRITABLE_X2  UINT64_C(0xffffffff000ccfff)
 
 enum shorthand {
 	TO_DEST,
@@ -61,22 +61,23 @@ enum shorthand {
 	TO_OTHERS,
 };
 
-#define ESR_SEND_VECTOR	   (UINT32_C(1) << 5)
+#define ESR_SEND_VECTOR    (UINT32_C(1) << 5)
 #define ESR_RECEIVE_VECTOR (UINT32_C(1) << 6)
-#define ESR_REGISTER	   (UINT32_C(1) << 7)
+#define ESR_REGISTER       (UINT32_C(1) << 7)
 
 /* Vectors 0 to 15 are not for interrupts. */
-#define VECTOR_MIN 16
+#define VECTOR_MIN  16
 
 #define DFR_FLAT    UINT32_C(0xf0000000)
 #define DFR_RESET   UINT32_C(0xffffffff)
 #define DFR_FIXED_1 UINT32_C(0x0fffffff)
 
-#define NS_PER_S UINT64_C(1000000000)
+#define NS_PER_S    UINT64_C(1000000000)
 
 __extension__ typedef unsigned __int128 uint128_t;
 
-_Static_assert(LAPIC_BUS_HZ == NS_PER_S, "timer counts are taken for nanoseconds");
+_Static_assert(LAPIC_BUS_HZ == NS_PER_S,
+	       "timer counts are taken for nanoseconds");
 
 /* Writable bits of each LVT entry [SDM3 10.5.1 "Local Vector Table"]. */
 static const uint32_t lvt_writable[LAPIC_N_LVT] = {
@@ -406,8 +407,8 @@ uint64_t lapic_next_event_ns(const struct lapic *lapic, uint64_t now_ns,
 			     uint64_t now_tsc)
 {
 	if (!lapic->tsc_deadline)
-		return lapic->timer_due_ns > now_ns ? lapic->timer_due_ns :
-						      now_ns;
+		return lapic->timer_due_ns > now_ns ? lapic->timer_due_ns
+						    : now_ns;
 	if (lapic->tsc_deadline <= now_tsc)
 		return now_ns;
 
@@ -577,8 +578,7 @@ static uint32_t mmio_read_reg(struct lapic *lapic, unsigned int reg)
 	return value;
 }
 
-static void mmio_write_reg(struct lapic *lapic, unsigned int reg,
-			   uint32_t value)
+static void mmio_write_reg(struct lapic *lapic, unsigned int reg, uint32_t value)
 {
 	uint64_t high = lapic->icr & ~(uint64_t)UINT32_MAX;
 
@@ -718,8 +718,8 @@ static bool write_base(struct lapic *lapic, uint64_t value)
 	uint64_t mode = value & (LAPIC_BASE_ENABLE | LAPIC_BASE_EXTD);
 	uint64_t old = lapic->base & (LAPIC_BASE_ENABLE | LAPIC_BASE_EXTD);
 
-	if (value & ~(addr_mask | LAPIC_BASE_BSP | LAPIC_BASE_EXTD |
-		      LAPIC_BASE_ENABLE))
+	if (value &
+	    ~(addr_mask | LAPIC_BASE_BSP | LAPIC_BASE_EXTD | LAPIC_BASE_ENABLE))
 		return false;
 	if (mode == LAPIC_BASE_EXTD)
 		return false;

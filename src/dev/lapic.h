@@ -26,25 +26,25 @@
  */
 #ifndef DEV_LAPIC_H
 #define DEV_LAPIC_H
-
 #include <base/types.h>
 #include <dev/apic_bus.h>
 #include <dev/clock.h>
 
 #define LAPIC_DEFAULT_BASE UINT64_C(0xfee00000)
 #define LAPIC_MMIO_BYTES   UINT64_C(0x1000)
-#define LAPIC_BUS_HZ       UINT64_C(1000000000) /* what the divided timer counts: 1 ns */
+#define LAPIC_BUS_HZ \
+	UINT64_C(1000000000) /* what the divided timer counts: 1 ns */
 
-#define LAPIC_MSR_BASE	       0x1b
+#define LAPIC_MSR_BASE         0x1b
 #define LAPIC_MSR_TSC_DEADLINE 0x6e0
 #define LAPIC_MSR_X2_FIRST     0x800
 #define LAPIC_MSR_X2_LAST      0x8ff
 
-#define LAPIC_BASE_BSP	  (UINT64_C(1) << 8)
-#define LAPIC_BASE_EXTD	  (UINT64_C(1) << 10)
-#define LAPIC_BASE_ENABLE (UINT64_C(1) << 11)
+#define LAPIC_BASE_BSP         (UINT64_C(1) << 8)
+#define LAPIC_BASE_EXTD        (UINT64_C(1) << 10)
+#define LAPIC_BASE_ENABLE      (UINT64_C(1) << 11)
 
-#define LAPIC_NEVER UINT64_MAX
+#define LAPIC_NEVER            UINT64_MAX
 
 /* Order of LVT entries, as in the register map but for the error entry. */
 enum lapic_lvt {

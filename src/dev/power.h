@@ -5,17 +5,16 @@
  */
 #ifndef DEV_POWER_H
 #define DEV_POWER_H
-
 #include <base/types.h>
 #include <dev/bus.h>
 
-#define POWER_PORT		0x600
-#define POWER_PORTS		4
-#define POWER_SLEEP_CONTROL	0 /* offsets from POWER_PORT */
-#define POWER_SLEEP_STATUS	1
-#define POWER_RESET_REG		2
-#define POWER_RESET_VALUE	0x01
-#define POWER_SLEEP_TYPE_S5	5
+#define POWER_PORT          0x600
+#define POWER_PORTS         4
+#define POWER_SLEEP_CONTROL 0 /* offsets from POWER_PORT */
+#define POWER_SLEEP_STATUS  1
+#define POWER_RESET_REG     2
+#define POWER_RESET_VALUE   0x01
+#define POWER_SLEEP_TYPE_S5 5
 
 enum power_event {
 	POWER_OFF,

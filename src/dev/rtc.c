@@ -19,16 +19,18 @@ enum reg {
 	REG_CENTURY = 0x32,
 };
 
-#define A_RATE	  0x26 /* 32.768 kHz crystal, 1024 Hz rate, no update in progress */
-#define B_24H	  0x02
-#define B_BINARY  0x04
-#define B_SET	  0x80
-#define D_VALID	  0x80
-#define HOUR_PM	  0x80
+#define A_RATE \
+	0x26 /* 32.768 kHz crystal, 1024 Hz rate, no update in progress */
+#define B_24H    0x02
+#define B_BINARY 0x04
+#define B_SET    0x80
+#define D_VALID  0x80
+#define HOUR_PM  0x80
 
-#define INDEX_MASK 0x7f /* bit 7 of the index port masks NMIs, which we ignore */
-#define NS_PER_S   UINT64_C(1000000000)
-#define YEARS	   10000 /* that century and year can tell */
+#define INDEX_MASK \
+	0x7f /* bit 7 of the index port masks NMIs, which we ignore */
+#define NS_PER_S UINT64_C(1000000000)
+#define YEARS    10000 /* that century and year can tell */
 
 static bool is_time_reg(uint8_t reg)
 {
@@ -164,8 +166,7 @@ static uint64_t rtc_read(void *ctx, uint64_t off, unsigned int size)
 	return off == 0 ? 0xff : read_reg(rtc);
 }
 
-static void rtc_write(void *ctx, uint64_t off, unsigned int size,
-		      uint64_t value)
+static void rtc_write(void *ctx, uint64_t off, unsigned int size, uint64_t value)
 {
 	struct rtc *rtc = ctx;
 

@@ -6,7 +6,6 @@
  */
 #ifndef DEV_RTC_H
 #define DEV_RTC_H
-
 #include <base/types.h>
 #include <dev/bus.h>
 #include <dev/clock.h>

@@ -13,50 +13,50 @@ enum port {
 	PORT_SCR,
 };
 
-#define IER_RX	      0x01
-#define IER_TX	      0x02
-#define IER_LINE      0x04
-#define IER_MODEM     0x08
-#define IER_WRITABLE  0x0f
+#define IER_RX          0x01
+#define IER_TX          0x02
+#define IER_LINE        0x04
+#define IER_MODEM       0x08
+#define IER_WRITABLE    0x0f
 
-#define IIR_NONE    0x01
-#define IIR_MODEM   0x00
-#define IIR_TX	    0x02
-#define IIR_RX	    0x04
-#define IIR_LINE    0x06
-#define IIR_TIMEOUT 0x0c
-#define IIR_FIFO    0xc0
+#define IIR_NONE        0x01
+#define IIR_MODEM       0x00
+#define IIR_TX          0x02
+#define IIR_RX          0x04
+#define IIR_LINE        0x06
+#define IIR_TIMEOUT     0x0c
+#define IIR_FIFO        0xc0
 
-#define FCR_ENABLE   0x01
-#define FCR_CLEAR_RX 0x02
-#define FCR_CLEAR_TX 0x04
-#define FCR_TRIGGER  0xc0
+#define FCR_ENABLE      0x01
+#define FCR_CLEAR_RX    0x02
+#define FCR_CLEAR_TX    0x04
+#define FCR_TRIGGER     0xc0
 
-#define LCR_DLAB 0x80
+#define LCR_DLAB        0x80
 
-#define MCR_DTR	     0x01
-#define MCR_RTS	     0x02
-#define MCR_OUT1     0x04
-#define MCR_OUT2     0x08
-#define MCR_LOOP     0x10
-#define MCR_WRITABLE 0x1f
+#define MCR_DTR         0x01
+#define MCR_RTS         0x02
+#define MCR_OUT1        0x04
+#define MCR_OUT2        0x08
+#define MCR_LOOP        0x10
+#define MCR_WRITABLE    0x1f
 
-#define LSR_DATA    0x01
-#define LSR_OVERRUN 0x02
-#define LSR_TX_IDLE 0x60 /* holding and shift register empty */
+#define LSR_DATA        0x01
+#define LSR_OVERRUN     0x02
+#define LSR_TX_IDLE     0x60 /* holding and shift register empty */
 
-#define MSR_DCTS 0x01
-#define MSR_DDSR 0x02
-#define MSR_TERI 0x04
-#define MSR_DDCD 0x08
-#define MSR_CTS	 0x10
-#define MSR_DSR	 0x20
-#define MSR_RI	 0x40
-#define MSR_DCD	 0x80
+#define MSR_DCTS        0x01
+#define MSR_DDSR        0x02
+#define MSR_TERI        0x04
+#define MSR_DDCD        0x08
+#define MSR_CTS         0x10
+#define MSR_DSR         0x20
+#define MSR_RI          0x40
+#define MSR_DCD         0x80
 
 #define CHIP_FIFO_BYTES 16
-#define ROOM_BYTES	(SERIAL_RX_BYTES / 2)
-#define DIVISOR_9600	12
+#define ROOM_BYTES      (SERIAL_RX_BYTES / 2)
+#define DIVISOR_9600    12
 
 static uint32_t rx_trigger(const struct serial *serial)
 {
@@ -100,8 +100,7 @@ static void rx_put(struct serial *serial, uint8_t byte, uint32_t depth)
 		serial->overrun = true;
 		return;
 	}
-	serial->rx[(serial->rx_head + serial->rx_count) % SERIAL_RX_BYTES] =
-		byte;
+	serial->rx[(serial->rx_head + serial->rx_count) % SERIAL_RX_BYTES] = byte;
 	serial->rx_count++;
 }
 

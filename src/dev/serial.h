@@ -13,17 +13,16 @@
  */
 #ifndef DEV_SERIAL_H
 #define DEV_SERIAL_H
-
 #include <base/types.h>
 #include <dev/bus.h>
 #include <dev/irq.h>
 
 #define SERIAL_COM1_PORT 0x3f8
-#define SERIAL_COM1_GSI	 4
-#define SERIAL_PORTS	 8
+#define SERIAL_COM1_GSI  4
+#define SERIAL_PORTS     8
 
-#define SERIAL_RX_BYTES 256
-#define SERIAL_TX_BYTES 512
+#define SERIAL_RX_BYTES  256
+#define SERIAL_TX_BYTES  512
 
 /**
  * struct serial_ops - the other end of the wire.

@@ -15,13 +15,13 @@
 #include <base/verify.h>
 #include <mem/guestmem.h>
 
-#define DEVICE_ID 2
+#define DEVICE_ID            2
 
-#define FEATURE_SEG_MAX	     (UINT64_C(1) << 2)
-#define FEATURE_RO	     (UINT64_C(1) << 5)
+#define FEATURE_SEG_MAX      (UINT64_C(1) << 2)
+#define FEATURE_RO           (UINT64_C(1) << 5)
 #define FEATURE_BLK_SIZE     (UINT64_C(1) << 6)
-#define FEATURE_FLUSH	     (UINT64_C(1) << 9)
-#define FEATURE_DISCARD	     (UINT64_C(1) << 13)
+#define FEATURE_FLUSH        (UINT64_C(1) << 9)
+#define FEATURE_DISCARD      (UINT64_C(1) << 13)
 #define FEATURE_WRITE_ZEROES (UINT64_C(1) << 14)
 
 enum request_type {
@@ -83,8 +83,8 @@ _Static_assert(sizeof(struct config) == 64, "60 bytes and padding");
 #define CONFIG_BYTES 60
 
 /* A chain holds the header, the data and the status. */
-#define SEG_MAX		  (VQ_MAX_SEGS / 2 - 2)
-#define MAX_RANGES	  16
+#define SEG_MAX           (VQ_MAX_SEGS / 2 - 2)
+#define MAX_RANGES        16
 #define MAX_RANGE_SECTORS (UINT32_C(1) << 22)
 
 /* Pieces of guest memory per host call; adjacent frames merge into one piece. */
@@ -118,8 +118,8 @@ struct batch {
 	uint64_t bytes;
 };
 
-static bool add_piece(struct virtio_blk *blk, struct batch *batch,
-		      uint8_t *ptr, uint64_t len, unsigned int max_pieces)
+static bool add_piece(struct virtio_blk *blk, struct batch *batch, uint8_t *ptr,
+		      uint64_t len, unsigned int max_pieces)
 {
 	struct iovec *last = batch->n ? &blk->pieces[batch->n - 1] : NULL;
 
@@ -182,8 +182,8 @@ static enum mem_status next_batch(struct virtio_blk *blk,
 
 	for (;;) {
 		uint64_t epoch = guestmem_epoch(blk->dev.mem);
-		enum mem_status status =
-			collect(blk, *cur, access, want, max_pages, batch);
+		enum mem_status status = collect(blk, *cur, access, want,
+						 max_pages, batch);
 
 		if (status != MEM_OK || max_pages == 1 ||
 		    guestmem_epoch(blk->dev.mem) == epoch)
@@ -223,9 +223,9 @@ static bool move_batch(struct virtio_blk *blk, enum mem_access access,
 	unsigned int n = batch->n;
 
 	while (n) {
-		ssize_t r = access == MEM_WRITE ?
-				    preadv(blk->fd, iov, (int)n, (off_t)pos) :
-				    pwritev(blk->fd, iov, (int)n, (off_t)pos);
+		ssize_t r = access == MEM_WRITE
+				    ? preadv(blk->fd, iov, (int)n, (off_t)pos)
+				    : pwritev(blk->fd, iov, (int)n, (off_t)pos);
 
 		if (r < 0 && errno == EINTR)
 			continue;
@@ -270,8 +270,7 @@ static enum status transfer(struct virtio_blk *blk, enum mem_access access,
 		pos += batch.bytes;
 		left -= batch.bytes;
 		while (batch.bytes)
-			batch.bytes -=
-				vq_cursor_next(&cur, batch.bytes, &addr);
+			batch.bytes -= vq_cursor_next(&cur, batch.bytes, &addr);
 	}
 	return STATUS_OK;
 }
@@ -285,8 +284,7 @@ static enum status sync_image(const struct virtio_blk *blk)
 	return fdatasync(blk->fd) == 0 ? STATUS_OK : STATUS_IOERR;
 }
 
-static enum status do_read(struct virtio_blk *blk, uint64_t sector,
-			   uint64_t len)
+static enum status do_read(struct virtio_blk *blk, uint64_t sector, uint64_t len)
 {
 	enum status status = transfer(blk, MEM_WRITE, sector, len);
 
@@ -319,8 +317,7 @@ static enum status do_write(struct virtio_blk *blk, uint64_t sector,
 	return sync_if_write_through(blk);
 }
 
-static bool write_zeros(const struct virtio_blk *blk, uint64_t pos,
-			uint64_t len)
+static bool write_zeros(const struct virtio_blk *blk, uint64_t pos, uint64_t len)
 {
 	static const uint8_t zeros[ZEROS_BYTES];
 
@@ -344,8 +341,8 @@ static enum status zero_range(const struct virtio_blk *blk,
 {
 	uint64_t pos = range->sector * VIRTIO_BLK_SECTOR_BYTES;
 	uint64_t len = (uint64_t)range->n_sectors * VIRTIO_BLK_SECTOR_BYTES;
-	int how = range->flags & RANGE_UNMAP ? FALLOC_FL_PUNCH_HOLE :
-					       FALLOC_FL_ZERO_RANGE;
+	int how = range->flags & RANGE_UNMAP ? FALLOC_FL_PUNCH_HOLE
+					     : FALLOC_FL_ZERO_RANGE;
 
 	if (len == 0 || fallocate(blk->fd, how | FALLOC_FL_KEEP_SIZE,
 				  (off_t)pos, (off_t)len) == 0)
@@ -361,9 +358,9 @@ static enum status discard_range(const struct virtio_blk *blk,
 	uint64_t pos = range->sector * VIRTIO_BLK_SECTOR_BYTES;
 	uint64_t len = (uint64_t)range->n_sectors * VIRTIO_BLK_SECTOR_BYTES;
 
-	if (len == 0 || fallocate(blk->fd,
-				  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-				  (off_t)pos, (off_t)len) == 0)
+	if (len == 0 ||
+	    fallocate(blk->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		      (off_t)pos, (off_t)len) == 0)
 		return STATUS_OK;
 	return errno == EOPNOTSUPP ? STATUS_UNSUPP : STATUS_IOERR;
 }
@@ -399,8 +396,8 @@ static enum status do_ranges(struct virtio_blk *blk, struct virtqueue *vq,
 	for (uint64_t i = 0; i < n && status == STATUS_OK; i++)
 		status = check_range(blk, &ranges[i], is_discard);
 	for (uint64_t i = 0; i < n && status == STATUS_OK; i++)
-		status = is_discard ? discard_range(blk, &ranges[i]) :
-				      zero_range(blk, &ranges[i]);
+		status = is_discard ? discard_range(blk, &ranges[i])
+				    : zero_range(blk, &ranges[i]);
 	return status == STATUS_OK ? sync_if_write_through(blk) : status;
 }
 
@@ -516,13 +513,14 @@ static int open_image(const char *path, enum virtio_blk_mode mode,
 	int code = errno;
 
 	if (code == EISDIR)
-		return err_set(err, -EISDIR,
-			       "disk image '%s' is a directory", path);
+		return err_set(err, -EISDIR, "disk image '%s' is a directory",
+			       path);
 	if (mode == VIRTIO_BLK_RW &&
 	    (code == EACCES || code == EPERM || code == EROFS))
-		return err_set(err, -code,
-			       "disk image '%s' cannot be written: %s (it may be usable read-only)",
-			       path, strerror(code));
+		return err_set(
+			err, -code,
+			"disk image '%s' cannot be written: %s (it may be usable read-only)",
+			path, strerror(code));
 	return err_set(err, -code, "disk image '%s' cannot be opened: %s", path,
 		       strerror(code));
 }
@@ -537,14 +535,15 @@ static int image_size(int fd, const char *path, uint64_t *ret_bytes,
 		return err_set(err, -errno, "disk image '%s': %s", path,
 			       strerror(errno));
 	if (S_ISDIR(st.st_mode))
-		return err_set(err, -EISDIR,
-			       "disk image '%s' is a directory", path);
+		return err_set(err, -EISDIR, "disk image '%s' is a directory",
+			       path);
 	if (S_ISREG(st.st_mode))
 		bytes = (uint64_t)st.st_size;
 	else if (!S_ISBLK(st.st_mode))
-		return err_set(err, -EINVAL,
-			       "disk image '%s' is neither a file nor a block device",
-			       path);
+		return err_set(
+			err, -EINVAL,
+			"disk image '%s' is neither a file nor a block device",
+			path);
 	else if (ioctl(fd, BLKGETSIZE64, &bytes) < 0)
 		return err_set(err, -errno,
 			       "size of block device '%s' is unknown: %s", path,
@@ -604,8 +603,7 @@ static uint64_t blk_features(enum virtio_blk_mode mode)
 
 	if (mode == VIRTIO_BLK_RO)
 		return features | FEATURE_RO;
-	return features | FEATURE_FLUSH | FEATURE_DISCARD |
-	       FEATURE_WRITE_ZEROES;
+	return features | FEATURE_FLUSH | FEATURE_DISCARD | FEATURE_WRITE_ZEROES;
 }
 
 int virtio_blk_open(const char *path, enum virtio_blk_mode mode,
@@ -630,8 +628,7 @@ int virtio_blk_open(const char *path, enum virtio_blk_mode mode,
 
 	blk->sectors = (blk->image_bytes + VIRTIO_BLK_SECTOR_BYTES - 1) /
 		       VIRTIO_BLK_SECTOR_BYTES;
-	virtio_dev_init(&blk->dev, &blk_ops, mem, report, blk_features(mode),
-			1);
+	virtio_dev_init(&blk->dev, &blk_ops, mem, report, blk_features(mode), 1);
 	fill_config(blk);
 	fill_serial(blk, path);
 	*ret_blk = blk;

@@ -14,7 +14,6 @@
  */
 #ifndef DEV_VIRTIO_BLK_H
 #define DEV_VIRTIO_BLK_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <dev/virtio_mmio.h>

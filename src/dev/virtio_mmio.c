@@ -39,8 +39,8 @@ enum reg {
 	REG_CONFIG = 0x100,
 };
 
-#define MAGIC	  UINT32_C(0x74726976) /* "virt" */
-#define VERSION	  2
+#define MAGIC     UINT32_C(0x74726976) /* "virt" */
+#define VERSION   2
 #define VENDOR_ID UINT32_C(0x5a5a454d) /* "MEZZ" */
 
 void virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops,
@@ -194,8 +194,8 @@ static void write_features(struct virtio_dev *dev, uint32_t value)
 	if (dev->driver_sel == 0)
 		dev->features = (dev->features & ~(uint64_t)UINT32_MAX) | value;
 	else if (dev->driver_sel == 1)
-		dev->features = (dev->features & UINT32_MAX) |
-				(uint64_t)value << 32;
+		dev->features = (dev->features & UINT32_MAX) | (uint64_t)value
+								       << 32;
 }
 
 static uint32_t read_offered(const struct virtio_dev *dev)
@@ -209,8 +209,8 @@ static uint32_t read_offered(const struct virtio_dev *dev)
 
 static struct virtqueue *selected(struct virtio_dev *dev)
 {
-	return dev->queue_sel < dev->n_queues ? &dev->queues[dev->queue_sel] :
-						NULL;
+	return dev->queue_sel < dev->n_queues ? &dev->queues[dev->queue_sel]
+					      : NULL;
 }
 
 static void write_ready(struct virtio_dev *dev, struct virtqueue *vq,
@@ -238,8 +238,7 @@ static void set_high(gpa_t *addr, uint32_t value)
 	addr->v = (addr->v & UINT32_MAX) | (uint64_t)value << 32;
 }
 
-static void write_queue_reg(struct virtio_dev *dev, uint64_t reg,
-			    uint32_t value)
+static void write_queue_reg(struct virtio_dev *dev, uint64_t reg, uint32_t value)
 {
 	struct virtqueue *vq = selected(dev);
 
@@ -385,8 +384,7 @@ static void virtio_mmio_write(void *ctx, uint64_t off, unsigned int size,
 
 	if (in_config(dev, off, size)) {
 		if (dev->ops->config_write)
-			dev->ops->config_write(dev,
-					       (uint32_t)(off - REG_CONFIG),
+			dev->ops->config_write(dev, (uint32_t)(off - REG_CONFIG),
 					       &word, size);
 	} else if (size == 4 && off < REG_CONFIG) {
 		write_reg(dev, off, word);

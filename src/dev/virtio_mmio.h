@@ -19,7 +19,6 @@
  */
 #ifndef DEV_VIRTIO_MMIO_H
 #define DEV_VIRTIO_MMIO_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <dev/bus.h>
@@ -29,22 +28,22 @@
 #define VIRTIO_MMIO_BASE       UINT64_C(0xd0000000)
 #define VIRTIO_MMIO_SLOT_BYTES UINT64_C(0x1000)
 #define VIRTIO_MMIO_SLOTS      16
-#define VIRTIO_MMIO_GSI	       5
+#define VIRTIO_MMIO_GSI        5
 
-#define VIRTIO_MAX_QUEUES 8
+#define VIRTIO_MAX_QUEUES      8
 
 /* Feature bits of all devices. */
-#define VIRTIO_FEATURE_INDIRECT	 (UINT64_C(1) << 28)
+#define VIRTIO_FEATURE_INDIRECT  (UINT64_C(1) << 28)
 #define VIRTIO_FEATURE_EVENT_IDX (UINT64_C(1) << 29)
 #define VIRTIO_FEATURE_VERSION_1 (UINT64_C(1) << 32)
 
 /* Device status. */
 #define VIRTIO_STATUS_ACKNOWLEDGE 1
-#define VIRTIO_STATUS_DRIVER	  2
-#define VIRTIO_STATUS_DRIVER_OK	  4
+#define VIRTIO_STATUS_DRIVER      2
+#define VIRTIO_STATUS_DRIVER_OK   4
 #define VIRTIO_STATUS_FEATURES_OK 8
 #define VIRTIO_STATUS_NEEDS_RESET 64
-#define VIRTIO_STATUS_FAILED	  128
+#define VIRTIO_STATUS_FAILED      128
 
 /* Interrupt status. */
 #define VIRTIO_ISR_QUEUE  1
@@ -180,14 +179,13 @@ static inline unsigned int virtio_mmio_slot_gsi(unsigned int slot)
 /** virtio_dev_running() - has the guest's driver started it, and is it not broken? */
 static inline bool virtio_dev_running(const struct virtio_dev *dev)
 {
-	return (dev->status & (VIRTIO_STATUS_DRIVER_OK |
-			       VIRTIO_STATUS_NEEDS_RESET)) ==
+	return (dev->status &
+		(VIRTIO_STATUS_DRIVER_OK | VIRTIO_STATUS_NEEDS_RESET)) ==
 	       VIRTIO_STATUS_DRIVER_OK;
 }
 
 /** virtio_dev_has() - was a feature negotiated? */
-static inline bool virtio_dev_has(const struct virtio_dev *dev,
-				  uint64_t feature)
+static inline bool virtio_dev_has(const struct virtio_dev *dev, uint64_t feature)
 {
 	return (dev->features & feature) != 0;
 }

@@ -30,14 +30,14 @@ static bool serve(struct virtio_dev *dev, unsigned int queue,
 {
 	struct virtio_rng *rng = rng_of(dev);
 	struct virtqueue *vq = &dev->queues[queue];
-	uint64_t want = chain->in_bytes < MAX_REQUEST_BYTES ? chain->in_bytes :
-							      MAX_REQUEST_BYTES;
+	uint64_t want = chain->in_bytes < MAX_REQUEST_BYTES ? chain->in_bytes
+							    : MAX_REQUEST_BYTES;
 	uint64_t done = 0;
 	uint8_t piece[PIECE_BYTES];
 
 	while (done < want) {
-		uint64_t n = want - done < PIECE_BYTES ? want - done :
-							 PIECE_BYTES;
+		uint64_t n = want - done < PIECE_BYTES ? want - done
+						       : PIECE_BYTES;
 		ssize_t got = getrandom(piece, n, 0);
 
 		if (got <= 0)

@@ -2,7 +2,6 @@
 /* A virtio entropy source fed by getrandom(). */
 #ifndef DEV_VIRTIO_RNG_H
 #define DEV_VIRTIO_RNG_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <dev/virtio_mmio.h>

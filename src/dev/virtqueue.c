@@ -7,18 +7,18 @@
 #include <base/verify.h>
 #include <mem/guestmem.h>
 
-#define DESC_BYTES    16
-#define DESC_NEXT     1
-#define DESC_WRITE    2
-#define DESC_INDIRECT 4
+#define DESC_BYTES      16
+#define DESC_NEXT       1
+#define DESC_WRITE      2
+#define DESC_INDIRECT   4
 
-#define AVAIL_FLAGS	 0
-#define AVAIL_IDX	 2
-#define AVAIL_RING	 4
-#define AVAIL_NO_NOTIFY	 1
-#define USED_IDX	 2
-#define USED_RING	 4
-#define USED_ELEM_BYTES	 8
+#define AVAIL_FLAGS     0
+#define AVAIL_IDX       2
+#define AVAIL_RING      4
+#define AVAIL_NO_NOTIFY 1
+#define USED_IDX        2
+#define USED_RING       4
+#define USED_ELEM_BYTES 8
 
 struct desc {
 	uint64_t addr;
@@ -293,8 +293,9 @@ bool virtqueue_should_notify(struct virtqueue *vq)
 	/* The used index must be visible before the guest's wish is read. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (vq->event_idx) {
-		if (!load16(vq, gpa_add(vq->driver,
-					AVAIL_RING + (uint64_t)vq->size * 2),
+		if (!load16(vq,
+			    gpa_add(vq->driver,
+				    AVAIL_RING + (uint64_t)vq->size * 2),
 			    &word))
 			return false;
 		wanted = (uint16_t)(new - word - 1) < (uint16_t)(new - old);
@@ -318,8 +319,9 @@ bool virtqueue_has_work(struct virtqueue *vq)
 	if (!usable(vq))
 		return false;
 	if (vq->event_idx &&
-	    !store16(vq, gpa_add(vq->device,
-				 USED_RING + (uint64_t)vq->size * USED_ELEM_BYTES),
+	    !store16(vq,
+		     gpa_add(vq->device,
+			     USED_RING + (uint64_t)vq->size * USED_ELEM_BYTES),
 		     vq->next_avail))
 		return false;
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);

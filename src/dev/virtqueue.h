@@ -17,11 +17,10 @@
  */
 #ifndef DEV_VIRTQUEUE_H
 #define DEV_VIRTQUEUE_H
-
 #include <base/types.h>
 
 #define VIRTQUEUE_MAX_SIZE 256
-#define VQ_MAX_SEGS	   VIRTQUEUE_MAX_SIZE
+#define VQ_MAX_SEGS        VIRTQUEUE_MAX_SIZE
 /* No request may be longer: used entries tell lengths in 32 bits. */
 #define VQ_MAX_CHAIN_BYTES UINT64_C(0xffffffff)
 

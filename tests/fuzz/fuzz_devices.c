@@ -21,7 +21,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define N_CPUS	     3
+#define N_CPUS       3
 #define RECORD_BYTES 12
 #define MAX_RECORDS  2000
 

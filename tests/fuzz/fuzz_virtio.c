@@ -32,9 +32,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define RAM_BYTES   (UINT64_C(2) << 20)
 #define DISK_BYTES  (100 * 1024 + 77)
-#define N_SLOTS	    2
+#define N_SLOTS     2
 #define QUEUE_SIZE  8
-#define RINGS	    0x10000
+#define RINGS       0x10000
 #define RING_PAGES  3
 #define MAX_RECORDS 512
 
@@ -87,8 +87,7 @@ static uint64_t reg_read(struct guest *g, unsigned int slot, uint64_t off)
 	uint64_t v;
 
 	bus_mmio_read(g->bus,
-		      gpa(VIRTIO_MMIO_BASE + slot * VIRTIO_MMIO_SLOT_BYTES +
-			  off),
+		      gpa(VIRTIO_MMIO_BASE + slot * VIRTIO_MMIO_SLOT_BYTES + off),
 		      4, &v);
 	return v;
 }
@@ -243,8 +242,9 @@ static void check_disk_works(struct guest *g)
 		uint32_t len;
 		uint16_t flags;
 		uint16_t next;
-	} descs[3] = {
-		{0x100000, 16, 1, 1}, {0x101000, 512, 3, 2}, {0x102000, 1, 2, 0}};
+	} descs[3] = {{0x100000, 16, 1, 1},
+		      {0x101000, 512, 3, 2},
+		      {0x102000, 1, 2, 0}};
 	const uint64_t header[2] = {0, 0};
 	const uint16_t one = 1;
 	uint8_t status = 0xee;
@@ -253,8 +253,7 @@ static void check_disk_works(struct guest *g)
 	VERIFY(reg_read(g, 0, 0x70) == 0xf);
 	VERIFY(guestmem_write(g->mem, gpa(0x100000), header, 16));
 	VERIFY(guestmem_write(g->mem, gpa(0x102000), &status, 1));
-	VERIFY(guestmem_write(g->mem, gpa(ring_at(0, 0)), descs,
-			      sizeof(descs)));
+	VERIFY(guestmem_write(g->mem, gpa(ring_at(0, 0)), descs, sizeof(descs)));
 	VERIFY(guestmem_write(g->mem, gpa(ring_at(0, 1) + 2), &one, 2));
 	reg_write(g, 0, 0x50, 0);
 	VERIFY(guestmem_read(g->mem, gpa(0x102000), &status, 1));

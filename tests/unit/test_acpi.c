@@ -26,8 +26,8 @@ static struct acpi_config full_config(void)
 	};
 
 	for (unsigned int i = 0; i < cfg.n_virtio; i++)
-		cfg.virtio[i] = (struct acpi_virtio){
-			gpa(0xd0000000 + i * 0x1000), 5 + i};
+		cfg.virtio[i] = (struct acpi_virtio){gpa(0xd0000000 + i * 0x1000),
+						     5 + i};
 	return cfg;
 }
 
@@ -231,8 +231,7 @@ static void test_iasl(void **state)
 	snprintf(path, sizeof(path), "%s/dsdt.aml", dir);
 	f = fopen(path, "w");
 	assert_non_null(f);
-	assert_int_equal(fwrite(dsdt, 1, get(dsdt + 4, 4), f),
-			 get(dsdt + 4, 4));
+	assert_int_equal(fwrite(dsdt, 1, get(dsdt + 4, 4), f), get(dsdt + 4, 4));
 	fclose(f);
 
 	/* Disassemble, compile what came out, which also judges its sense. */
@@ -257,7 +256,7 @@ static void test_iasl(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_rsdp), T(test_fadt), T(test_madt),
+		T(test_rsdp),    T(test_fadt), T(test_madt),
 		T(test_refuses), T(test_iasl),
 	};
 

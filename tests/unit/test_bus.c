@@ -84,8 +84,7 @@ static void test_routes(void **state)
 	struct fixture *f = *state;
 	uint64_t v;
 
-	assert_true(bus_mmio_write(f->bus, gpa(0x1008), 8,
-				   0x1122334455667788));
+	assert_true(bus_mmio_write(f->bus, gpa(0x1008), 8, 0x1122334455667788));
 	assert_int_equal(f->wide.off, 8);
 	assert_int_equal(f->wide.size, 8);
 	assert_int_equal(f->wide.n, 1);
@@ -218,7 +217,7 @@ static void test_counts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_routes),	   T(test_cuts_wide_accesses),
+		T(test_routes),    T(test_cuts_wide_accesses),
 		T(test_unclaimed), T(test_straddles),
 		T(test_refuses),   T(test_is_bounded),
 		T(test_counts),

@@ -12,8 +12,8 @@
 #include <dev/lapic.h>
 
 #define REMOTE_IRR 0x4000
-#define LEVEL	   0x8000
-#define MASKED	   0x10000
+#define LEVEL      0x8000
+#define MASKED     0x10000
 
 struct fixture {
 	struct apic_bus apics;
@@ -238,7 +238,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_registers),    T(test_edge),
-		T(test_level),	      T(test_level_masked),
+		T(test_level),        T(test_level_masked),
 		T(test_eoi_register), T(test_nobody_there),
 		T(test_destinations),
 	};

@@ -70,10 +70,10 @@ static uint64_t scale(uint64_t ticks, uint32_t mul, int8_t shift)
 
 static void test_scale(void **state)
 {
-	static const uint64_t hz[] = {
-		1000,	    32768,	1000000,      999999999,
-		1000000000, 1000000001, 2599998765,   4000000000,
-		5800000000, 1999999999, 1000000000000};
+	static const uint64_t hz[] = {1000,       32768,        1000000,
+				      999999999,  1000000000,   1000000001,
+				      2599998765, 4000000000,   5800000000,
+				      1999999999, 1000000000000};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(hz); i++) {
@@ -188,7 +188,7 @@ static void test_bad_address(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_scale),	     T(test_system_time),
+		T(test_scale),           T(test_system_time),
 		T(test_followers_agree), T(test_wall_clock),
 		T(test_bad_address),
 	};

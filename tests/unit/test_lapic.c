@@ -9,21 +9,21 @@
 
 #include <dev/lapic.h>
 
-#define TSC_HZ UINT64_C(2600000000)
-#define N_CPUS 4
+#define TSC_HZ         UINT64_C(2600000000)
+#define N_CPUS         4
 
-#define OFF_ID	       0x020
+#define OFF_ID         0x020
 #define OFF_VERSION    0x030
-#define OFF_TPR	       0x080
-#define OFF_PPR	       0x0a0
-#define OFF_EOI	       0x0b0
-#define OFF_LDR	       0x0d0
-#define OFF_DFR	       0x0e0
-#define OFF_SVR	       0x0f0
-#define OFF_ISR	       0x100
-#define OFF_TMR	       0x180
-#define OFF_IRR	       0x200
-#define OFF_ESR	       0x280
+#define OFF_TPR        0x080
+#define OFF_PPR        0x0a0
+#define OFF_EOI        0x0b0
+#define OFF_LDR        0x0d0
+#define OFF_DFR        0x0e0
+#define OFF_SVR        0x0f0
+#define OFF_ISR        0x100
+#define OFF_TMR        0x180
+#define OFF_IRR        0x200
+#define OFF_ESR        0x280
 #define OFF_ICR_LOW    0x300
 #define OFF_ICR_HIGH   0x310
 #define OFF_LVT_TIMER  0x320
@@ -32,7 +32,7 @@
 #define OFF_CUR_COUNT  0x390
 #define OFF_DIVIDE     0x3e0
 
-#define X2(off) (LAPIC_MSR_X2_FIRST + ((off) >> 4))
+#define X2(off)        (LAPIC_MSR_X2_FIRST + ((off) >> 4))
 
 struct fixture {
 	struct apic_bus bus;
@@ -264,7 +264,7 @@ static void test_divide(void **state)
 	static const struct {
 		uint32_t code;
 		uint64_t by;
-	} cases[] = {{0x0, 2},	{0x1, 4},  {0x2, 8},   {0x3, 16},
+	} cases[] = {{0x0, 2},  {0x1, 4},  {0x2, 8},   {0x3, 16},
 		     {0x8, 32}, {0x9, 64}, {0xa, 128}, {0xb, 1}};
 	struct fixture *f = *state;
 	struct lapic *l = f->cpu;
@@ -411,8 +411,7 @@ static void test_ipi_logical(void **state)
 	/* Cluster. */
 	for (unsigned int i = 0; i < N_CPUS; i++) {
 		wr(&f->cpus[i], OFF_DFR, 0x0fffffff);
-		wr(&f->cpus[i], OFF_LDR,
-		   (i / 2) << 28 | 1u << (24 + i % 2));
+		wr(&f->cpus[i], OFF_LDR, (i / 2) << 28 | 1u << (24 + i % 2));
 	}
 	wr(f->cpu, OFF_ICR_HIGH, 0x13u << 24);
 	wr(f->cpu, OFF_ICR_LOW, 0x848);
@@ -620,15 +619,15 @@ static void test_svr_off(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_power_on),      T(test_priorities),
-		T(test_tpr),	       T(test_level_eoi),
-		T(test_one_shot),      T(test_divide),
-		T(test_periodic),      T(test_deadline),
-		T(test_ipi_physical),  T(test_ipi_shorthand),
-		T(test_ipi_logical),   T(test_lowest_priority),
-		T(test_start_up),      T(test_errors),
-		T(test_odd_accesses),  T(test_base),
-		T(test_x2_registers),  T(test_x2_ipis),
+		T(test_power_on),     T(test_priorities),
+		T(test_tpr),          T(test_level_eoi),
+		T(test_one_shot),     T(test_divide),
+		T(test_periodic),     T(test_deadline),
+		T(test_ipi_physical), T(test_ipi_shorthand),
+		T(test_ipi_logical),  T(test_lowest_priority),
+		T(test_start_up),     T(test_errors),
+		T(test_odd_accesses), T(test_base),
+		T(test_x2_registers), T(test_x2_ipis),
 		T(test_svr_off),
 	};
 

@@ -156,8 +156,7 @@ static void test_receive(void **state)
 
 	wr(f, IIR, 0x81); /* FIFO, trigger at 8 */
 	wr(f, IER, 0x01);
-	assert_int_equal(serial_receive(&f->port, (const uint8_t *)"abc", 3),
-			 3);
+	assert_int_equal(serial_receive(&f->port, (const uint8_t *)"abc", 3), 3);
 	assert_true(f->line);
 	assert_int_equal(rd(f, IIR), 0xcc); /* timeout: below the trigger */
 	assert_int_equal(serial_receive(&f->port, (const uint8_t *)"defgh", 5),
@@ -264,14 +263,10 @@ static void test_fifo_clear(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_power_on),
-		T(test_divisor),
-		T(test_transmit),
-		T(test_transmit_interrupt),
-		T(test_receive),
-		T(test_flow),
-		T(test_loopback),
-		T(test_modem_and_line_interrupts),
+		T(test_power_on),   T(test_divisor),
+		T(test_transmit),   T(test_transmit_interrupt),
+		T(test_receive),    T(test_flow),
+		T(test_loopback),   T(test_modem_and_line_interrupts),
 		T(test_fifo_clear),
 	};
 

@@ -22,10 +22,10 @@
 #include "virtio_driver.h"
 
 #define IMAGE_BYTES (1 << 20)
-#define HEADER	    0xf0000
-#define STATUS	    0xf1000
-#define F_RO	    (UINT64_C(1) << 5)
-#define F_FLUSH	    (UINT64_C(1) << 9)
+#define HEADER      0xf0000
+#define STATUS      0xf1000
+#define F_RO        (UINT64_C(1) << 5)
+#define F_FLUSH     (UINT64_C(1) << 9)
 #define F_DISCARD   (UINT64_C(1) << 13)
 #define F_ZEROES    (UINT64_C(1) << 14)
 
@@ -97,8 +97,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void plug(struct fixture *f, enum virtio_blk_mode mode,
-		 uint64_t features)
+static void plug(struct fixture *f, enum virtio_blk_mode mode, uint64_t features)
 {
 	const struct virtio_report report = driver_report(&f->d);
 	struct err err;
@@ -187,8 +186,9 @@ static void test_read(void **state)
 {
 	struct fixture *f = *state;
 	/* Odd places, odd lengths, page boundaries. */
-	const struct piece pieces[3] = {
-		{0x100ffd, 3}, {0x200001, 9000}, {0x300800, 10240 - 9003}};
+	const struct piece pieces[3] = {{0x100ffd, 3},
+					{0x200001, 9000},
+					{0x300800, 10240 - 9003}};
 
 	plug(f, VIRTIO_BLK_RO, 0);
 	assert_int_equal(request(f, IN, 7, 3, pieces), 0);
@@ -493,8 +493,8 @@ static void test_locks(void **state)
 	assert_int_equal(try_open(f, f->path, VIRTIO_BLK_RW, &err), -EBUSY);
 	assert_non_null(strstr(err.text, "in use by another program"));
 	f->blk = virtio_blk_close(f->blk);
-	assert_int_equal(virtio_blk_open(f->path, VIRTIO_BLK_RW, f->d.mem,
-					 NULL, &f->blk, &err),
+	assert_int_equal(virtio_blk_open(f->path, VIRTIO_BLK_RW, f->d.mem, NULL,
+					 &f->blk, &err),
 			 0);
 	assert_int_equal(try_open(f, f->path, VIRTIO_BLK_RO, &err), -EBUSY);
 	assert_int_equal(try_open(f, f->path, VIRTIO_BLK_RW, &err), -EBUSY);
@@ -611,8 +611,7 @@ static void test_under_revocation(void **state)
 	unsigned int round = 0;
 
 	plug(f, VIRTIO_BLK_RW, F_FLUSH);
-	assert_int_equal(revoke_stress_start(f->d.mem, 200000, 1, &stress,
-					     &err),
+	assert_int_equal(revoke_stress_start(f->d.mem, 200000, 1, &stress, &err),
 			 0);
 	do {
 		uint64_t sector = round % 20 * 97;
@@ -637,14 +636,22 @@ static void test_under_revocation(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_config),	       T(test_read),
-		T(test_write),	       T(test_bounds),
-		T(test_read_only),     T(test_odd_size),
-		T(test_image_shrinks), T(test_host_full),
-		T(test_get_id),	       T(test_ranges),
-		T(test_malformed),     T(test_any_layout),
-		T(test_cannot_open),   T(test_no_permission),
-		T(test_locks),	       T(test_pages_move),
+		T(test_config),
+		T(test_read),
+		T(test_write),
+		T(test_bounds),
+		T(test_read_only),
+		T(test_odd_size),
+		T(test_image_shrinks),
+		T(test_host_full),
+		T(test_get_id),
+		T(test_ranges),
+		T(test_malformed),
+		T(test_any_layout),
+		T(test_cannot_open),
+		T(test_no_permission),
+		T(test_locks),
+		T(test_pages_move),
 		T(test_page_taken_in_hand),
 		T(test_under_revocation),
 	};

@@ -290,7 +290,7 @@ static void test_bad_queue(void **state)
 	assert_non_null(strstr(d->report, "echo"));
 	assert_non_null(strstr(d->report, "impossible queue size"));
 	assert_int_equal(d->irqs, 0); /* the driver is not there yet */
-	driver_wr(d, R_READY, 1); /* it insists, and is not told twice */
+	driver_wr(d, R_READY, 1);     /* it insists, and is not told twice */
 	assert_int_equal(d->reports, 1);
 	assert_int_equal(f->echo.dev.stats.broken, 1);
 }
@@ -341,8 +341,8 @@ static void test_event_index(void **state)
 	driver_offer(d, 0, 0);
 	driver_kick(d, 0);
 	assert_int_equal(d->irqs, 1);
-	assert_int_equal(driver_get16(d, driver_used_at(0) + 4 +
-						 8 * DRIVER_QUEUE),
+	assert_int_equal(driver_get16(d,
+				      driver_used_at(0) + 4 + 8 * DRIVER_QUEUE),
 			 2);
 }
 
@@ -383,18 +383,12 @@ static void test_slots(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_identity),
-		T(test_features),
-		T(test_config),
-		T(test_request),
-		T(test_partial_ack),
-		T(test_not_before_driver_ok),
-		T(test_queue_registers),
-		T(test_bad_queue),
-		T(test_needs_reset),
-		T(test_event_index),
-		T(test_keeps),
-		T(test_slots),
+		T(test_identity),        T(test_features),
+		T(test_config),          T(test_request),
+		T(test_partial_ack),     T(test_not_before_driver_ok),
+		T(test_queue_registers), T(test_bad_queue),
+		T(test_needs_reset),     T(test_event_index),
+		T(test_keeps),           T(test_slots),
 	};
 
 	return cmocka_run_group_tests_name("virtio_mmio", tests, NULL, NULL);

@@ -47,8 +47,7 @@ static void test_fills(void **state)
 
 	driver_start(d, 0, 1);
 	assert_int_equal(driver_rd(d, R_ID), 4);
-	driver_desc(d, driver_desc_at(0), 0, 0x100f80, 300, D_WRITE | D_NEXT,
-		    1);
+	driver_desc(d, driver_desc_at(0), 0, 0x100f80, 300, D_WRITE | D_NEXT, 1);
 	driver_desc(d, driver_desc_at(0), 1, 0x200000, 300, D_WRITE, 0);
 	driver_offer(d, 0, 0);
 	driver_kick(d, 0);

@@ -89,7 +89,10 @@ static void test_chain(void **state)
 	assert_true(vq_chain_write(&f->vq, &f->chain, 1, "123456", 6));
 	assert_false(vq_chain_write(&f->vq, &f->chain, 13, "1", 1));
 	driver_get(&f->d, 0x300000, buf, 3);
-	assert_memory_equal(buf, "\0" "12", 3);
+	assert_memory_equal(buf,
+			    "\0"
+			    "12",
+			    3);
 	driver_get(&f->d, 0x300100, buf, 5);
 	assert_memory_equal(buf, "3456\0", 5);
 
@@ -167,8 +170,7 @@ static const struct wrong wrongs[] = {
 	 {{0x100000, 16, D_INDIRECT | D_NEXT, 1}}},
 	{"indirect table of impossible length", {{0x100000, 0, D_INDIRECT, 0}}},
 	{"indirect table of impossible length", {{0x100000, 17, D_INDIRECT, 0}}},
-	{"indirect table outside of RAM",
-	 {{DRIVER_RAM - 16, 32, D_INDIRECT, 0}}},
+	{"indirect table outside of RAM", {{DRIVER_RAM - 16, 32, D_INDIRECT, 0}}},
 	/* The tables of these are the ring itself. */
 	{"indirect table in another", {{DESC_SELF, 16, D_INDIRECT, 0}}},
 	{"descriptor index out of range",

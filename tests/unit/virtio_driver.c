@@ -175,8 +175,7 @@ static uint32_t used_word(struct driver *d, unsigned int q, uint16_t i,
 {
 	uint32_t value;
 
-	driver_get(d,
-		   driver_used_at(q) + 4 + i % DRIVER_QUEUE * 8 + word * 4,
+	driver_get(d, driver_used_at(q) + 4 + i % DRIVER_QUEUE * 8 + word * 4,
 		   &value, sizeof(value));
 	return value;
 }

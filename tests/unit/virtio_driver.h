@@ -2,7 +2,6 @@
 /* A guest's virtio driver for tests: speaks to a device through its registers and rings. */
 #ifndef TESTS_VIRTIO_DRIVER_H
 #define TESTS_VIRTIO_DRIVER_H
-
 #include <base/types.h>
 #include <dev/bus.h>
 #include <dev/virtio_mmio.h>
@@ -16,31 +15,31 @@
 #define DRIVER_DATA  0x100000
 
 /* Registers. */
-#define R_MAGIC	    0x00
-#define R_VERSION   0x04
-#define R_ID	    0x08
-#define R_FEATURES  0x10
-#define R_FEAT_SEL  0x14
-#define R_DRIVER    0x20
-#define R_DRV_SEL   0x24
-#define R_QUEUE_SEL 0x30
-#define R_NUM_MAX   0x34
-#define R_NUM	    0x38
-#define R_READY	    0x44
-#define R_NOTIFY    0x50
-#define R_ISR	    0x60
-#define R_ACK	    0x64
-#define R_STATUS    0x70
-#define R_DESC	    0x80
-#define R_AVAIL	    0x90
-#define R_USED	    0xa0
-#define R_SHM_LEN   0xb0
+#define R_MAGIC      0x00
+#define R_VERSION    0x04
+#define R_ID         0x08
+#define R_FEATURES   0x10
+#define R_FEAT_SEL   0x14
+#define R_DRIVER     0x20
+#define R_DRV_SEL    0x24
+#define R_QUEUE_SEL  0x30
+#define R_NUM_MAX    0x34
+#define R_NUM        0x38
+#define R_READY      0x44
+#define R_NOTIFY     0x50
+#define R_ISR        0x60
+#define R_ACK        0x64
+#define R_STATUS     0x70
+#define R_DESC       0x80
+#define R_AVAIL      0x90
+#define R_USED       0xa0
+#define R_SHM_LEN    0xb0
 #define R_GENERATION 0xfc
-#define R_CONFIG    0x100
+#define R_CONFIG     0x100
 
-#define D_NEXT	   1
-#define D_WRITE	   2
-#define D_INDIRECT 4
+#define D_NEXT       1
+#define D_WRITE      2
+#define D_INDIRECT   4
 
 /**
  * struct driver - the driver and the machine that it runs in.
