@@ -22,9 +22,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PAGE_BYTES   4096UL
-#define MIB	     (1024UL * 1024UL)
-#define MAX_RING     256
+#define PAGE_BYTES 4096UL
+#define MIB        (1024UL * 1024UL)
+#define MAX_RING   256
 
 static volatile uint64_t sink;
 
@@ -124,8 +124,8 @@ static uint64_t run_touch(uint64_t ops, uint64_t chunk_mib)
 	uint64_t ns = 0;
 
 	while (ops) {
-		size_t bytes = ops * PAGE_BYTES < chunk ? ops * PAGE_BYTES :
-							  chunk;
+		size_t bytes = ops * PAGE_BYTES < chunk ? ops * PAGE_BYTES
+							: chunk;
 		uint8_t *p = map(bytes);
 		uint64_t start = now_ns();
 
@@ -169,8 +169,7 @@ static uint64_t run_mprotect(uint64_t ops, uint64_t pages)
 		if (mprotect((uint8_t *)page, PAGE_BYTES, PROT_READ))
 			fail("mprotect");
 		sink += *page;
-		if (mprotect((uint8_t *)page, PAGE_BYTES,
-			     PROT_READ | PROT_WRITE))
+		if (mprotect((uint8_t *)page, PAGE_BYTES, PROT_READ | PROT_WRITE))
 			fail("mprotect");
 		*page = (uint8_t)i;
 	}
@@ -303,8 +302,8 @@ static uint64_t run_stream(uint64_t ops, uint64_t mib)
 	touch(p, mib * MIB);
 	start = now_ns();
 	for (uint64_t i = 0; i < ops; i++) {
-		const volatile uint64_t *q =
-			(const volatile uint64_t *)(p + i % mib * MIB);
+		const volatile uint64_t
+			*q = (const volatile uint64_t *)(p + i % mib * MIB);
 
 		for (size_t k = 0; k < MIB / 8; k += 8)
 			sum += q[k] + q[k + 1] + q[k + 2] + q[k + 3] +
@@ -396,8 +395,8 @@ int main(int argc, char **argv)
 	for (size_t i = 0; argc >= 2 && i < n; i++) {
 		const struct workload *w = &workloads[i];
 		uint64_t ops = argc > 2 ? strtoull(argv[2], NULL, 0) : w->ops;
-		uint64_t par = argc > 3 ? strtoull(argv[3], NULL, 0) :
-					  w->parameter;
+		uint64_t par = argc > 3 ? strtoull(argv[3], NULL, 0)
+					: w->parameter;
 
 		if (strcmp(argv[1], w->name))
 			continue;

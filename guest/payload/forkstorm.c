@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define PAGE_WORDS 512UL
-#define N_PAGES	   64UL
+#define N_PAGES    64UL
 
 static uint64_t *mem;
 

@@ -16,7 +16,7 @@
 #include <time.h>
 
 #define PAGE_BYTES 4096UL
-#define WORDS	   (PAGE_BYTES / 8)
+#define WORDS      (PAGE_BYTES / 8)
 
 enum page_kind {
 	PAGE_ZERO,

@@ -96,8 +96,7 @@ static void on_trap(int sig, siginfo_t *info, void *context)
 
 static int test_trap(void)
 {
-	struct sigaction sa = {.sa_sigaction = on_trap,
-			       .sa_flags = SA_SIGINFO};
+	struct sigaction sa = {.sa_sigaction = on_trap, .sa_flags = SA_SIGINFO};
 	int result;
 
 	sigaction(SIGTRAP, &sa, NULL);
@@ -158,8 +157,7 @@ static int test_trace(void)
 	/* RCX holds a return address after SYSCALL, at a fixed place as the program is static. */
 	printf("trace: %d steps inside, %d at the string instruction, %s %d, path %016lx\n",
 	       in, in_string, WIFEXITED(status) ? "exit" : "signal",
-	       WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status),
-	       hash);
+	       WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), hash);
 	return !WIFEXITED(status) || WEXITSTATUS(status) != 55;
 }
 

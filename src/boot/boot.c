@@ -59,9 +59,10 @@ int plan_write(struct boot_plan *plan, uint64_t addr, const uint8_t *data,
 		n = n < bytes ? n : bytes;
 		if (!is_zero(data, n)) {
 			if (!guestmem_write(plan->mem, gpa(addr), data, n))
-				return err_set(err, -ENOMEM,
-					       "guest memory at %#lx cannot be written",
-					       addr);
+				return err_set(
+					err, -ENOMEM,
+					"guest memory at %#lx cannot be written",
+					addr);
 			plan->written_bytes += n;
 		}
 		addr += n;
@@ -104,27 +105,31 @@ static int check_segments(const struct kernel_image *img,
 			  const struct memmap *map, struct err *err)
 {
 	if (map->low_end <= LAYOUT_HIGH_MEMORY)
-		return err_set(err, -ENOSPC,
-			       "guest memory of %lu KiB is too small: 2 MiB are the least",
-			       map->low_end >> 10);
+		return err_set(
+			err, -ENOSPC,
+			"guest memory of %lu KiB is too small: 2 MiB are the least",
+			map->low_end >> 10);
 	if (img->end > GUESTMEM_HOLE_START)
-		return err_set(err, -ENOEXEC,
-			       "it loads at %#lx to %#lx, where no guest has memory",
-			       img->start, img->end);
+		return err_set(
+			err, -ENOEXEC,
+			"it loads at %#lx to %#lx, where no guest has memory",
+			img->start, img->end);
 	if (img->end > map->low_end)
-		return err_set(err, -ENOSPC,
-			       "it needs guest memory up to %lu KiB, but there are only %lu KiB: %lu KiB are missing",
-			       (img->end + 1023) >> 10, map->low_end >> 10,
-			       (img->end - map->low_end + 1023) >> 10);
+		return err_set(
+			err, -ENOSPC,
+			"it needs guest memory up to %lu KiB, but there are only %lu KiB: %lu KiB are missing",
+			(img->end + 1023) >> 10, map->low_end >> 10,
+			(img->end - map->low_end + 1023) >> 10);
 	for (unsigned int i = 0; i < img->n_segments; i++) {
 		const struct kernel_segment *s = &img->segments[i];
 		const uint64_t end = s->addr + s->mem_bytes;
 
 		if ((s->addr < LAYOUT_DATA_END && end > LAYOUT_DATA) ||
 		    (s->addr < LAYOUT_HIGH_MEMORY && end > LAYOUT_LOW_END))
-			return err_set(err, -ENOEXEC,
-				       "it loads at %#lx to %#lx, over boot data or firmware tables",
-				       s->addr, end);
+			return err_set(
+				err, -ENOEXEC,
+				"it loads at %#lx to %#lx, over boot data or firmware tables",
+				s->addr, end);
 	}
 	return 0;
 }
@@ -136,11 +141,11 @@ static int check_segments(const struct kernel_image *img,
 static int plan_initrd(struct boot_plan *plan, enum boot_protocol protocol,
 		       uint64_t bytes, struct err *err)
 {
-	const uint64_t floor =
-		((plan->img->end > LAYOUT_HIGH_MEMORY ? plan->img->end :
-							LAYOUT_HIGH_MEMORY) +
-		 PAGE_SIZE - 1) &
-		PAGE_MASK;
+	const uint64_t floor = ((plan->img->end > LAYOUT_HIGH_MEMORY
+					 ? plan->img->end
+					 : LAYOUT_HIGH_MEMORY) +
+				PAGE_SIZE - 1) &
+			       PAGE_MASK;
 	uint64_t top = plan->map.low_end;
 
 	if (top > plan->img->initrd_max + 1)
@@ -148,28 +153,30 @@ static int plan_initrd(struct boot_plan *plan, enum boot_protocol protocol,
 	const uint64_t room = top > floor ? top - floor : 0;
 
 	if (bytes > room)
-		return err_set(err, -ENOSPC,
-			       "%s: the initrd has %lu KiB, but guest memory has room for %lu KiB above the kernel: %lu KiB are missing",
-			       plan->cfg->initrd_path, (bytes + 1023) >> 10,
-			       room >> 10, (bytes - room + 1023) >> 10);
+		return err_set(
+			err, -ENOSPC,
+			"%s: the initrd has %lu KiB, but guest memory has room for %lu KiB above the kernel: %lu KiB are missing",
+			plan->cfg->initrd_path, (bytes + 1023) >> 10,
+			room >> 10, (bytes - room + 1023) >> 10);
 	plan->initrd_bytes = bytes;
-	plan->initrd_start = protocol == BOOT_MULTIBOOT ?
-				     floor :
-				     (top - bytes) & PAGE_MASK;
+	plan->initrd_start = protocol == BOOT_MULTIBOOT
+				     ? floor
+				     : (top - bytes) & PAGE_MASK;
 	return 0;
 }
 
 static int check_cmdline(const struct boot_plan *plan, struct err *err)
 {
 	const uint64_t len = strlen(plan->cmdline);
-	const uint64_t max = plan->img->cmdline_max < LAYOUT_CMDLINE_BYTES ?
-				     plan->img->cmdline_max :
-				     LAYOUT_CMDLINE_BYTES - 1;
+	const uint64_t max = plan->img->cmdline_max < LAYOUT_CMDLINE_BYTES
+				     ? plan->img->cmdline_max
+				     : LAYOUT_CMDLINE_BYTES - 1;
 
 	if (len > max)
-		return err_set(err, -E2BIG,
-			       "the kernel command line has %lu characters; this kernel takes %lu",
-			       len, max);
+		return err_set(
+			err, -E2BIG,
+			"the kernel command line has %lu characters; this kernel takes %lu",
+			len, max);
 	return 0;
 }
 

@@ -18,15 +18,14 @@
  */
 #ifndef BOOT_BOOT_H
 #define BOOT_BOOT_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <mem/guestmem.h>
 
 enum boot_protocol {
-	BOOT_AUTO,	/* as the list above says */
-	BOOT_LINUX64,	/* Linux 64-bit boot protocol: long mode, RSI = boot_params */
-	BOOT_PVH,	/* 32-bit protected mode, EBX = start_info */
+	BOOT_AUTO, /* as the list above says */
+	BOOT_LINUX64, /* Linux 64-bit boot protocol: long mode, RSI = boot_params */
+	BOOT_PVH,     /* 32-bit protected mode, EBX = start_info */
 	BOOT_MULTIBOOT, /* 32-bit protected mode, EAX = magic, EBX = information */
 };
 

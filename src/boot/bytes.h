@@ -2,7 +2,6 @@
 /* Little-endian numbers inside byte arrays, at any alignment. */
 #ifndef BOOT_BYTES_H
 #define BOOT_BYTES_H
-
 #include <stdint.h>
 #include <string.h>
 

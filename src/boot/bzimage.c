@@ -1,33 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads Linux's bzImage: the setup header, and the vmlinux that is packed inside. [X86-BOOT] */
-#include <boot/kernel_image_impl.h>
-
+/* Reads Linux's bzImage: the setup header, and the vmlinux that is packed inside. [LINUX-BOOT] */
 #include <errno.h>
 #include <string.h>
 
 #include <boot/bytes.h>
+#include <boot/kernel_image_impl.h>
 #include <boot/layout.h>
 #include <boot/unpack.h>
 
-/* Offsets in the file. [X86-BOOT "The Real-Mode Kernel Header"] */
-#define SETUP_SECTS	  0x1f1
-#define SYSSIZE		  0x1f4
-#define BOOT_FLAG	  0x1fe
-#define JUMP_OFFSET	  0x201
-#define HEADER_MAGIC	  0x202
-#define VERSION		  0x206
-#define INITRD_ADDR_MAX	  0x22c
-#define XLOADFLAGS	  0x236
-#define CMDLINE_SIZE	  0x238
-#define PAYLOAD_OFFSET	  0x248
-#define PAYLOAD_LENGTH	  0x24c
+/* Offsets in the file. [LINUX-BOOT "The Real-Mode Kernel Header"] */
+#define SETUP_SECTS       0x1f1
+#define SYSSIZE           0x1f4
+#define BOOT_FLAG         0x1fe
+#define JUMP_OFFSET       0x201
+#define HEADER_MAGIC      0x202
+#define VERSION           0x206
+#define INITRD_ADDR_MAX   0x22c
+#define XLOADFLAGS        0x236
+#define CMDLINE_SIZE      0x238
+#define PAYLOAD_OFFSET    0x248
+#define PAYLOAD_LENGTH    0x24c
 #define HEADER_READ_BYTES 0x268 /* what protocol 2.12 has */
 
-#define BOOT_FLAG_VALUE	  0xaa55
-#define VERSION_64	  0x020c /* the first with xloadflags */
-#define XLF_KERNEL_64	  0x1
-#define SECTOR_BYTES	  512
-#define DEFAULT_SECTS	  4
+#define BOOT_FLAG_VALUE   0xaa55
+#define VERSION_64        0x020c /* the first with xloadflags */
+#define XLF_KERNEL_64     0x1
+#define SECTOR_BYTES      512
+#define DEFAULT_SECTS     4
 
 bool bzimage_detect(const struct image_file *f)
 {
@@ -40,14 +39,14 @@ static int check_setup(const struct image_file *f, struct err *err)
 {
 	if (!image_has(f, 0, HEADER_READ_BYTES))
 		return err_set(err, -ENOEXEC,
-			       "it is a truncated bzImage: %zu bytes",
-			       f->bytes);
+			       "it is a truncated bzImage: %zu bytes", f->bytes);
 	const unsigned int version = get_le16(f->data + VERSION);
 
 	if (version < VERSION_64)
-		return err_set(err, -ENOEXEC,
-			       "its boot protocol is %u.%02u; 2.12 (Linux 3.8) or later is needed",
-			       version >> 8, version & 0xff);
+		return err_set(
+			err, -ENOEXEC,
+			"its boot protocol is %u.%02u; 2.12 (Linux 3.8) or later is needed",
+			version >> 8, version & 0xff);
 	if (!(get_le16(f->data + XLOADFLAGS) & XLF_KERNEL_64))
 		return err_set(err, -ENOEXEC,
 			       "it is a 32-bit kernel; an x86-64 one is needed");
@@ -70,9 +69,10 @@ static int find_payload(const struct image_file *f, struct image_file *payload,
 			       "it is a truncated bzImage: %zu bytes of %lu",
 			       f->bytes, system + system_bytes);
 	if (len < 8 || off + len > f->bytes - system)
-		return err_set(err, -ENOEXEC,
-			       "it is a damaged bzImage: payload of %lu bytes at %lu in a file of %zu",
-			       len, system + off, f->bytes);
+		return err_set(
+			err, -ENOEXEC,
+			"it is a damaged bzImage: payload of %lu bytes at %lu in a file of %zu",
+			len, system + off, f->bytes);
 	*payload = (struct image_file){d + system + off, len};
 	return 0;
 }
@@ -114,16 +114,16 @@ int bzimage_read(const struct image_file *f, struct kernel_image *img,
 	const struct image_file vmlinux = {img->unpacked, bytes};
 
 	if (!elf_detect(&vmlinux))
-		return err_set(err, -ENOEXEC,
-			       "its payload is not an ELF file");
+		return err_set(err, -ENOEXEC, "its payload is not an ELF file");
 	r = elf_read(&vmlinux, img, err);
 	if (r < 0) {
 		err_prefix(err, "unpacked kernel: ");
 		return r;
 	}
 	if (img->kind != KERNEL_ELF64)
-		return err_set(err, -ENOEXEC,
-			       "its payload is a 32-bit kernel; an x86-64 one is needed");
+		return err_set(
+			err, -ENOEXEC,
+			"its payload is a 32-bit kernel; an x86-64 one is needed");
 	img->kind = KERNEL_BZIMAGE;
 	copy_setup(f, img);
 	return 0;

@@ -15,8 +15,8 @@
 #ifndef BOOT_CMDLINE_H
 #define BOOT_CMDLINE_H
 
-#define BOOT_CMDLINE_DEFAULT                                      \
-	"console=ttyS0 quiet loglevel=3 cryptomgr.notests "       \
+#define BOOT_CMDLINE_DEFAULT                                \
+	"console=ttyS0 quiet loglevel=3 cryptomgr.notests " \
 	"8250.nr_uarts=1 no_timer_check tsc=reliable panic=-1 reboot=t"
 
 #endif

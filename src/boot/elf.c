@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads ELF kernels, 64- and 32-bit: loadable segments, entry point, PVH note. [ELF], [PVH] */
-#include <boot/kernel_image_impl.h>
-
 #include <elf.h>
 #include <errno.h>
 #include <string.h>
 
-#define NOTE_HEADER_BYTES   12
-#define NOTE_PHYS32_ENTRY   18 /* XEN_ELFNOTE_PHYS32_ENTRY */
-#define ELF_MAX_PHDRS	    128
+#include <boot/kernel_image_impl.h>
+
+#define NOTE_HEADER_BYTES 12
+#define NOTE_PHYS32_ENTRY 18 /* XEN_ELFNOTE_PHYS32_ENTRY */
+#define ELF_MAX_PHDRS     128
 
 /* A program header of either class. */
 struct phdr {
@@ -36,9 +36,9 @@ static const struct machine_name {
 	const char *name;
 } machine_names[] = {
 	{EM_386, "32-bit x86"}, {EM_ARM, "32-bit ARM"},
-	{EM_AARCH64, "arm64"},	{EM_RISCV, "RISC-V"},
-	{EM_PPC64, "POWER"},	{EM_S390, "s390"},
-	{EM_MIPS, "MIPS"},	{EM_LOONGARCH, "LoongArch"},
+	{EM_AARCH64, "arm64"},  {EM_RISCV, "RISC-V"},
+	{EM_PPC64, "POWER"},    {EM_S390, "s390"},
+	{EM_MIPS, "MIPS"},      {EM_LOONGARCH, "LoongArch"},
 };
 
 static const char *machine_name(uint16_t machine)
@@ -62,7 +62,7 @@ static bool read_header(const struct image_file *f, struct elf_header *h)
 
 	if (f->data[EI_CLASS] == ELFCLASS64 && image_has(f, 0, sizeof(e64))) {
 		memcpy(&e64, f->data, sizeof(e64));
-		*h = (struct elf_header){true,	      e64.e_machine,
+		*h = (struct elf_header){true,        e64.e_machine,
 					 e64.e_type,  e64.e_entry,
 					 e64.e_phoff, e64.e_phentsize,
 					 e64.e_phnum};
@@ -70,7 +70,7 @@ static bool read_header(const struct image_file *f, struct elf_header *h)
 	}
 	if (f->data[EI_CLASS] == ELFCLASS32 && image_has(f, 0, sizeof(e32))) {
 		memcpy(&e32, f->data, sizeof(e32));
-		*h = (struct elf_header){false,	      e32.e_machine,
+		*h = (struct elf_header){false,       e32.e_machine,
 					 e32.e_type,  e32.e_entry,
 					 e32.e_phoff, e32.e_phentsize,
 					 e32.e_phnum};
@@ -83,27 +83,31 @@ static int check_header(const struct image_file *f, struct elf_header *h,
 			struct err *err)
 {
 	if (f->data[EI_DATA] != ELFDATA2LSB)
-		return err_set(err, -ENOEXEC,
-			       "it is an ELF file for a big-endian machine; an x86-64 kernel is needed");
+		return err_set(
+			err, -ENOEXEC,
+			"it is an ELF file for a big-endian machine; an x86-64 kernel is needed");
 	if (!read_header(f, h))
 		return err_set(err, -ENOEXEC,
 			       "it is a truncated or damaged ELF file");
 	/* A 32-bit file may hold 64-bit code, as multiboot kernels do. */
 	if (h->machine != EM_X86_64 && (h->is_64 || h->machine != EM_386))
-		return err_set(err, -ENOEXEC,
-			       "it is an ELF file for %s (machine %u); an x86-64 kernel is needed",
-			       machine_name(h->machine), h->machine);
+		return err_set(
+			err, -ENOEXEC,
+			"it is an ELF file for %s (machine %u); an x86-64 kernel is needed",
+			machine_name(h->machine), h->machine);
 	if (h->type != ET_EXEC)
-		return err_set(err, -ENOEXEC,
-			       "it is an ELF file of type %u; a kernel is an executable at fixed addresses (type %u)",
-			       h->type, ET_EXEC);
+		return err_set(
+			err, -ENOEXEC,
+			"it is an ELF file of type %u; a kernel is an executable at fixed addresses (type %u)",
+			h->type, ET_EXEC);
 	if (h->phnum == 0 || h->phnum > ELF_MAX_PHDRS)
 		return err_set(err, -ENOEXEC,
 			       "it is an ELF file with %u program headers",
 			       h->phnum);
 	if (!image_has(f, h->phoff, (uint64_t)h->phnum * h->phentsize))
-		return err_set(err, -ENOEXEC,
-			       "it is truncated: its program headers lie beyond its end");
+		return err_set(
+			err, -ENOEXEC,
+			"it is truncated: its program headers lie beyond its end");
 	return 0;
 }
 
@@ -121,8 +125,8 @@ static struct phdr read_phdr(const struct image_file *f,
 				     p64.p_align};
 	}
 	memcpy(&p32, p, sizeof(p32));
-	return (struct phdr){p32.p_type,   p32.p_offset, p32.p_vaddr,
-			     p32.p_paddr,  p32.p_filesz, p32.p_memsz,
+	return (struct phdr){p32.p_type,  p32.p_offset, p32.p_vaddr,
+			     p32.p_paddr, p32.p_filesz, p32.p_memsz,
 			     p32.p_align};
 }
 
@@ -139,10 +143,10 @@ static void read_notes(const struct image_file *f, const struct phdr *p,
 
 		memcpy(&n, f->data + at, sizeof(n));
 		const uint64_t name = at + sizeof(n);
-		const uint64_t desc =
-			name + (((uint64_t)n.n_namesz + align - 1) & -align);
-		const uint64_t next =
-			desc + (((uint64_t)n.n_descsz + align - 1) & -align);
+		const uint64_t desc = name + (((uint64_t)n.n_namesz + align - 1) &
+					      -align);
+		const uint64_t next = desc + (((uint64_t)n.n_descsz + align - 1) &
+					      -align);
 
 		if (desc > end || n.n_descsz > end - desc)
 			return;
@@ -161,9 +165,8 @@ static void read_notes(const struct image_file *f, const struct phdr *p,
 	}
 }
 
-static int read_segments(const struct image_file *f,
-			 const struct elf_header *h, struct kernel_image *img,
-			 struct err *err)
+static int read_segments(const struct image_file *f, const struct elf_header *h,
+			 struct kernel_image *img, struct err *err)
 {
 	for (uint32_t i = 0; i < h->phnum; i++) {
 		const struct phdr p = read_phdr(f, h, i);
@@ -171,9 +174,10 @@ static int read_segments(const struct image_file *f,
 		if (p.type != PT_LOAD && p.type != PT_NOTE)
 			continue;
 		if (!image_has(f, p.offset, p.file_bytes))
-			return err_set(err, -ENOEXEC,
-				       "it is truncated: segment %u ends at byte %lu of %zu",
-				       i, p.offset + p.file_bytes, f->bytes);
+			return err_set(
+				err, -ENOEXEC,
+				"it is truncated: segment %u ends at byte %lu of %zu",
+				i, p.offset + p.file_bytes, f->bytes);
 		if (p.type == PT_NOTE) {
 			read_notes(f, &p, img);
 			continue;
@@ -236,9 +240,10 @@ int elf_read(const struct image_file *f, struct kernel_image *img,
 	if (r < 0)
 		return r;
 	if (!physical_entry(f, &h, &entry))
-		return err_set(err, -ENOEXEC,
-			       "it is damaged: its entry %#lx lies in none of its segments",
-			       h.entry);
+		return err_set(
+			err, -ENOEXEC,
+			"it is damaged: its entry %#lx lies in none of its segments",
+			h.entry);
 	if (h.is_64) {
 		img->kind = KERNEL_ELF64;
 		img->has_linux64 = true;

@@ -56,9 +56,10 @@ int file_read(int fd, const char *path, void *buf, uint64_t bytes,
 			return err_set(err, -errno, "%s: %s", path,
 				       strerror(errno));
 		if (n == 0)
-			return err_set(err, -EIO,
-				       "%s: the file became shorter while it was read",
-				       path);
+			return err_set(
+				err, -EIO,
+				"%s: the file became shorter while it was read",
+				path);
 		p += n;
 		bytes -= (uint64_t)n;
 	}
@@ -79,10 +80,9 @@ int file_load(const char *path, uint64_t max_bytes, uint8_t **ret_data,
 			       path, bytes, max_bytes);
 	}
 	uint8_t *data = malloc(bytes);
-	const int r = data ? file_read(fd, path, data, bytes, err) :
-			     err_set(err, -ENOMEM,
-				     "%s: no memory for %lu bytes", path,
-				     bytes);
+	const int r = data ? file_read(fd, path, data, bytes, err)
+			   : err_set(err, -ENOMEM,
+				     "%s: no memory for %lu bytes", path, bytes);
 
 	close(fd);
 	if (r < 0) {

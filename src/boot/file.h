@@ -2,7 +2,6 @@
 /* Reads the files that a VM boots from: whole, or in pieces. */
 #ifndef BOOT_FILE_H
 #define BOOT_FILE_H
-
 #include <base/error.h>
 #include <base/types.h>
 

@@ -20,15 +20,23 @@ static const struct foreign {
 	uint8_t magic_bytes;
 	const char *what;
 } foreign[] = {
-	{0x38, {'A', 'R', 'M', 'd'}, 4,
+	{0x38,
+	 {'A', 'R', 'M', 'd'},
+	 4,
 	 "it is a kernel for arm64; an x86-64 one is needed"},
-	{0x38, {'R', 'S', 'C', 0x05}, 4,
+	{0x38,
+	 {'R', 'S', 'C', 0x05},
+	 4,
 	 "it is a kernel for RISC-V; an x86-64 one is needed"},
-	{0x24, {0x18, 0x28, 0x6f, 0x01}, 4,
+	{0x24,
+	 {0x18, 0x28, 0x6f, 0x01},
+	 4,
 	 "it is a kernel for 32-bit ARM; an x86-64 one is needed"},
 	{0, {'M', 'Z'}, 2, "it is a UEFI program, not a kernel"},
 	{0, {'0', '7', '0', '7', '0'}, 5, "it is a cpio archive, not a kernel"},
-	{0, {'!', '<', 'a', 'r', 'c', 'h', '>', '\n'}, 8,
+	{0,
+	 {'!', '<', 'a', 'r', 'c', 'h', '>', '\n'},
+	 8,
 	 "it is an archive or a Debian package, not a kernel"},
 	{0, {'Q', 'F', 'I', 0xfb}, 4, "it is a disk image, not a kernel"},
 };
@@ -41,9 +49,10 @@ int image_add_segment(struct kernel_image *img,
 	if (!seg->mem_bytes)
 		return 0;
 	if (seg->file_bytes > seg->mem_bytes || end < seg->addr)
-		return err_set(err, -ENOEXEC,
-			       "it is damaged: segment at %#lx has %#lx bytes in %#lx of memory",
-			       seg->addr, seg->file_bytes, seg->mem_bytes);
+		return err_set(
+			err, -ENOEXEC,
+			"it is damaged: segment at %#lx has %#lx bytes in %#lx of memory",
+			seg->addr, seg->file_bytes, seg->mem_bytes);
 	if (img->n_segments == KERNEL_MAX_SEGMENTS)
 		return err_set(err, -ENOEXEC,
 			       "it has more than %d segments to load",
@@ -52,9 +61,10 @@ int image_add_segment(struct kernel_image *img,
 		const struct kernel_segment *s = &img->segments[i];
 
 		if (seg->addr < s->addr + s->mem_bytes && s->addr < end)
-			return err_set(err, -ENOEXEC,
-				       "it is damaged: segments at %#lx and %#lx overlap",
-				       s->addr, seg->addr);
+			return err_set(
+				err, -ENOEXEC,
+				"it is damaged: segments at %#lx and %#lx overlap",
+				s->addr, seg->addr);
 	}
 	if (!img->n_segments || seg->addr < img->start)
 		img->start = seg->addr;
@@ -76,11 +86,13 @@ static int refuse(const struct image_file *f, struct err *err)
 			return err_set(err, -ENOEXEC, "%s", x->what);
 	}
 	if (packed)
-		return err_set(err, -ENOEXEC,
-			       "it is a file compressed with %s, not a kernel; unpack it first",
-			       packed);
-	return err_set(err, -ENOEXEC,
-		       "it is not a kernel: neither a Linux bzImage, nor an ELF file, nor multiboot");
+		return err_set(
+			err, -ENOEXEC,
+			"it is a file compressed with %s, not a kernel; unpack it first",
+			packed);
+	return err_set(
+		err, -ENOEXEC,
+		"it is not a kernel: neither a Linux bzImage, nor an ELF file, nor multiboot");
 }
 
 static int read_image(const struct image_file *f, struct kernel_image *img,
@@ -99,8 +111,9 @@ static int read_image(const struct image_file *f, struct kernel_image *img,
 		if (r < 0)
 			return r;
 		if (!img->has_multiboot && !img->has_pvh)
-			return err_set(err, -ENOEXEC,
-				       "it is a 32-bit ELF file with neither a multiboot header nor a PVH note");
+			return err_set(
+				err, -ENOEXEC,
+				"it is a 32-bit ELF file with neither a multiboot header nor a PVH note");
 		return 0;
 	}
 	img->kind = KERNEL_FLAT;

@@ -5,14 +5,13 @@
  */
 #ifndef BOOT_KERNEL_IMAGE_H
 #define BOOT_KERNEL_IMAGE_H
-
 #include <base/error.h>
 #include <base/types.h>
 
 #define KERNEL_MAX_SEGMENTS 32
 /* The setup header of a bzImage: from 0x1f1 of the file to at most here. */
-#define KERNEL_SETUP_START  0x1f1
-#define KERNEL_SETUP_END    0x290
+#define KERNEL_SETUP_START 0x1f1
+#define KERNEL_SETUP_END   0x290
 
 enum kernel_kind {
 	KERNEL_BZIMAGE, /* unpacked: the segments are those of its vmlinux */

@@ -2,7 +2,6 @@
 /* The readers of the file formats, called by kernel_image.c. Only for this folder. */
 #ifndef BOOT_KERNEL_IMAGE_IMPL_H
 #define BOOT_KERNEL_IMAGE_IMPL_H
-
 #include <boot/kernel_image.h>
 
 /**
@@ -57,8 +56,7 @@ int multiboot_read(const struct image_file *f, struct kernel_image *img,
  *
  * Return: 0 or -ENOEXEC.
  */
-int image_add_segment(struct kernel_image *img,
-		      const struct kernel_segment *seg, struct err *err)
-	__attribute__((warn_unused_result));
+int image_add_segment(struct kernel_image *img, const struct kernel_segment *seg,
+		      struct err *err) __attribute__((warn_unused_result));
 
 #endif

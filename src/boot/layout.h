@@ -5,7 +5,6 @@
  */
 #ifndef BOOT_LAYOUT_H
 #define BOOT_LAYOUT_H
-
 #include <assert.h>
 
 #include <dev/acpi.h>
@@ -15,30 +14,31 @@
 #define LAYOUT_LOW_END UINT64_C(0x9fc00)
 
 /* Boot data: everything from here to LAYOUT_DATA_END is written by the loader. */
-#define LAYOUT_DATA	UINT64_C(0x80000)
-#define LAYOUT_DATA_END UINT64_C(0x90000)
+#define LAYOUT_DATA       UINT64_C(0x80000)
+#define LAYOUT_DATA_END   UINT64_C(0x90000)
 
-#define LAYOUT_GDT	    UINT64_C(0x80000)
-#define LAYOUT_GDT_BYTES    0x30
-#define LAYOUT_TSS	    UINT64_C(0x80100)
-#define LAYOUT_TSS_BYTES    0x68
-#define LAYOUT_SEED	    UINT64_C(0x80200) /* setup_data with a random seed */
-#define LAYOUT_SEED_BYTES   0x100
-#define LAYOUT_ZERO_PAGE    UINT64_C(0x81000) /* boot_params */
-#define LAYOUT_PML4	    UINT64_C(0x82000)
-#define LAYOUT_PDPT	    UINT64_C(0x83000)
-#define LAYOUT_PD	    UINT64_C(0x84000) /* one per GiB */
-#define LAYOUT_MAPPED_GIB   4
-#define LAYOUT_STACK	    UINT64_C(0x88000) /* grows down from LAYOUT_STACK_TOP */
-#define LAYOUT_STACK_TOP    UINT64_C(0x88ff0)
-#define LAYOUT_INFO	    UINT64_C(0x89000) /* PVH start_info, multiboot information */
-#define LAYOUT_INFO_BYTES   0x1000
-#define LAYOUT_CMDLINE	    UINT64_C(0x8a000)
+#define LAYOUT_GDT        UINT64_C(0x80000)
+#define LAYOUT_GDT_BYTES  0x30
+#define LAYOUT_TSS        UINT64_C(0x80100)
+#define LAYOUT_TSS_BYTES  0x68
+#define LAYOUT_SEED       UINT64_C(0x80200) /* setup_data with a random seed */
+#define LAYOUT_SEED_BYTES 0x100
+#define LAYOUT_ZERO_PAGE  UINT64_C(0x81000) /* boot_params */
+#define LAYOUT_PML4       UINT64_C(0x82000)
+#define LAYOUT_PDPT       UINT64_C(0x83000)
+#define LAYOUT_PD         UINT64_C(0x84000) /* one per GiB */
+#define LAYOUT_MAPPED_GIB 4
+#define LAYOUT_STACK      UINT64_C(0x88000) /* grows down from LAYOUT_STACK_TOP */
+#define LAYOUT_STACK_TOP  UINT64_C(0x88ff0)
+#define LAYOUT_INFO \
+	UINT64_C(0x89000) /* PVH start_info, multiboot information */
+#define LAYOUT_INFO_BYTES    0x1000
+#define LAYOUT_CMDLINE       UINT64_C(0x8a000)
 #define LAYOUT_CMDLINE_BYTES 0x2000 /* with its terminating zero */
 
 /* Firmware tables, where PCs have them; never given to the guest as RAM. */
-#define LAYOUT_FIRMWARE	    UINT64_C(0xe0000)
-#define LAYOUT_HIGH_MEMORY  UINT64_C(0x100000) /* RAM again from here on */
+#define LAYOUT_FIRMWARE    UINT64_C(0xe0000)
+#define LAYOUT_HIGH_MEMORY UINT64_C(0x100000) /* RAM again from here on */
 
 /* An initrd must end below this: what Linux's setup header asks for (initrd_addr_max). */
 #define LAYOUT_INITRD_MAX UINT64_C(0x7fffffff)
@@ -50,8 +50,7 @@ static_assert(LAYOUT_GDT == LAYOUT_DATA &&
 		      LAYOUT_ZERO_PAGE + PAGE_SIZE <= LAYOUT_PML4 &&
 		      LAYOUT_PML4 + PAGE_SIZE <= LAYOUT_PDPT &&
 		      LAYOUT_PDPT + PAGE_SIZE <= LAYOUT_PD &&
-		      LAYOUT_PD + LAYOUT_MAPPED_GIB * PAGE_SIZE <=
-			      LAYOUT_STACK &&
+		      LAYOUT_PD + LAYOUT_MAPPED_GIB * PAGE_SIZE <= LAYOUT_STACK &&
 		      LAYOUT_STACK_TOP <= LAYOUT_INFO &&
 		      LAYOUT_INFO + LAYOUT_INFO_BYTES <= LAYOUT_CMDLINE &&
 		      LAYOUT_CMDLINE + LAYOUT_CMDLINE_BYTES <= LAYOUT_DATA_END,

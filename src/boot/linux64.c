@@ -1,43 +1,42 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The Linux 64-bit boot protocol: long mode, the first 4 GiB mapped to themselves, RSI at
- * boot_params. [X86-BOOT "64-bit Boot Protocol"]
+ * boot_params. [LINUX-BOOT "64-bit Boot Protocol"]
  */
-#include <boot/plan.h>
-
 #include <string.h>
 
 #include <arch/x86.h>
 #include <boot/bytes.h>
 #include <boot/layout.h>
+#include <boot/plan.h>
 
 /* Offsets in boot_params. [ZERO-PAGE] */
-#define ACPI_RSDP_ADDR	 0x070
-#define E820_ENTRIES	 0x1e8
-#define SETUP_HEADER	 0x1f1
-#define BOOT_FLAG	 0x1fe
-#define HEADER_MAGIC	 0x202
-#define VERSION		 0x206
-#define TYPE_OF_LOADER	 0x210
-#define LOADFLAGS	 0x211
-#define RAMDISK_IMAGE	 0x218
-#define RAMDISK_SIZE	 0x21c
-#define CMD_LINE_PTR	 0x228
+#define ACPI_RSDP_ADDR   0x070
+#define E820_ENTRIES     0x1e8
+#define SETUP_HEADER     0x1f1
+#define BOOT_FLAG        0x1fe
+#define HEADER_MAGIC     0x202
+#define VERSION          0x206
+#define TYPE_OF_LOADER   0x210
+#define LOADFLAGS        0x211
+#define RAMDISK_IMAGE    0x218
+#define RAMDISK_SIZE     0x21c
+#define CMD_LINE_PTR     0x228
 #define KERNEL_ALIGNMENT 0x230
-#define CMDLINE_SIZE	 0x238
-#define SETUP_DATA	 0x250
-#define E820_TABLE	 0x2d0
+#define CMDLINE_SIZE     0x238
+#define SETUP_DATA       0x250
+#define E820_TABLE       0x2d0
 #define E820_ENTRY_BYTES 20
 
 #define LOADER_UNDEFINED 0xff
-#define LOADED_HIGH	 0x01
+#define LOADED_HIGH      0x01
 #define PROTOCOL_VERSION 0x020f
-#define ALIGNMENT_BYTES	 0x200000
+#define ALIGNMENT_BYTES  0x200000
 
-#define SETUP_RNG_SEED	  9
-#define SETUP_DATA_BYTES  16 /* next, type, length */
-#define TABLE_ENTRIES	  512
-#define LARGE_PAGE_BYTES  (UINT64_C(2) << 20)
+#define SETUP_RNG_SEED   9
+#define SETUP_DATA_BYTES 16 /* next, type, length */
+#define TABLE_ENTRIES    512
+#define LARGE_PAGE_BYTES (UINT64_C(2) << 20)
 
 static_assert(SETUP_DATA_BYTES + BOOT_SEED_BYTES <= LAYOUT_SEED_BYTES,
 	      "the seed fits its place");

@@ -8,15 +8,16 @@ static void add(struct memmap *map, uint64_t start, uint64_t end,
 		enum memmap_type type)
 {
 	if (end > start)
-		map->regions[map->n++] =
-			(struct memmap_region){start, end - start, type};
+		map->regions[map->n++] = (struct memmap_region){start,
+								end - start,
+								type};
 }
 
 void memmap_init(struct memmap *map, uint64_t ram_bytes)
 {
-	const uint64_t low = ram_bytes < GUESTMEM_HOLE_START ?
-				     ram_bytes :
-				     GUESTMEM_HOLE_START;
+	const uint64_t low = ram_bytes < GUESTMEM_HOLE_START
+				     ? ram_bytes
+				     : GUESTMEM_HOLE_START;
 	const uint64_t high = ram_bytes - low;
 
 	*map = (struct memmap){.low_end = low};

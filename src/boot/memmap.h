@@ -2,7 +2,6 @@
 /* The memory map that a guest is told. E820, PVH and multiboot number the types alike. */
 #ifndef BOOT_MEMMAP_H
 #define BOOT_MEMMAP_H
-
 #include <base/types.h>
 
 #define MEMMAP_MAX 4

@@ -1,36 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Multiboot 1: 32-bit protected mode without paging, EBX at the information. [MB1] */
-#include <boot/plan.h>
-
 #include <string.h>
 
 #include <arch/x86.h>
 #include <boot/bytes.h>
 #include <boot/layout.h>
+#include <boot/plan.h>
 
 #define BOOTLOADER_MAGIC 0x2badb002U
 
 /* Offsets in the information, and the flags that say which members count. */
-#define FLAGS		 0
-#define MEM_LOWER	 4
-#define MEM_UPPER	 8
-#define CMDLINE		 16
-#define MODS_COUNT	 20
-#define MODS_ADDR	 24
-#define MMAP_LENGTH	 44
-#define MMAP_ADDR	 48
+#define FLAGS            0
+#define MEM_LOWER        4
+#define MEM_UPPER        8
+#define CMDLINE          16
+#define MODS_COUNT       20
+#define MODS_ADDR        24
+#define MMAP_LENGTH      44
+#define MMAP_ADDR        48
 #define BOOT_LOADER_NAME 64
-#define FLAG_MEMORY	 (1U << 0)
-#define FLAG_CMDLINE	 (1U << 2)
-#define FLAG_MODULES	 (1U << 3)
-#define FLAG_MMAP	 (1U << 6)
-#define FLAG_NAME	 (1U << 9)
+#define FLAG_MEMORY      (1U << 0)
+#define FLAG_CMDLINE     (1U << 2)
+#define FLAG_MODULES     (1U << 3)
+#define FLAG_MMAP        (1U << 6)
+#define FLAG_NAME        (1U << 9)
 
 /* Inside the information page. */
-#define MODULES_OFFSET	 0x100
-#define NAME_OFFSET	 0x140
-#define MMAP_OFFSET	 0x200
-#define STRING_OFFSET	 0x400
+#define MODULES_OFFSET   0x100
+#define NAME_OFFSET      0x140
+#define MMAP_OFFSET      0x200
+#define STRING_OFFSET    0x400
 #define MMAP_ENTRY_BYTES 24
 
 static_assert(MMAP_OFFSET + MEMMAP_MAX * MMAP_ENTRY_BYTES <= STRING_OFFSET,
@@ -42,8 +41,7 @@ static void fill_mmap(const struct memmap *map, uint8_t *info)
 	put_le32(info + MMAP_ADDR, LAYOUT_INFO + MMAP_OFFSET);
 	for (unsigned int i = 0; i < map->n; i++) {
 		const struct memmap_region *m = &map->regions[i];
-		uint8_t *e =
-			info + MMAP_OFFSET + (size_t)i * MMAP_ENTRY_BYTES;
+		uint8_t *e = info + MMAP_OFFSET + (size_t)i * MMAP_ENTRY_BYTES;
 
 		/* The size does not count itself. */
 		put_le32(e, MMAP_ENTRY_BYTES - 4);

@@ -5,7 +5,6 @@
  */
 #ifndef BOOT_PLAN_H
 #define BOOT_PLAN_H
-
 #include <boot/boot.h>
 #include <boot/kernel_image.h>
 #include <boot/memmap.h>
@@ -52,8 +51,8 @@ int linux64_place(struct boot_plan *plan, struct boot_state *state,
 		  struct err *err) __attribute__((warn_unused_result));
 
 /** pvh_place() - start_info; fills @state. Returns as plan_write(). */
-int pvh_place(struct boot_plan *plan, struct boot_state *state,
-	      struct err *err) __attribute__((warn_unused_result));
+int pvh_place(struct boot_plan *plan, struct boot_state *state, struct err *err)
+	__attribute__((warn_unused_result));
 
 /** multiboot_place() - multiboot information; fills @state. Returns as plan_write(). */
 int multiboot_place(struct boot_plan *plan, struct boot_state *state,

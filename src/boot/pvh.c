@@ -1,22 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The PVH protocol: 32-bit protected mode without paging, EBX at start_info. [PVH] */
-#include <boot/plan.h>
-
 #include <arch/x86.h>
 #include <boot/bytes.h>
 #include <boot/layout.h>
+#include <boot/plan.h>
 
-#define START_MAGIC 0x336ec578U
+#define START_MAGIC    0x336ec578U
 #define VERSION_MEMMAP 1 /* the first with a memory map */
 
 /* Inside the information page. */
-#define MODULES_OFFSET 0x100
-#define MEMMAP_OFFSET  0x200
+#define MODULES_OFFSET     0x100
+#define MEMMAP_OFFSET      0x200
 #define MEMMAP_ENTRY_BYTES 24
 
 /* Offsets in start_info. */
-#define MAGIC	       0
-#define VERSION	       4
+#define MAGIC          0
+#define VERSION        4
 #define NR_MODULES     12
 #define MODLIST_PADDR  16
 #define CMDLINE_PADDR  24
@@ -53,8 +52,7 @@ static void fill_info(const struct boot_plan *plan, uint8_t *info)
 	}
 }
 
-int pvh_place(struct boot_plan *plan, struct boot_state *state,
-	      struct err *err)
+int pvh_place(struct boot_plan *plan, struct boot_state *state, struct err *err)
 {
 	uint8_t info[LAYOUT_INFO_BYTES] = {0};
 	int r;

@@ -14,7 +14,7 @@
 
 #include <boot/bytes.h>
 
-#define HUGE_PAGE_BYTES	  (UINT64_C(2) << 20)
+#define HUGE_PAGE_BYTES   (UINT64_C(2) << 20)
 #define LZ4_LEGACY_MAGIC  0x184c2102U
 #define LZ4_LEGACY_BLOCK  (UINT64_C(8) << 20)
 #define LZMA_MEMORY_BYTES (UINT64_C(1) << 30)
@@ -52,8 +52,9 @@ static bool unpack_bzip2(const struct span *s)
 	unsigned int len = (unsigned int)s->out_bytes;
 	/* The library's prototype lacks a const; it only reads. */
 	char *in = (char *)(uintptr_t)s->in;
-	const int r = BZ2_bzBuffToBuffDecompress(
-		(char *)s->out, &len, in, (unsigned int)s->in_bytes, 0, 0);
+	const int r = BZ2_bzBuffToBuffDecompress((char *)s->out, &len, in,
+						 (unsigned int)s->in_bytes, 0,
+						 0);
 
 	return r == BZ_OK && len == s->out_bytes;
 }
@@ -180,8 +181,8 @@ const char *unpack_format(const uint8_t *in, size_t in_bytes)
 /* Large pages where the host has them: page faults cost more than the copying. */
 static uint8_t *alloc_output(size_t bytes)
 {
-	const size_t whole =
-		(bytes + HUGE_PAGE_BYTES - 1) & ~(HUGE_PAGE_BYTES - 1);
+	const size_t whole = (bytes + HUGE_PAGE_BYTES - 1) &
+			     ~(HUGE_PAGE_BYTES - 1);
 
 	if (bytes < HUGE_PAGE_BYTES)
 		return malloc(bytes);
@@ -201,14 +202,16 @@ int unpack(const uint8_t *in, size_t in_bytes, size_t out_bytes,
 		return err_set(err, -ENOEXEC,
 			       "its payload is in no known compressed format");
 	if (!f->fn)
-		return err_set(err, -ENOEXEC,
-			       "its payload is compressed with %s, which is not supported",
-			       f->name);
+		return err_set(
+			err, -ENOEXEC,
+			"its payload is compressed with %s, which is not supported",
+			f->name);
 	if (out_bytes == 0 || out_bytes > UNPACK_MAX_BYTES ||
 	    in_bytes > UNPACK_MAX_BYTES)
-		return err_set(err, -ENOEXEC,
-			       "its payload claims to unpack to %zu bytes, which no kernel does",
-			       out_bytes);
+		return err_set(
+			err, -ENOEXEC,
+			"its payload claims to unpack to %zu bytes, which no kernel does",
+			out_bytes);
 
 	uint8_t *out = alloc_output(out_bytes);
 

@@ -5,7 +5,6 @@
  */
 #ifndef BOOT_UNPACK_H
 #define BOOT_UNPACK_H
-
 #include <base/error.h>
 #include <base/types.h>
 
@@ -26,7 +25,7 @@ int unpack(const uint8_t *in, size_t in_bytes, size_t out_bytes,
 	   uint8_t **ret_out, struct err *err)
 	__attribute__((warn_unused_result));
 
-/** unpack_format() - name of the format that @in starts with, or NULL if it is none of the known. */
+/** unpack_format() - name of the format that @in starts with, or NULL if it is unknown. */
 const char *unpack_format(const uint8_t *in, size_t in_bytes);
 
 #endif

@@ -26,7 +26,7 @@ int main(int argc, char **argv)
 {
 	static const char *const names[TEST_FORMATS] = {
 		"bzimage-gzip", "bzimage-bzip2", "bzimage-lzma",
-		"bzimage-xz",	"bzimage-lz4",	 "bzimage-zstd",
+		"bzimage-xz",   "bzimage-lz4",   "bzimage-zstd",
 	};
 	const char *dir = argc > 1 ? argv[1] : ".";
 	int bad = 0;

@@ -177,8 +177,8 @@ static size_t pack_lzma(bool alone, const uint8_t *in, size_t n, uint8_t *out,
 	lzma_options_lzma opt;
 
 	lzma_lzma_preset(&opt, 6);
-	assert((alone ? lzma_alone_encoder(&l, &opt) :
-			lzma_easy_encoder(&l, 6, LZMA_CHECK_CRC32)) == LZMA_OK);
+	assert((alone ? lzma_alone_encoder(&l, &opt)
+		      : lzma_easy_encoder(&l, 6, LZMA_CHECK_CRC32)) == LZMA_OK);
 	l.next_in = in;
 	l.avail_in = n;
 	l.next_out = out;
@@ -191,9 +191,8 @@ static size_t pack_lzma(bool alone, const uint8_t *in, size_t n, uint8_t *out,
 /* Two blocks, as a kernel of more than 8 MiB has, each of them full in the format's sense. */
 static size_t pack_lz4(const uint8_t *in, size_t n, uint8_t *out, size_t room)
 {
-	const int len = LZ4_compress_default((const char *)in,
-					     (char *)out + 8, (int)n,
-					     (int)room - 8);
+	const int len = LZ4_compress_default((const char *)in, (char *)out + 8,
+					     (int)n, (int)room - 8);
 
 	assert(len > 0);
 	put32(out, 0x184c2102);

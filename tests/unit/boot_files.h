@@ -2,7 +2,6 @@
 /* Makes small kernel files for tests: ELF, bzImage with a payload of each format, multiboot. */
 #ifndef TESTS_UNIT_BOOT_FILES_H
 #define TESTS_UNIT_BOOT_FILES_H
-
 #include <base/types.h>
 
 #define TEST_FILE_MAX (256 * 1024)
@@ -23,12 +22,12 @@ enum test_format {
 };
 
 /* The kernels all have two segments: text here, and data with BSS behind it. */
-#define TEST_TEXT_ADDR	UINT64_C(0x1000000)
+#define TEST_TEXT_ADDR  UINT64_C(0x1000000)
 #define TEST_TEXT_BYTES 0x2800
-#define TEST_DATA_ADDR	UINT64_C(0x1100000)
+#define TEST_DATA_ADDR  UINT64_C(0x1100000)
 #define TEST_DATA_BYTES 0x1800
-#define TEST_DATA_MEM	0x9000
-#define TEST_PVH_ENTRY	UINT64_C(0x1000100)
+#define TEST_DATA_MEM   0x9000
+#define TEST_PVH_ENTRY  UINT64_C(0x1000100)
 
 /* Byte @i of the text, never zero in the first page, all zero in the second. */
 uint8_t test_text_byte(size_t i);

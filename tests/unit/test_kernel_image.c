@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Kernel files: what they are, and what is said about those that are none. */
-#include <boot/kernel_image.h>
-
 #include <elf.h>
 #include <errno.h>
 #include <setjmp.h>
@@ -11,6 +9,8 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+#include <boot/kernel_image.h>
 
 #include "boot_files.h"
 
@@ -125,8 +125,7 @@ static void test_plain_elf64(void **state)
 
 static void set_phdr(unsigned int idx, size_t member, uint64_t value)
 {
-	memcpy(file.data + sizeof(Elf64_Ehdr) + idx * sizeof(Elf64_Phdr) +
-		       member,
+	memcpy(file.data + sizeof(Elf64_Ehdr) + idx * sizeof(Elf64_Phdr) + member,
 	       &value, 8);
 }
 
@@ -239,8 +238,9 @@ static void test_foreign_files(void **state)
 		{0, "!<arch>\n", "Debian package"},
 		{0, "QFI\xfb", "disk image"},
 		{0, "\x1f\x8b", "compressed with gzip"},
-		{0, "\xfd"
-		    "7zXZ",
+		{0,
+		 "\xfd"
+		 "7zXZ",
 		 "compressed with xz"},
 		{0, "#!/bin/sh", "it is not a kernel"},
 	};

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* boot_load(): what lies in guest memory afterwards, for each protocol, and what does not fit. */
-#include <boot/boot.h>
-
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,11 +10,12 @@
 
 #include <cmocka.h>
 
+#include <boot/boot.h>
 #include <boot/layout.h>
 
 #include "boot_files.h"
 
-#define MIB	 (UINT64_C(1) << 20)
+#define MIB      (UINT64_C(1) << 20)
 #define N_INITRD 100001
 
 static struct test_file vmlinux;
@@ -107,12 +106,11 @@ static void check_kernel(void)
 {
 	static uint8_t buf[TEST_DATA_MEM];
 
-	assert_true(guestmem_read(mem, gpa(TEST_TEXT_ADDR), buf,
-				  TEST_TEXT_BYTES));
+	assert_true(
+		guestmem_read(mem, gpa(TEST_TEXT_ADDR), buf, TEST_TEXT_BYTES));
 	for (size_t i = 0; i < TEST_TEXT_BYTES; i++)
 		assert_int_equal(buf[i], test_text_byte(i));
-	assert_true(guestmem_read(mem, gpa(TEST_DATA_ADDR), buf,
-				  TEST_DATA_MEM));
+	assert_true(guestmem_read(mem, gpa(TEST_DATA_ADDR), buf, TEST_DATA_MEM));
 	for (size_t i = 0; i < TEST_DATA_MEM; i++)
 		assert_int_equal(buf[i], i < TEST_DATA_BYTES ? 0xda : 0);
 	assert_int_equal(state.kernel_start.v, TEST_TEXT_ADDR);
@@ -293,8 +291,7 @@ static void test_multiboot(void **unused)
 	const uint64_t module = guest(info + 24, 4);
 
 	assert_int_equal(guest(module, 4), state.initrd_start.v);
-	assert_int_equal(guest(module + 4, 4),
-			 state.initrd_start.v + N_INITRD);
+	assert_int_equal(guest(module + 4, 4), state.initrd_start.v + N_INITRD);
 	check_string(guest(module + 8, 4), initrd);
 	assert_int_equal(guest(info + 44, 4), 3 * 24);
 	const uint64_t map = guest(info + 48, 4);
@@ -313,8 +310,7 @@ static void test_zero_pages_are_skipped(void **unused)
 	test_elf64(&vmlinux, false);
 	use_kernel(&vmlinux);
 	expect_loaded(BOOT_LINUX64);
-	const uint64_t kernel_bytes =
-		TEST_TEXT_BYTES - 0x1000 + TEST_DATA_BYTES;
+	const uint64_t kernel_bytes = TEST_TEXT_BYTES - 0x1000 + TEST_DATA_BYTES;
 	/* boot_params, six page tables, GDT, seed and command line */
 	const uint64_t boot_bytes = 7 * 4096 + 0x30 + 48 + 7;
 
@@ -338,8 +334,9 @@ static void test_memory_too_small(void **unused)
 	(void)unused;
 	/* The kernel ends at 17444 KiB. */
 	use_memory(16 * MIB);
-	expect_refused(-ENOSPC,
-		       "it needs guest memory up to 17444 KiB, but there are only 16384 KiB: 1060 KiB are missing");
+	expect_refused(
+		-ENOSPC,
+		"it needs guest memory up to 17444 KiB, but there are only 16384 KiB: 1060 KiB are missing");
 	assert_non_null(strstr(err.text, kernel));
 	use_memory(MIB);
 	expect_refused(-ENOSPC, "guest memory of 1024 KiB is too small");
@@ -351,8 +348,9 @@ static void test_initrd_too_large(void **unused)
 {
 	(void)unused;
 	use_memory(17444 * 1024 + 96 * 1024);
-	expect_refused(-ENOSPC,
-		       "the initrd has 98 KiB, but guest memory has room for 96 KiB above the kernel: 2 KiB are missing");
+	expect_refused(
+		-ENOSPC,
+		"the initrd has 98 KiB, but guest memory has room for 96 KiB above the kernel: 2 KiB are missing");
 	assert_non_null(strstr(err.text, initrd));
 	assert_int_equal(guest(TEST_TEXT_ADDR, 8), 0);
 

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The memory map below, at and above the device hole. */
-#include <boot/memmap.h>
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 
 #include <cmocka.h>
 
+#include <boot/memmap.h>
 #include <mem/guestmem.h>
 
 #define GIB (UINT64_C(1) << 30)
@@ -26,8 +25,7 @@ static uint64_t ram_bytes(const struct memmap *m)
 static void test_sizes(void **state)
 {
 	static const uint64_t sizes[] = {
-		2 << 20,     GIB,	    3 * GIB - 4096, 3 * GIB,
-		3 * GIB + 4096, 64 * GIB,
+		2 << 20, GIB, 3 * GIB - 4096, 3 * GIB, 3 * GIB + 4096, 64 * GIB,
 	};
 
 	(void)state;

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every format that kernels are packed with, whole and damaged. */
-#include <boot/unpack.h>
-
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +8,8 @@
 #include <string.h>
 
 #include <cmocka.h>
+
+#include <boot/unpack.h>
 
 #include "boot_files.h"
 
@@ -40,8 +40,7 @@ static void test_each_format(void **state)
 
 		/* What follows the stream does not matter. */
 		memset(packed + n, 0x5a, 64);
-		assert_int_equal(unpack(packed, n + 64, N_BYTES, &out, &err),
-				 0);
+		assert_int_equal(unpack(packed, n + 64, N_BYTES, &out, &err), 0);
 		assert_memory_equal(out, text, N_BYTES);
 		free(out);
 	}
@@ -59,8 +58,7 @@ static void test_truncated(void **state)
 			struct err err = {0};
 			uint8_t *out = NULL;
 
-			assert_int_equal(unpack(packed, len, N_BYTES, &out,
-						&err),
+			assert_int_equal(unpack(packed, len, N_BYTES, &out, &err),
 					 -ENOEXEC);
 			assert_null(out);
 			assert_string_not_equal(err.text, "");

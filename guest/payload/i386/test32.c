@@ -100,14 +100,15 @@ static void test_segments(void)
 			 : "=&r"(w)
 			 : "r"(d.entry_number * 8 + 3)
 			 : "memory");
-	__asm__ volatile("lsl %1, %0" : "=r"(limit) : "r"(d.entry_number * 8 + 3));
+	__asm__ volatile("lsl %1, %0"
+			 : "=r"(limit)
+			 : "r"(d.entry_number * 8 + 3));
 	__asm__ volatile("mov %0, %%fs" : : "r"(old));
 	printf("segments: fs:8 = %u, then %u, limit %u\n", w, thread_word[3],
 	       limit);
 
 	ldt.entry_number = 0;
-	expect(syscall(SYS_modify_ldt, 1, &ldt, sizeof(ldt)) == 0,
-	       "modify_ldt");
+	expect(syscall(SYS_modify_ldt, 1, &ldt, sizeof(ldt)) == 0, "modify_ldt");
 	__asm__ volatile("mov %1, %%fs\n\tmov %%fs:4, %0"
 			 : "=&r"(v)
 			 : "r"(7)
@@ -152,8 +153,12 @@ static void test_string(void)
 	printf("string: backward scan stops at %d, left %u\n", (int)(d - b), n);
 	n = 100;
 	d = b;
-	__asm__ volatile("rep stosw" : "+D"(d), "+c"(n) : "a"(0xbeef) : "memory");
-	printf("string: stored to %d, %02x %02x\n", (int)(d - b), b[198], b[199]);
+	__asm__ volatile("rep stosw"
+			 : "+D"(d), "+c"(n)
+			 : "a"(0xbeef)
+			 : "memory");
+	printf("string: stored to %d, %02x %02x\n", (int)(d - b), b[198],
+	       b[199]);
 }
 
 static void print_ld(const char *name, long double v)
@@ -231,8 +236,8 @@ static void test_arithmetic(void)
 		h ^= (uint64_t)((int64_t)h / (int32_t)i);
 	}
 	__asm__("divl %2" : "+a"(eax), "+d"(edx) : "r"(0x1000) : "cc");
-	printf("arithmetic: %016llx, %#x rest %#x\n", (unsigned long long)h, eax,
-	       edx);
+	printf("arithmetic: %016llx, %#x rest %#x\n", (unsigned long long)h,
+	       eax, edx);
 	__asm__("mov $0x35, %%al\n\tadd $0x27, %%al\n\tdaa\n\tmov %%al, %0"
 		: "=m"(ah)
 		:
@@ -329,12 +334,11 @@ static void test_faults(void)
 		const char *name;
 		void (*fn)(void);
 	} all[] = {
-		{"bound", fault_bound},	  {"into", fault_into},
+		{"bound", fault_bound},     {"into", fault_into},
 		{"segment", fault_segment}, {"limit", fault_limit},
-		{"gate", fault_gate},	  {"null", fault_null},
+		{"gate", fault_gate},       {"null", fault_null},
 	};
-	struct sigaction sa = {.sa_sigaction = on_fault,
-			       .sa_flags = SA_SIGINFO};
+	struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
 
 	sigaction(SIGSEGV, &sa, NULL);
 	sigaction(SIGBUS, &sa, NULL);
@@ -352,10 +356,14 @@ static const struct {
 	const char *name;
 	void (*fn)(void);
 } tests[] = {
-	{"int80", test_int80},	     {"sysenter", test_sysenter},
-	{"segments", test_segments}, {"string", test_string},
-	{"x87", test_x87},	     {"sse", test_sse},
-	{"arithmetic", test_arithmetic}, {"faults", test_faults},
+	{"int80", test_int80},
+	{"sysenter", test_sysenter},
+	{"segments", test_segments},
+	{"string", test_string},
+	{"x87", test_x87},
+	{"sse", test_sse},
+	{"arithmetic", test_arithmetic},
+	{"faults", test_faults},
 };
 
 int main(int argc, char **argv)
