@@ -16,8 +16,6 @@ __asm__(".pushsection .text\n"
 	".p2align 6\n"
 	".globl sse_stubs\n"
 	".hidden sse_stubs\n"
-	".globl sse_stubs\n"
-	".hidden sse_stubs\n"
 	"sse_stubs:\n"
 	STUBS(256, ".byte 0x66, 0x0f, 0x70, 0xc1, sse_i")
 	STUBS(256, ".byte 0xf3, 0x0f, 0x70, 0xc1, sse_i")
