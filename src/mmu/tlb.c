@@ -37,7 +37,16 @@ static void new_context(struct tlb *t)
 		arrays_clear(t);
 	t->ctx = t->next_ctx++;
 	t->n_smap = 0;
-	t->fetch_gen++;
+}
+
+/* User code is flushed by everything; kernels keep theirs in global pages of the upper half. */
+static void flush_code(struct tlb *t, bool global)
+{
+	t->fetch_gen[1]++;
+	if (!global && !t->local_code)
+		return;
+	t->fetch_gen[0]++;
+	t->local_code = false;
 }
 
 static void choose_array(struct tlb *t)
@@ -95,6 +104,7 @@ void tlb_set_blind(struct tlb *t, bool blind)
 void tlb_flush_nonglobal(struct tlb *t)
 {
 	t->stats.flushes++;
+	flush_code(t, false);
 	new_context(t);
 }
 
@@ -105,6 +115,7 @@ void tlb_flush_all(struct tlb *t)
 		arrays_clear(t);
 	memset(t->large, 0, sizeof(t->large));
 	t->huge = 0;
+	flush_code(t, true);
 	new_context(t);
 }
 
@@ -157,7 +168,7 @@ void tlb_flush_page(struct tlb *t, gva_t addr)
 	const uint64_t page = addr.v & PAGE_MASK;
 
 	t->stats.page_flushes++;
-	t->fetch_gen++;
+	flush_code(t, addr.v >> 63);
 	if (unlikely(t->huge & huge_bit(addr.v))) {
 		const uint64_t mask = (UINT64_C(1) << 30) - 1;
 

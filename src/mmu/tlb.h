@@ -65,7 +65,8 @@ struct tlb {
 	struct tlb_entry *blind;    /* never filled: every access is slow */
 	uint64_t next_ctx;
 	uint32_t global_gen; /* 9 bits */
-	uint32_t fetch_gen;  /* changes with every flush; the fetch side compares it */
+	uint32_t fetch_gen[2]; /* by privilege as @array: what is known of code is void when it changes */
+	bool local_code;     /* supervisor code was fetched from a page that is not global, or low */
 	bool user;
 	bool is_blind;
 	uint32_t *write_slot; /* per PPN: slot + 1 that may hold its only write tag, or TLB_MANY */
@@ -98,6 +99,17 @@ void tlb_flush_nonglobal(struct tlb *t);
 
 /** tlb_flush_page() - drop one page of any size and of any kind, as INVLPG does. */
 void tlb_flush_page(struct tlb *t, gva_t addr);
+
+/**
+ * tlb_note_code() - code was fetched; tells which flushes concern what is known of it.
+ * @addr: linear address
+ * @global: it is in a global page
+ */
+static inline void tlb_note_code(struct tlb *t, gva_t addr, bool global)
+{
+	if (!t->user && (!global || !(addr.v >> 63)))
+		t->local_code = true;
+}
 
 /** tlb_protect_ppn() - no store to this page of RAM may hit any more. */
 void tlb_protect_ppn(struct tlb *t, ppn_t page);

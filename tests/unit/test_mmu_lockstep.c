@@ -607,9 +607,10 @@ static void step_access(struct program *p)
 	for (unsigned int i = 0; i < want.n_refs; i++)
 		if (want.ref[i] < RAM)
 			see(p, want.ref[i]);
-	/* What the tables say now is among the older ones only if it needs no mark. */
+	/* An older walk may have gone another way, or may spare this one its marks. */
 	ambiguous = p->n_older > 1 || (p->n_older == 1 && want.n_sets > 0) ||
-		    (p->n_older == 1 && p->older[0] != want.gpa);
+		    (p->n_older == 1 && p->older[0] != want.gpa) ||
+		    (p->n_older == 1 && p->n_seen > want.n_refs);
 	p->n_ambiguous += ambiguous;
 
 	for (unsigned int k = 0; k < N_WORLDS; k++) {
@@ -805,6 +806,7 @@ static void step_regs(struct program *p)
 	static const uint64_t cr4[] = {CR4_PGE, CR4_SMEP, CR4_SMAP, CR4_PKE,
 				       CR4_PCIDE};
 	const uint64_t what = below(p, ARRAY_SIZE(cr4) + 3);
+	const uint32_t pkru = p->regs.pkru;
 
 	use_root(p);
 	if (what < ARRAY_SIZE(cr4))
@@ -818,7 +820,10 @@ static void step_regs(struct program *p)
 	/* A PCID other than 0 must be left before PCIDs are turned off. */
 	if (!(p->regs.cr4 & CR4_PCIDE))
 		p->regs.cr3 &= PTE_ADDR;
-	flushed_all(p, true);
+	/* Rights of keys that are off mean nothing; all else has rights baked in. */
+	if (what <= ARRAY_SIZE(cr4) + 1 ||
+	    ((p->regs.cr4 & CR4_PKE) && p->regs.pkru != pkru))
+		flushed_all(p, true);
 	use_root(p);
 	for (unsigned int k = 0; k < N_WORLDS; k++)
 		mmu_set_regs(p->world[k].mmu, &p->regs);
