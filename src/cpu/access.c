@@ -5,7 +5,7 @@
  * An access is cut into pieces of one page each. All pieces are translated, with the rights
  * that the whole access needs, before the first byte moves; so an access that faults on its
  * second page has changed nothing. Translating may wait for a page that the host
- * is moving, and serves revocations meanwhile: if the TLB was flushed by that, the earlier piece is
+ * is moving, and serves revocations meanwhile: if any page was taken by that, the earlier piece is
  * translated again.
  */
 #include <cpu/access.h>
@@ -184,15 +184,15 @@ static unsigned int resolve(struct cpu *c, uint64_t addr, unsigned int size,
 		return resolve_piece(c, addr, size, access, fill, &piece[0]);
 
 	const uint64_t next = is_64(c) ? addr + room : (uint32_t)(addr + room);
-	uint32_t gen;
+	uint64_t epoch;
 
 	do {
-		gen = c->tlb.fetch_gen;
+		epoch = guestmem_epoch(c->mem);
 		if (!resolve_piece(c, addr, room, access, fill, &piece[0]) ||
 		    !resolve_piece(c, next, size - room, access, fill,
 				   &piece[1]))
 			return 0;
-	} while (gen != c->tlb.fetch_gen);
+	} while (epoch != guestmem_epoch(c->mem));
 	return 2;
 }
 

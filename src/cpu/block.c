@@ -135,6 +135,7 @@ static bool fetch_page(struct cpu *c, uint64_t linear, struct code_fetch *ret)
 		ret->host = machine_ptr(guestmem_machine(c->mem),
 					ma(x.ma.v & PAGE_MASK));
 		ret->ppn = x.ppn;
+		tlb_note_code(&c->tlb, gva(linear), x.global);
 		/* The walk may itself have flushed; then the key is of the past. */
 		*e = (struct fetch_entry){page, cpu_jump_key(c), *ret};
 		return true;

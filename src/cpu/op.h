@@ -197,7 +197,8 @@ struct jump_entry {
 /** cpu_jump_key() - what besides the address a jump cache entry must agree with. */
 static inline uint64_t cpu_jump_key(const struct cpu *c)
 {
-	return (uint64_t)c->tlb.fetch_gen << 32 | (uint64_t)c->tlb.user << 31 |
+	return (uint64_t)c->tlb.fetch_gen[c->tlb.user] << 32 |
+	       (uint64_t)c->tlb.user << 31 |
 	       c->code_mode;
 }
 

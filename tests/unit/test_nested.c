@@ -262,17 +262,17 @@ static void test_pages_taken_away(void **state)
 	mmu_set_regs(mmu, &regs);
 	assert_int_equal(mmu_translate(mmu, gva(0), MMU_ACC_WRITE, &x), MMU_OK);
 
-	gen = e.tlb.fetch_gen;
+	gen = e.tlb.fetch_gen[1];
 	assert_int_equal(guestmem_drop(e.mem, ppn(8), PHYSMAP_ZERO), MEM_OK);
-	assert_int_not_equal(e.tlb.fetch_gen, gen);
+	assert_int_not_equal(e.tlb.fetch_gen[1], gen);
 	assert_int_equal(mmu_translate(mmu, gva(5), MMU_ACC_READ, &x), MMU_OK);
 	assert_int_equal(x.ma.v, MACHINE_ZERO + 5);
 	assert_false(x.write);
 
 	/* A device makes the page that was read as zeros private: no stale zeros. */
-	gen = e.tlb.fetch_gen;
+	gen = e.tlb.fetch_gen[1];
 	put_entry(e.mem, 0x8000, 77);
-	assert_int_not_equal(e.tlb.fetch_gen, gen);
+	assert_int_not_equal(e.tlb.fetch_gen[1], gen);
 	assert_int_equal(mmu_translate(mmu, gva(5), MMU_ACC_READ, &x), MMU_OK);
 	assert_int_equal(x.ma.v, MACHINE_HOME + 0x8005);
 
