@@ -345,15 +345,22 @@ OP(jmp_m64)
 	JMP_TO(host_ld64(p));
 }
 
-/* CALL: the target is checked before the push, and the push may fault. */
+/* CALL: may the push be done, is the target good, and then both. */
+#define CALL_TO(target)                                              \
+	do {                                                         \
+		const uint64_t to_ = (target);                       \
+		if (unlikely(!is_canonical(to_)) &&                  \
+		    !cpu_stack_probe(c, -(uint64_t)8, 8))            \
+			FAULT();                                     \
+		JUMP_CHECK(to_);                                     \
+		if (!cpu_push(c, 8, next_rip64(c, op)))              \
+			FAULT();                                     \
+		JUMP(to_);                                           \
+	} while (0)
+
 OP(call_r64_slow)
 {
-	const uint64_t target = c->gpr[op->src];
-
-	JUMP_CHECK(target);
-	if (!cpu_push(c, 8, next_rip64(c, op)))
-		FAULT();
-	JUMP(target);
+	CALL_TO(c->gpr[op->src]);
 }
 
 OP(call_r64)
@@ -374,10 +381,7 @@ OP(call_m64)
 	uint64_t target;
 
 	LOAD(64, target, cpu_ea(c, op));
-	JUMP_CHECK(target);
-	if (!cpu_push(c, 8, next_rip64(c, op)))
-		FAULT();
-	JUMP(target);
+	CALL_TO(target);
 }
 
 /* The same outside 64-bit mode; op->imm is the mask of the target. */

@@ -163,13 +163,28 @@ static void emit_mem_segment(const struct emitter *e, struct op *op,
 		op->ea |= EA_CHECK;
 }
 
+/*
+ * Zydis 4.0 takes REX.B and base 5 for r13d where 32-bit addresses have a SIB byte with a
+ * displacement and no base. [SDM2 table 2-3]
+ */
+static bool has_no_base(const ZydisDecodedInstruction *insn,
+			const ZydisDecodedOperand *m)
+{
+	return m->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM &&
+	       insn->address_width == 32 && insn->raw.modrm.mod == 0 &&
+	       insn->raw.modrm.rm == 4 && insn->raw.sib.base == 5;
+}
+
 void emit_mem(struct emitter *e, struct op *op, const ZydisDecodedOperand *m)
 {
 	const ZydisDecodedOperandMem *mem = &m->mem;
 	int64_t disp = mem->disp.has_displacement ? mem->disp.value : 0;
 
 	op->ea = 0;
-	if (mem->base == ZYDIS_REGISTER_RIP || mem->base == ZYDIS_REGISTER_EIP) {
+	if (unlikely(has_no_base(e->insn, m))) {
+		disp = e->insn->raw.disp.value;
+	} else if (mem->base == ZYDIS_REGISTER_RIP ||
+		   mem->base == ZYDIS_REGISTER_EIP) {
 		op->base = REG_RIP;
 		disp += e->rip_off + e->insn->length;
 	} else if (mem->base != ZYDIS_REGISTER_NONE) {

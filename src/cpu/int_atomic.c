@@ -79,7 +79,7 @@
 	else                                                         \
 		WR(bits, REG_RAX, d);
 
-/* A 32-bit destination register is extended in any case. */
+/* A destination register that is not equal stays as it is, upper half included, as on AMD's. */
 #define CMPXCHG(bits)                                                \
 	OP(cmpxchg_rr##bits)                                         \
 	{                                                            \
@@ -88,7 +88,6 @@
 		if (acc == d) {                                      \
 			WR(bits, op->dst, RD(bits, op->src));        \
 		} else {                                             \
-			WR(bits, op->dst, d);                        \
 			WR(bits, REG_RAX, d);                        \
 		}                                                    \
 		NEXT();                                              \

@@ -146,6 +146,7 @@ EXTEND(movsx, 64, 8, int64_t, int8_t)
 EXTEND(movsx, 32, 16, int32_t, int16_t)
 EXTEND(movsx, 64, 16, int64_t, int16_t)
 EXTEND(movsx, 64, 32, int64_t, int32_t)
+EXTEND(movsx, 16, 32, int16_t, int32_t) /* MOVSXD with 66h */
 
 struct extend_fns {
 	uint8_t dst_bits, src_bits;
@@ -182,6 +183,7 @@ static const struct extend_fns movsx_fns[] = {
 	EXTEND_ROW(movsx, 32, 16),
 	EXTEND_ROW(movsx, 64, 16),
 	EXTEND_ROW(movsx, 64, 32),
+	EXTEND_ROW(movsx, 16, 32),
 	SAME_ROW(16),
 	SAME_ROW(32),
 };
