@@ -5,8 +5,8 @@
  * One function, set_entry(), changes an entry. It keeps for each table how many of its
  * entries could be part of one larger page, and drops what the processor has cached.
  *
- * The processor has two caches: a nested TLB of 4 KiB pages, and a cache of the last
- * level's tables by 2 MiB of address. Entries are tagged with the generation they were
+ * The processor has three caches: a nested TLB of 4 KiB pages, one of 2 MiB pages, and a
+ * cache of the last level's tables by 2 MiB of address. Entries are tagged with the generation they were
  * filled in; taking a table or a page away begins a new one or clears the entry.
  */
 #include <mmu/nested.h>
@@ -19,8 +19,10 @@
 #include <mmu/walk.h>
 
 #define N_TLB   1024U
+#define N_LARGE 64U
 #define N_PDC	64U
 #define NO_ADDR UINT64_MAX
+#define LARGE_MASK (~((UINT64_C(1) << 21) - 1))
 
 #define ENTRIES 512U
 
@@ -53,6 +55,7 @@ struct nested {
 	 */
 	uint16_t *full[3];
 	struct ntlb_entry ntlb[N_TLB];
+	struct ntlb_entry large[N_LARGE]; /* of 2 MiB */
 	struct pdc_entry pdc[N_PDC];
 };
 
@@ -65,6 +68,8 @@ static void forget_tables(struct nested *n)
 {
 	for (unsigned int i = 0; i < N_PDC; i++)
 		n->pdc[i].region = NO_ADDR;
+	for (unsigned int i = 0; i < N_LARGE; i++)
+		n->large[i].addr = NO_ADDR;
 }
 
 static void forget_page(struct nested *n, uint64_t addr)
@@ -306,8 +311,15 @@ static bool walk_tables(struct nested *n, gpa_t addr, unsigned int access,
 		c->region = addr.v >> 21;
 		c->table = w.table;
 	}
-	/* Nested entries of ours never forbid fetches, so the TLB needs no bit for it. */
-	if ((w.rights & WALK_X)) {
+	/* Nested entries of ours never forbid fetches, so the TLBs need no bit for it. */
+	if (!(w.rights & WALK_X))
+		return true;
+	if (w.level > 1) {
+		struct ntlb_entry *e = &n->large[addr.v >> 21 & (N_LARGE - 1)];
+
+		e->addr = addr.v & LARGE_MASK;
+		e->ma = (ret->ma.v & LARGE_MASK) | ret->writable;
+	} else {
 		struct ntlb_entry *e =
 			&n->ntlb[addr.v >> PAGE_SHIFT & (N_TLB - 1)];
 
@@ -329,6 +341,13 @@ bool nested_translate(struct nested *n, gpa_t addr, unsigned int access,
 	if (likely(e->addr == (addr.v & PAGE_MASK)) &&
 	    (!(access & NESTED_WRITE) || (e->ma & 1))) {
 		ret->ma = ma((e->ma & PAGE_MASK) | (addr.v & ~PAGE_MASK));
+		ret->writable = e->ma & 1;
+		return true;
+	}
+	e = &n->large[addr.v >> 21 & (N_LARGE - 1)];
+	if (e->addr == (addr.v & LARGE_MASK) &&
+	    (!(access & NESTED_WRITE) || (e->ma & 1))) {
+		ret->ma = ma((e->ma & LARGE_MASK) | (addr.v & ~LARGE_MASK));
 		ret->writable = e->ma & 1;
 		return true;
 	}
@@ -519,6 +538,22 @@ static bool audit_table(struct audit *a, unsigned int level, uint64_t addr,
 	return true;
 }
 
+static bool audit_large_tlb(struct audit *a)
+{
+	for (unsigned int i = 0; i < N_LARGE; i++) {
+		const struct ntlb_entry *e = &a->n->large[i];
+
+		if (e->addr == NO_ADDR)
+			continue;
+		for (uint64_t off = 0; off <= ~LARGE_MASK; off += PAGE_SIZE)
+			if (!audit_page(a, e->addr + off,
+					(e->ma & LARGE_MASK) + off, e->ma & 1))
+				return false;
+		a->checked++;
+	}
+	return true;
+}
+
 int64_t nested_audit(struct nested *n, struct err *err)
 {
 	struct audit a = {.n = n, .err = err};
@@ -533,5 +568,5 @@ int64_t nested_audit(struct nested *n, struct err *err)
 			return -EILSEQ;
 		a.checked += e->addr != NO_ADDR;
 	}
-	return a.checked;
+	return audit_large_tlb(&a) ? a.checked : -EILSEQ;
 }

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The processor's walk of shadow tables, and hidden faults: filling in what it missed. */
+#include <assert.h>
 #include <errno.h>
 
 #include <mem/physmap.h>
 #include <mmu/shadow_impl.h>
+
+static_assert(MACHINE_HOME == 0, "a home frame's machine address tells its PPN");
 
 /* A guest entry with every right: what stands above and in tables without a guest's. */
 #define FULL (PTE_P | PTE_W | PTE_U | PTE_A | PTE_D)
@@ -25,7 +28,7 @@ static bool begin_walk(struct shadow *s, gva_t addr, struct walk *w)
 	walk_init(w, &walk_long, table_ma(s->root), addr.v, 0);
 	if (c->region != addr.v >> 21 || c->generation != s->generation)
 		return true;
-	w->table = table_ma(c->table);
+	w->table = c->table;
 	w->rights = (uint8_t)c->rights;
 	w->level = 1;
 	return c->dirty;
@@ -35,12 +38,13 @@ bool shadow_walk(struct shadow *s, gva_t addr, struct shadow_hit *ret_hit)
 {
 	struct walk w;
 	enum walk_step step;
-	bool dirty;
+	bool dirty, cached;
 	unsigned int above = WALK_ALL;
 
 	if (s->root == NULL)
 		return false;
 	dirty = begin_walk(s, addr, &w);
+	cached = w.level == 1;
 	do {
 		uint64_t *slot = (uint64_t *)(void *)machine_ptr(
 			s->machine, ma(walk_entry_addr(&w)));
@@ -63,21 +67,17 @@ bool shadow_walk(struct shadow *s, gva_t addr, struct shadow_hit *ret_hit)
 		.rights = w.rights,
 		.dirty = dirty && (w.entry & PTE_D),
 	};
-	if (w.level > 1) {
-		/* Large leaves map home frames, which lie at their PPN. */
+	/* A private page is in its home frame, which lies at its PPN. */
+	if (likely(w.entry & SHADOW_PRIVATE_BIT))
 		ret_hit->ppn = ppn(walk_target(&w) >> PAGE_SHIFT);
-		return true;
-	}
-
-	struct shadow_table *t =
-		s->table[(w.table - MACHINE_TABLE) >> PAGE_SHIFT];
-
-	ret_hit->ppn = ppn(*shadow_ppn(t, shadow_index(t, addr.v)));
-	if (s->mmu->opt.structure_caches)
+	else
+		ret_hit->ppn = ppn(*shadow_ppn(shadow_child(s, w.table),
+					       walk_index(&w)));
+	if (w.level == 1 && !cached && s->mmu->opt.structure_caches)
 		*cache_slot(s, addr) = (struct shadow_cache){
 			.region = addr.v >> 21,
 			.generation = s->generation,
-			.table = t,
+			.table = w.table,
 			.rights = above,
 			.dirty = dirty,
 		};

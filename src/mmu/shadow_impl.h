@@ -85,7 +85,7 @@ struct shadow_table {
 struct shadow_cache {
 	uint64_t region; /* address >> 21 */
 	uint64_t generation;
-	struct shadow_table *table;
+	uint64_t table; /* machine address */
 	uint32_t rights;
 	uint32_t dirty;
 };
@@ -180,9 +180,14 @@ static inline uint32_t shadow_mirror_role(const struct shadow *s,
 
 /* shadow_table.c: tables, their hash and the bound. */
 
+/** shadow_find() - the table of a frame and role, or NULL. */
 struct shadow_table *shadow_find(const struct shadow *s, uint64_t gfn,
 				 uint32_t role);
+
+/** shadow_chain_first() - first table that shares its hash chain with a frame, or NULL. */
 struct shadow_table *shadow_chain_first(const struct shadow *s, uint64_t gfn);
+
+/** shadow_chain_next() - the next one of the chain, or NULL. */
 struct shadow_table *shadow_chain_next(const struct shadow *s,
 				       const struct shadow_table *t);
 

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shadow tables: cached roots, tracing, out of sync, large pages, bound, pages taken away. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <arch/x86.h>
+#include <mem/physmap.h>
+#include <mmu/mmu.h>
+#include <mmu/shadow_impl.h>
+
+#define RAM    (UINT64_C(32) << 20)
+#define N_PROC 64U
+#define OPEN   (PTE_P | PTE_W | PTE_U)
+#define USED   (OPEN | PTE_A | PTE_D)
+#define DATA   UINT64_C(0x800000)
+
+struct env {
+	struct guestmem *mem;
+	struct tlb tlb;
+	struct mmu *mmu;
+	struct mmu_regs regs;
+};
+
+static void unmap_hook(void *ctx, ppn_t page)
+{
+	struct env *e = ctx;
+
+	mmu_unmap(e->mmu, page);
+}
+
+static void written_hook(void *ctx, gpa_t addr, uint64_t len)
+{
+	struct env *e = ctx;
+
+	mmu_table_written(e->mmu, addr, len);
+}
+
+static const struct guestmem_ops hooks = {
+	.unmap = unmap_hook,
+	.written = written_hook,
+};
+
+static void env_init(struct env *e, uint64_t bound)
+{
+	struct mmu_options opt = mmu_options_default();
+	struct err err;
+
+	memset(e, 0, sizeof(*e));
+	opt.mode = MMU_SOFTWARE;
+	opt.shadow_bytes = bound;
+	assert_int_equal(guestmem_new(RAM, &e->mem, &err), 0);
+	assert_int_equal(tlb_init(&e->tlb, RAM / PAGE_SIZE), 0);
+	assert_int_equal(mmu_new(e->mem, &e->tlb, &opt, &e->mmu, &err), 0);
+	guestmem_set_ops(e->mem, &hooks, e);
+	e->regs = (struct mmu_regs){
+		.cr0 = CR0_PE | CR0_PG | CR0_WP,
+		.cr4 = CR4_PAE,
+		.efer = EFER_LME | EFER_LMA | EFER_NXE,
+	};
+}
+
+static void audit(struct env *e)
+{
+	struct err err;
+
+	if (mmu_audit(e->mmu, &err) < 0)
+		fail_msg("%s", err.text);
+}
+
+static void env_release(struct env *e)
+{
+	audit(e);
+	mmu_free(e->mmu);
+	assert_int_equal(machine_table_pages(guestmem_machine(e->mem)), 0);
+	tlb_release(&e->tlb);
+	guestmem_free(e->mem);
+}
+
+static void put(struct env *e, uint64_t addr, uint64_t v)
+{
+	assert_true(guestmem_write(e->mem, gpa(addr), &v, sizeof(v)));
+}
+
+/* Four tables of process @i, at 16 KiB each from 1 MiB on; address 0 on maps DATA. */
+static uint64_t process_root(unsigned int i)
+{
+	return (UINT64_C(1) << 20) + (uint64_t)i * 4 * PAGE_SIZE;
+}
+
+static uint64_t last_table(unsigned int i)
+{
+	return process_root(i) + 3 * PAGE_SIZE;
+}
+
+static void make_process(struct env *e, unsigned int i)
+{
+	const uint64_t root = process_root(i);
+
+	for (uint64_t t = root; t < last_table(i); t += PAGE_SIZE)
+		put(e, t, (t + PAGE_SIZE) | OPEN);
+	for (uint64_t p = 0; p < 64; p++)
+		put(e, last_table(i) + 8 * p, (DATA + p * PAGE_SIZE) | OPEN);
+}
+
+static enum mmu_result access_to(struct env *e, uint64_t addr,
+				 unsigned int access, struct mmu_xlat *x)
+{
+	return mmu_translate(e->mmu, gva(addr), MMU_ACC_USER | access, x);
+}
+
+static void run_processes(struct env *e)
+{
+	struct mmu_xlat x;
+
+	for (unsigned int i = 0; i < N_PROC; i++) {
+		mmu_load_cr3(e->mmu, process_root(i));
+		for (uint64_t p = 0; p < 64; p++) {
+			assert_int_equal(access_to(e, p * PAGE_SIZE,
+						   MMU_ACC_WRITE, &x),
+					 MMU_OK);
+			assert_int_equal(x.gpa.v, DATA + p * PAGE_SIZE);
+			assert_true(x.write);
+		}
+	}
+}
+
+static void test_switching_rebuilds_nothing(void **state)
+{
+	struct env e;
+	struct mmu_stats warm;
+
+	(void)state;
+	env_init(&e, 0);
+	mmu_set_regs(e.mmu, &e.regs);
+	for (unsigned int i = 0; i < N_PROC; i++)
+		make_process(&e, i);
+	run_processes(&e);
+	audit(&e);
+	warm = *mmu_stats(e.mmu);
+	assert_int_equal(warm.roots_built, N_PROC);
+	for (unsigned int n = 0; n < 3; n++)
+		run_processes(&e);
+	assert_int_equal(mmu_stats(e.mmu)->roots_built, N_PROC);
+	assert_int_equal(mmu_stats(e.mmu)->root_hits - warm.root_hits,
+			 3 * N_PROC);
+	assert_int_equal(mmu_stats(e.mmu)->hidden_faults, warm.hidden_faults);
+	assert_int_equal(mmu_stats(e.mmu)->recycled, 0);
+	env_release(&e);
+}
+
+static void test_bound(void **state)
+{
+	const uint64_t bound = 256 * 1024;
+	struct env e;
+
+	(void)state;
+	env_init(&e, bound);
+	mmu_set_regs(e.mmu, &e.regs);
+	for (unsigned int i = 0; i < N_PROC; i++)
+		make_process(&e, i);
+	for (unsigned int n = 0; n < 3; n++) {
+		run_processes(&e);
+		audit(&e); /* checks the bound as well */
+	}
+	assert_true(mmu_stats(e.mmu)->recycled > N_PROC);
+	assert_true(mmu_stats(e.mmu)->tables_peak * PAGE_SIZE <= bound);
+	env_release(&e);
+}
+
+static void test_traced_stores(void **state)
+{
+	struct env e;
+	struct mmu_xlat x;
+	struct mmu_stats before;
+	const uint8_t *flags;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	e.regs.cr3 = process_root(0);
+	mmu_set_regs(e.mmu, &e.regs);
+	flags = guestmem_flags(e.mem);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_OK);
+	for (unsigned int t = 0; t < 4; t++)
+		assert_true(flags[process_root(0) / PAGE_SIZE + t] &
+			    GUESTMEM_TABLE);
+
+	/* Rights taken away are adapted in place: no hidden fault for the next read. */
+	before = *mmu_stats(e.mmu);
+	put(&e, last_table(0), DATA | PTE_P | PTE_U | PTE_A | PTE_D);
+	assert_int_equal(mmu_stats(e.mmu)->traced_writes,
+			 before.traced_writes + 1);
+	audit(&e);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_READ, &x), MMU_OK);
+	assert_false(x.write);
+	assert_int_equal(mmu_stats(e.mmu)->hidden_faults, before.hidden_faults);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_FAULT);
+	assert_int_equal(x.fault_code, PF_P | PF_W | PF_U);
+
+	/* A clear from the middle of the tables takes everything below out of use. */
+	put(&e, process_root(0) + PAGE_SIZE, 0);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_READ, &x), MMU_FAULT);
+	assert_int_equal(mmu_stats(e.mmu)->tables, 2);
+	assert_false(flags[last_table(0) / PAGE_SIZE] & GUESTMEM_TABLE);
+	env_release(&e);
+}
+
+static void test_out_of_sync(void **state)
+{
+	struct env e;
+	struct mmu_xlat x;
+	const uint8_t *flags;
+	uint64_t traced;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	e.regs.cr3 = process_root(0);
+	mmu_set_regs(e.mmu, &e.regs);
+	flags = guestmem_flags(e.mem);
+	for (uint64_t p = 0; p < 64; p++)
+		assert_int_equal(access_to(&e, p * PAGE_SIZE, MMU_ACC_WRITE, &x),
+				 MMU_OK);
+	for (uint64_t p = 0; p < 64; p++)
+		put(&e, last_table(0) + 8 * p, 0);
+	traced = mmu_stats(e.mmu)->traced_writes;
+	assert_int_equal(traced, SHADOW_UNSYNC_AFTER);
+	assert_int_equal(mmu_stats(e.mmu)->unsyncs, 1);
+	assert_false(flags[last_table(0) / PAGE_SIZE] & GUESTMEM_TABLE);
+
+	/* Without a flush the last one may still be used; INVLPG ends that for one. */
+	mmu_invlpg(e.mmu, gva(63 * PAGE_SIZE));
+	assert_int_equal(access_to(&e, 63 * PAGE_SIZE, MMU_ACC_READ, &x),
+			 MMU_FAULT);
+	mmu_load_cr3(e.mmu, process_root(0));
+	assert_int_equal(mmu_stats(e.mmu)->resyncs, 1);
+	for (uint64_t p = 0; p < 64; p++)
+		assert_int_equal(access_to(&e, p * PAGE_SIZE, MMU_ACC_READ, &x),
+				 MMU_FAULT);
+	env_release(&e);
+}
+
+static void test_large_pages(void **state)
+{
+	const uint64_t two_mib = UINT64_C(2) << 20;
+	struct env e;
+	struct mmu_xlat x;
+	uint64_t hidden;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	put(&e, process_root(0) + 2 * PAGE_SIZE + 8, DATA | OPEN | PTE_PS);
+	e.regs.cr3 = process_root(0);
+	mmu_set_regs(e.mmu, &e.regs);
+	/* Split while not all of it is at home; one entry from then on. */
+	for (uint64_t a = 0; a < two_mib; a += PAGE_SIZE) {
+		assert_int_equal(access_to(&e, two_mib + a, MMU_ACC_WRITE, &x),
+				 MMU_OK);
+		assert_int_equal(x.gpa.v, DATA + a);
+		assert_int_equal(x.page_shift, 21);
+	}
+	assert_int_equal(mmu_stats(e.mmu)->tables, 3);
+	hidden = mmu_stats(e.mmu)->hidden_faults;
+	assert_int_equal(access_to(&e, two_mib, MMU_ACC_WRITE, &x), MMU_OK);
+	assert_int_equal(mmu_stats(e.mmu)->hidden_faults, hidden);
+	audit(&e);
+
+	/* One page of it is taken away: no entry may lead there. */
+	assert_int_equal(guestmem_drop(e.mem, ppn(DATA / PAGE_SIZE + 7),
+				       PHYSMAP_ZERO),
+			 MEM_OK);
+	audit(&e);
+	assert_int_equal(access_to(&e, two_mib + 7 * PAGE_SIZE, MMU_ACC_READ, &x),
+			 MMU_OK);
+	assert_int_equal(x.ma.v, MACHINE_ZERO);
+	assert_false(x.write);
+	assert_int_equal(access_to(&e, two_mib + 7 * PAGE_SIZE, MMU_ACC_WRITE, &x),
+			 MMU_OK);
+	assert_int_equal(x.ma.v, MACHINE_HOME + DATA + 7 * PAGE_SIZE);
+
+	/* Clean large pages are not writable until their dirty bit is set. */
+	put(&e, process_root(0) + 2 * PAGE_SIZE + 8,
+	    DATA | OPEN | PTE_PS | PTE_A);
+	mmu_invlpg(e.mmu, gva(two_mib));
+	assert_int_equal(access_to(&e, two_mib, MMU_ACC_READ, &x), MMU_OK);
+	assert_false(x.write);
+	assert_int_equal(access_to(&e, two_mib, MMU_ACC_WRITE, &x), MMU_OK);
+	assert_true(x.write);
+	env_release(&e);
+}
+
+/* The same last-level table under parents with different rights. */
+static void test_two_parents(void **state)
+{
+	const uint64_t one_gib = UINT64_C(1) << 30;
+	struct env e;
+	struct mmu_xlat x;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	put(&e, process_root(0) + PAGE_SIZE + 8,
+	    (process_root(0) + 2 * PAGE_SIZE) | PTE_P | PTE_U);
+	e.regs.cr3 = process_root(0);
+	mmu_set_regs(e.mmu, &e.regs);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_OK);
+	assert_int_equal(access_to(&e, one_gib, MMU_ACC_READ, &x), MMU_OK);
+	assert_false(x.write);
+	assert_int_equal(access_to(&e, one_gib, MMU_ACC_WRITE, &x), MMU_FAULT);
+	assert_int_equal(x.fault_code, PF_P | PF_W | PF_U);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_OK);
+	env_release(&e);
+}
+
+static void test_tables_taken_away(void **state)
+{
+	struct env e;
+	struct mmu_xlat x;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	e.regs.cr3 = process_root(0);
+	mmu_set_regs(e.mmu, &e.regs);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_OK);
+	/* The running root's own page becomes zeros. */
+	assert_int_equal(guestmem_drop(e.mem, ppn(process_root(0) / PAGE_SIZE),
+				       PHYSMAP_ZERO),
+			 MEM_OK);
+	audit(&e);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_READ, &x), MMU_FAULT);
+	assert_int_equal(x.fault_code, PF_U);
+	put(&e, process_root(0), (process_root(0) + PAGE_SIZE) | OPEN);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_READ, &x), MMU_OK);
+	env_release(&e);
+}
+
+static void test_audit_sees_damage(void **state)
+{
+	struct env e;
+	struct mmu_xlat x;
+	struct err err;
+	uint8_t *flags;
+	uint64_t v = 0;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	e.regs.cr3 = process_root(0);
+	mmu_set_regs(e.mmu, &e.regs);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_OK);
+	audit(&e);
+	/* Tracing lost. */
+	flags = &guestmem_flags(e.mem)[last_table(0) / PAGE_SIZE];
+	*flags = 0;
+	assert_int_equal(mmu_audit(e.mmu, &err), -EILSEQ);
+	/* A store that nobody followed. */
+	put(&e, last_table(0), v);
+	*flags = GUESTMEM_TABLE;
+	assert_int_equal(mmu_audit(e.mmu, &err), -EILSEQ);
+	put(&e, last_table(0), v);
+	env_release(&e);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_switching_rebuilds_nothing),
+		cmocka_unit_test(test_bound),
+		cmocka_unit_test(test_traced_stores),
+		cmocka_unit_test(test_out_of_sync),
+		cmocka_unit_test(test_large_pages),
+		cmocka_unit_test(test_two_parents),
+		cmocka_unit_test(test_tables_taken_away),
+		cmocka_unit_test(test_audit_sees_damage),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
