@@ -145,15 +145,14 @@ enum fp_where {
  * struct cpu_fp - how the floating-point state is held while cpu_run() runs.
  * @where: enum fp_where; always FP_MEM outside cpu_run() (fp.h)
  * @unmasked: the control word unmasks an exception: look after each x87 instruction
- * @xmm, @gpr, @mm, @af: destinations before an SSE instruction that may fault (CODE_FP_UNMASKED)
+ * @xmm, @gpr, @af: destinations before an SSE instruction that may fault (CODE_FP_UNMASKED)
  */
 struct cpu_fp {
 	uint8_t where;
 	bool unmasked;
 	uint16_t af;
 	uint64_t gpr;
-	uint64_t mm;
-	union cpu_xmm xmm;
+	union cpu_xmm xmm; /* or an MMX register */
 };
 
 /**

@@ -8,7 +8,8 @@
  * called back from within cpu_run() must not use x87 (long double), and should not do
  * floating-point arithmetic that leaves sticky flags behind.
  *
- * Limits: with CR0.NE clear an x87 exception still arrives as #MF (no FERR#/IRQ 13). The
+ * Limits: an SSE instruction that ends in #XM for an unmasked overflow or underflow sets the sticky
+ * precision flag as if the exception had been masked. With CR0.NE clear an x87 exception still arrives as #MF (no FERR#/IRQ 13). The
  * instruction and data pointers are those of the last instruction that ended with an
  * unmasked exception, as on AMD processors, whose FXSAVE and FNSTENV show them only then; their
  * selectors are zero, as on processors that have deprecated FPU CS and DS. FNSTENV and

@@ -12,24 +12,20 @@ void masked_store_emit(struct emitter *e, struct op *op)
 }
 
 __attribute__((noinline)) bool masked_store(struct cpu *c, const struct op *op,
-					    __m128i data, __m128i mask)
+					    __m128i data, __m128i mask,
+					    unsigned int size)
 {
 	const unsigned int chosen = (unsigned int)_mm_movemask_epi8(mask);
 	uint8_t bytes[16];
 
 	if (!chosen)
 		return true;
-	_mm_storeu_si128((__m128i_u *)bytes, data);
-
-	/* From the first to the last byte chosen: others may be on a page that is not there. */
-	const unsigned int first = (unsigned int)__builtin_ctz(chosen);
-	const unsigned int last = 31U - (unsigned int)__builtin_clz(chosen);
-
-	if (!cpu_rmw_slow(c, op, cpu_ea(c, op) + first, last - first + 1))
+	if (!cpu_rmw_slow(c, op, cpu_ea(c, op), size))
 		return false;
-	for (unsigned int i = first; i <= last; i++)
+	_mm_storeu_si128((__m128i_u *)bytes, data);
+	for (unsigned int i = 0; i < size; i++)
 		if (chosen & (1U << i))
-			((uint8_t *)c->scratch)[i - first] = bytes[i];
+			((uint8_t *)c->scratch)[i] = bytes[i];
 	cpu_rmw_finish(c);
 	return true;
 }

@@ -10,8 +10,14 @@
 /** masked_store_emit() - describe the memory operand, DS:rDI or another segment. */
 void masked_store_emit(struct emitter *e, struct op *op);
 
-/** masked_store() - store at the op's operand. Nothing is touched if no byte is chosen. False: exception. */
+/**
+ * masked_store() - store at the op's operand.
+ * @size: of the operand, 8 or 16
+ *
+ * Nothing is touched if no byte is chosen; else the whole operand must be writable, as on
+ * AMD processors. Return: false with an exception pending.
+ */
 bool masked_store(struct cpu *c, const struct op *op, __m128i data,
-		  __m128i mask);
+		  __m128i mask, unsigned int size);
 
 #endif

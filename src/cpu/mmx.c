@@ -361,10 +361,10 @@ bool mmx_emit_pmovmskb(struct emitter *e, const struct insn_emit *self)
 OP(maskmovq)
 {
 	MMX_CHECK();
-	if (!masked_store(c, op, to_xmm(mmx_get(c, op->dst)),
-			  to_xmm(mmx_get(c, op->src))))
-		FAULT();
 	MMX_ENTER();
+	if (!masked_store(c, op, to_xmm(host_ld64(c->x87.st[op->dst])),
+			  to_xmm(host_ld64(c->x87.st[op->src])), 8))
+		FAULT();
 	NEXT();
 }
 
@@ -376,8 +376,8 @@ bool mmx_emit_maskmovq(struct emitter *e, const struct insn_emit *self)
 	fp_emit_check(e, FP_KIND_MMX);
 	op = emit(e, op_maskmovq);
 	masked_store_emit(e, op);
-	op->dst = mm_number(&e->ops[1]);
-	op->src = mm_number(&e->ops[2]);
+	op->dst = mm_number(&e->ops[0]);
+	op->src = mm_number(&e->ops[1]);
 	return true;
 }
 
@@ -424,6 +424,7 @@ bool mmx_emit_movdq2q(struct emitter *e, const struct insn_emit *self)
 OP(emms)
 {
 	MMX_CHECK();
+	MMX_ENTER();
 	x87_save(c);
 	c->x87.ftw = 0;
 	NEXT();

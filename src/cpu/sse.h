@@ -222,14 +222,24 @@ sse_emit_fn sse_emit_stmxcsr;
 sse_emit_fn sse_emit_fxsave;
 sse_emit_fn sse_emit_fxrstor;
 
+/* What an instruction changes, and a SIMD exception leaves as it was. */
+enum sse_dst {
+	SSE_DST_XMM,
+	SSE_DST_GPR,
+	SSE_DST_MM,
+	SSE_DST_FLAGS,
+};
+
 /**
  * sse_watch_begin() - emit what must come before an instruction that may raise a SIMD exception.
- * @dst: number of the destination, whether XMM, MMX or general register
+ * @kind: of its destination
+ * @dst: number of its destination
  */
-void sse_watch_begin(struct emitter *e, uint8_t dst);
+void sse_watch_begin(struct emitter *e, enum sse_dst kind, uint8_t dst);
 
 /** sse_watch_end() - emit what must come after it: the exception, if MXCSR unmasks it. */
-void sse_watch_end(struct emitter *e, uint8_t dst, enum sse_result result);
+void sse_watch_end(struct emitter *e, enum sse_dst kind, uint8_t dst,
+		   enum sse_result result);
 
 /** sse_is_xmm() - is this operand an XMM register? */
 static inline bool sse_is_xmm(const ZydisDecodedOperand *o)

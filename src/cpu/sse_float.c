@@ -17,10 +17,19 @@
 
 OP(sse_watch_begin)
 {
-	c->fp.xmm = c->xmm[op->dst];
-	c->fp.gpr = c->gpr[op->dst];
-	c->fp.mm = host_ld64(c->x87.st[op->dst & 7]);
-	c->fp.af = c->af;
+	switch ((enum sse_dst)op->src) {
+	case SSE_DST_XMM:
+		c->fp.xmm = c->xmm[op->dst];
+		break;
+	case SSE_DST_GPR:
+		c->fp.gpr = c->gpr[op->dst];
+		break;
+	case SSE_DST_MM: /* the conversion does it: only then is it an MMX register */
+		break;
+	case SSE_DST_FLAGS:
+		c->fp.af = c->af;
+		break;
+	}
 	c->x87.mxcsr = fp_mxcsr(c);
 	_mm_setcsr(fp_host_mxcsr(c->x87.mxcsr) & ~MXCSR_FLAGS);
 	NEXT();
@@ -73,6 +82,24 @@ static uint32_t raised_flags(const struct cpu *c, const struct op *op,
 	return flags;
 }
 
+static void put_back(struct cpu *c, const struct op *op)
+{
+	switch ((enum sse_dst)op->src) {
+	case SSE_DST_XMM:
+		c->xmm[op->dst] = c->fp.xmm;
+		break;
+	case SSE_DST_GPR:
+		c->gpr[op->dst] = c->fp.gpr;
+		break;
+	case SSE_DST_MM:
+		memcpy(c->x87.st[op->dst], &c->fp.xmm, sizeof(c->fp.xmm));
+		break;
+	case SSE_DST_FLAGS:
+		c->af = c->fp.af;
+		break;
+	}
+}
+
 OP(sse_watch_end)
 {
 	const uint32_t unmasked =
@@ -82,24 +109,26 @@ OP(sse_watch_end)
 	c->x87.mxcsr |= flags;
 	_mm_setcsr(fp_host_mxcsr(c->x87.mxcsr));
 	if (unlikely(flags & unmasked)) {
-		c->xmm[op->dst] = c->fp.xmm;
-		c->gpr[op->dst] = c->fp.gpr;
-		if (c->fp.where == FP_MMX)
-			host_st64(c->x87.st[op->dst & 7], c->fp.mm);
-		c->af = c->fp.af;
+		put_back(c, op);
 		cpu_raise(c, c->cr4 & CR4_OSXMMEXCPT ? VEC_XM : VEC_UD);
 		FAULT();
 	}
 	NEXT();
 }
 
-void sse_watch_begin(struct emitter *e, uint8_t dst)
+void sse_watch_begin(struct emitter *e, enum sse_dst kind, uint8_t dst)
 {
-	if (e->mode & CODE_FP_UNMASKED)
-		emit(e, op_sse_watch_begin)->dst = dst;
+	struct op *op;
+
+	if (!(e->mode & CODE_FP_UNMASKED))
+		return;
+	op = emit(e, op_sse_watch_begin);
+	op->dst = dst;
+	op->src = kind;
 }
 
-void sse_watch_end(struct emitter *e, uint8_t dst, enum sse_result result)
+void sse_watch_end(struct emitter *e, enum sse_dst kind, uint8_t dst,
+		   enum sse_result result)
 {
 	struct op *op;
 
@@ -107,6 +136,7 @@ void sse_watch_end(struct emitter *e, uint8_t dst, enum sse_result result)
 		return;
 	op = emit(e, op_sse_watch_end);
 	op->dst = dst;
+	op->src = kind;
 	op->imm = result;
 }
 
@@ -164,9 +194,9 @@ bool sse_emit_float(struct emitter *e, const struct insn_emit *self)
 	const uint8_t dst = emit_xmm(e->ops[0].reg.value);
 
 	fp_emit_check(e, FP_KIND_SSE);
-	sse_watch_begin(e, dst);
+	sse_watch_begin(e, SSE_DST_XMM, dst);
 	emit_source(e, forms[self->arg].rr, forms[self->arg].rm)->dst = dst;
-	sse_watch_end(e, dst, forms[self->arg].result);
+	sse_watch_end(e, SSE_DST_XMM, dst, forms[self->arg].result);
 	return true;
 }
 
@@ -220,10 +250,10 @@ bool sse_emit_to_gpr(struct emitter *e, const struct insn_emit *self)
 	const bool wide = e->ops[0].size == 64;
 
 	fp_emit_check(e, FP_KIND_SSE);
-	sse_watch_begin(e, dst);
+	sse_watch_begin(e, SSE_DST_GPR, dst);
 	emit_source(e, forms[self->arg].rr[wide],
 		    forms[self->arg].rm[wide])->dst = dst;
-	sse_watch_end(e, dst, SSE_RESULT_NONE);
+	sse_watch_end(e, SSE_DST_GPR, dst, SSE_RESULT_NONE);
 	return true;
 }
 
@@ -277,7 +307,7 @@ bool sse_emit_from_gpr(struct emitter *e, const struct insn_emit *self)
 	struct op *op;
 
 	fp_emit_check(e, FP_KIND_SSE);
-	sse_watch_begin(e, dst);
+	sse_watch_begin(e, SSE_DST_XMM, dst);
 	if (emit_is_mem(src)) {
 		op = emit(e, forms[self->arg].rm[wide]);
 		emit_mem(e, op, src);
@@ -286,7 +316,7 @@ bool sse_emit_from_gpr(struct emitter *e, const struct insn_emit *self)
 		op->src = emit_gpr(src->reg.value);
 	}
 	op->dst = dst;
-	sse_watch_end(e, dst, SSE_RESULT_NONE);
+	sse_watch_end(e, SSE_DST_XMM, dst, SSE_RESULT_NONE);
 	return true;
 }
 
@@ -328,9 +358,9 @@ bool sse_emit_compare(struct emitter *e, const struct insn_emit *self)
 	const uint8_t dst = emit_xmm(e->ops[0].reg.value);
 
 	fp_emit_check(e, FP_KIND_SSE);
-	sse_watch_begin(e, dst);
+	sse_watch_begin(e, SSE_DST_FLAGS, dst);
 	emit_source(e, forms[self->arg].rr, forms[self->arg].rm)->dst = dst;
-	sse_watch_end(e, dst, SSE_RESULT_NONE);
+	sse_watch_end(e, SSE_DST_FLAGS, dst, SSE_RESULT_NONE);
 	return true;
 }
 
@@ -341,6 +371,8 @@ bool sse_emit_compare(struct emitter *e, const struct insn_emit *self)
 			_mm_move_epi64(source) : (source);               \
 		__m128i d_;                                              \
 		__asm__ volatile(insn " %1, %0" : "=x"(d_) : "x"(s_));   \
+		memcpy(&c->fp.xmm, c->x87.st[op->dst],                   \
+		       sizeof(c->fp.xmm));                               \
 		mmx_set(c, op->dst, (uint64_t)_mm_cvtsi128_si64(d_));    \
 	} while (0)
 
@@ -364,17 +396,6 @@ bool sse_emit_compare(struct emitter *e, const struct insn_emit *self)
 
 SSE_TO_MM(TO_MM_HANDLERS)
 
-/*
- * Before the destination is kept, the registers must be as MMX has them; so #MF and this come
- * first where exceptions are watched.
- */
-OP(mmx_first)
-{
-	MMX_CHECK();
-	MMX_ENTER();
-	NEXT();
-}
-
 static uint8_t mm_number(const ZydisDecodedOperand *o)
 {
 	return (uint8_t)(o->reg.value - ZYDIS_REGISTER_MM0);
@@ -390,11 +411,9 @@ bool sse_emit_to_mm(struct emitter *e, const struct insn_emit *self)
 	const uint8_t dst = mm_number(&e->ops[0]);
 
 	fp_emit_check(e, FP_KIND_SSE);
-	if (e->mode & CODE_FP_UNMASKED)
-		emit(e, op_mmx_first);
-	sse_watch_begin(e, dst);
+	sse_watch_begin(e, SSE_DST_MM, dst);
 	emit_source(e, forms[self->arg].rr, forms[self->arg].rm)->dst = dst;
-	sse_watch_end(e, dst, SSE_RESULT_NONE);
+	sse_watch_end(e, SSE_DST_MM, dst, SSE_RESULT_NONE);
 	return true;
 }
 
@@ -438,14 +457,12 @@ OP(cvtpi2pd_rr)
 	NEXT();
 }
 
-/* From memory CVTPI2PD does not touch the MMX state, but CVTPI2PS does. [SDM2 CVTPI2PD] */
+/* From memory they do not touch the MMX state. */
 OP(cvtpi2ps_rm)
 {
 	uint64_t v;
 
-	MMX_CHECK();
 	LOAD(64, v, cpu_ea(c, op));
-	MMX_ENTER();
 	FROM_MM_PS(v);
 	NEXT();
 }
@@ -467,7 +484,7 @@ bool sse_emit_from_mm(struct emitter *e, const struct insn_emit *self)
 	struct op *op;
 
 	fp_emit_check(e, FP_KIND_SSE);
-	sse_watch_begin(e, dst);
+	sse_watch_begin(e, SSE_DST_XMM, dst);
 	if (emit_is_mem(src)) {
 		op = emit(e, ps ? op_cvtpi2ps_rm : op_cvtpi2pd_rm);
 		emit_mem(e, op, src);
@@ -476,6 +493,6 @@ bool sse_emit_from_mm(struct emitter *e, const struct insn_emit *self)
 		op->src = mm_number(src);
 	}
 	op->dst = dst;
-	sse_watch_end(e, dst, SSE_RESULT_NONE);
+	sse_watch_end(e, SSE_DST_XMM, dst, SSE_RESULT_NONE);
 	return true;
 }

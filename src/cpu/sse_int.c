@@ -157,7 +157,7 @@ bool sse_emit_imm(struct emitter *e, const struct insn_emit *self)
 	dst = emit_xmm(e->ops[0].reg.value);
 	fp_emit_check(e, FP_KIND_SSE);
 	if (may_raise(self->arg))
-		sse_watch_begin(e, dst);
+		sse_watch_begin(e, SSE_DST_XMM, dst);
 	if (emit_is_mem(src)) {
 		op = emit(e, src->size == 32 ? op_imm_rm32 :
 			     src->size == 64 ? op_imm_rm64 :
@@ -171,7 +171,7 @@ bool sse_emit_imm(struct emitter *e, const struct insn_emit *self)
 	op->imm = self->arg +
 		  effective_imm(self->arg, (uint8_t)imm->imm.value.u);
 	if (may_raise(self->arg))
-		sse_watch_end(e, dst, SSE_RESULT_NONE);
+		sse_watch_end(e, SSE_DST_XMM, dst, SSE_RESULT_NONE);
 	return true;
 }
 

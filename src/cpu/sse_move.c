@@ -326,7 +326,8 @@ bool sse_emit_movmskpd(struct emitter *e, const struct insn_emit *self)
 
 OP(maskmovdqu)
 {
-	if (!masked_store(c, op, xmm_get(c, op->dst), xmm_get(c, op->src)))
+	if (!masked_store(c, op, xmm_get(c, op->dst), xmm_get(c, op->src),
+			  16))
 		FAULT();
 	NEXT();
 }
@@ -339,8 +340,8 @@ bool sse_emit_maskmovdqu(struct emitter *e, const struct insn_emit *self)
 	fp_emit_check(e, FP_KIND_SSE);
 	op = emit(e, op_maskmovdqu);
 	masked_store_emit(e, op);
-	op->dst = emit_xmm(e->ops[1].reg.value);
-	op->src = emit_xmm(e->ops[2].reg.value);
+	op->dst = emit_xmm(e->ops[0].reg.value);
+	op->src = emit_xmm(e->ops[1].reg.value);
 	return true;
 }
 

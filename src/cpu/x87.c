@@ -31,18 +31,17 @@ static bool x87_begin(struct cpu *c)
 	} while (0)
 
 /* Did the instruction end with an unmasked exception? Then keep it, with its pointers. */
-static bool x87_watch(struct cpu *c, const struct op *op, uint64_t fdp)
+static void x87_watch(struct cpu *c, const struct op *op, uint64_t fdp)
 {
 	uint16_t fsw;
 
 	__asm__ volatile("fnstsw %0" : "=a"(fsw));
 	if (likely(!(fsw & FSW_ES)))
-		return false;
+		return;
 	x87_save(c);
 	c->x87.fop = OP_FOP(op) & 0x7ff;
 	c->x87.fip = cpu_this_rip(c, op);
 	c->x87.fdp = fdp;
-	return true;
 }
 
 OP(x87_reg)
@@ -112,9 +111,9 @@ OP(x87_fcomi)
 
 	X87_BEGIN();
 	af = x87_call_flags(OP_STUB(op), c->af);
-	if (likely(!c->fp.unmasked) || !x87_watch(c, op, 0) ||
-	    !(c->x87.fsw & ~c->x87.fcw & 1))
-		c->af = af;
+	c->af = af;
+	if (unlikely(c->fp.unmasked))
+		x87_watch(c, op, 0);
 	NEXT();
 }
 
