@@ -338,6 +338,10 @@ static bool load_tr(struct cpu *c, uint16_t sel)
 	OP(name##_m)                             \
 	{                                        \
 		uint16_t sel;                    \
+		if (c->cpl) { /* before the operand is read */ \
+			gp(c);                   \
+			FAULT();                 \
+		}                                \
 		LOAD(16, sel, cpu_ea(c, op));    \
 		if (!(call))                     \
 			FAULT();                 \

@@ -313,9 +313,10 @@ static void put_handlers(struct cpu_harness *h)
 		cpu_harness_write(h, idt + i * 16, gate, sizeof(gate));
 		cpu_harness_write(h, to, "\xf4", 1);
 	}
-	/* RSP0 and IST1. */
+	/* RSP0, IST1, and a port bitmap beyond the limit: no port is allowed at CPL 3. */
 	cpu_harness_write(h, HARNESS_SYSTEM + TSS_OFFSET + 4, &stack, 8);
 	cpu_harness_write(h, HARNESS_SYSTEM + TSS_OFFSET + 0x24, &stack, 8);
+	cpu_harness_write(h, HARNESS_SYSTEM + TSS_OFFSET + 0x66, "\x68", 2);
 }
 
 static void set_segment(struct cpu *c, unsigned int n, uint16_t sel)

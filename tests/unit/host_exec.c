@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Running code on the real processor by way of signal contexts. */
+#include "host_exec.h"
+
+#include <asm/prctl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#define XSTATE_BV_OFFSET 512
+#define XSTATE_X87_SSE   3
+
+/* Indices into gregs, in the architecture's order. */
+static const int greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX,
+				REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+				REG_R8,	 REG_R9,  REG_R10, REG_R11,
+				REG_R12, REG_R13, REG_R14, REG_R15};
+
+static struct host_state *volatile running; /* NULL: the next signal is the entry's */
+static struct host_state *volatile wanted;
+static struct host_end end;
+static greg_t saved_gregs[NGREG];
+static struct _libc_fpstate saved_fp;
+static uint64_t saved_bv;
+static uint8_t stack[65536];
+
+static uint64_t *xstate_bv(ucontext_t *u)
+{
+	return (uint64_t *)(void *)((uint8_t *)u->uc_mcontext.fpregs +
+				    XSTATE_BV_OFFSET);
+}
+
+static void load(ucontext_t *u, const struct host_state *s)
+{
+	struct _libc_fpstate *fp = u->uc_mcontext.fpregs;
+
+	memcpy(saved_gregs, u->uc_mcontext.gregs, sizeof(saved_gregs));
+	saved_fp = *fp;
+	saved_bv = *xstate_bv(u);
+	for (unsigned int i = 0; i < 16; i++)
+		u->uc_mcontext.gregs[greg_of[i]] = (greg_t)s->gpr[i];
+	u->uc_mcontext.gregs[REG_RIP] = (greg_t)s->rip;
+	u->uc_mcontext.gregs[REG_EFL] = (greg_t)s->rflags;
+	memcpy(fp->_xmm, s->xmm, sizeof(s->xmm));
+	fp->mxcsr = s->mxcsr;
+	*xstate_bv(u) |= XSTATE_X87_SSE;
+}
+
+static void store(ucontext_t *u, struct host_state *s)
+{
+	struct _libc_fpstate *fp = u->uc_mcontext.fpregs;
+
+	for (unsigned int i = 0; i < 16; i++)
+		s->gpr[i] = (uint64_t)u->uc_mcontext.gregs[greg_of[i]];
+	s->rip = (uint64_t)u->uc_mcontext.gregs[REG_RIP];
+	s->rflags = (uint64_t)u->uc_mcontext.gregs[REG_EFL];
+	memcpy(s->xmm, fp->_xmm, sizeof(s->xmm));
+	s->mxcsr = fp->mxcsr;
+	end.vector = (unsigned int)u->uc_mcontext.gregs[REG_TRAPNO];
+	end.code = (uint32_t)u->uc_mcontext.gregs[REG_ERR];
+	end.cr2 = (uint64_t)u->uc_mcontext.gregs[REG_CR2];
+	memcpy(u->uc_mcontext.gregs, saved_gregs, sizeof(saved_gregs));
+	*fp = saved_fp;
+	*xstate_bv(u) = saved_bv;
+}
+
+static void on_signal(int number, siginfo_t *info, void *context)
+{
+	ucontext_t *u = context;
+
+	(void)info;
+	if (running) {
+		store(u, running);
+		running = NULL;
+	} else if (wanted && number == SIGTRAP) {
+		running = wanted;
+		wanted = NULL;
+		load(u, running);
+	} else {
+		/* A fault of the test itself. */
+		signal(number, SIG_DFL);
+	}
+}
+
+void host_exec_init(void)
+{
+	static const int signals[] = {SIGTRAP, SIGSEGV, SIGILL, SIGFPE, SIGBUS};
+	const stack_t alt = {.ss_sp = stack, .ss_size = sizeof(stack)};
+	struct sigaction act = {
+		.sa_sigaction = on_signal,
+		.sa_flags = SA_SIGINFO | SA_ONSTACK,
+	};
+
+	if (sigaltstack(&alt, NULL))
+		abort();
+	for (unsigned int i = 0; i < sizeof(signals) / sizeof(*signals); i++)
+		if (sigaction(signals[i], &act, NULL))
+			abort();
+}
+
+void host_exec_set_gs(uint64_t base)
+{
+	if (syscall(SYS_arch_prctl, ARCH_SET_GS, base))
+		abort();
+}
+
+struct host_end host_exec(struct host_state *state)
+{
+	wanted = state;
+	__asm__ volatile("int3" : : : "memory");
+	return end;
+}
