@@ -472,7 +472,7 @@ const struct op *cpu_enter_slow(struct cpu *c)
 		e->key = cpu_jump_key(c);
 		e->block = b;
 	}
-	BLOCK_ENTER(b);
+	BLOCK_ENTER_SLOW(b);
 }
 
 static struct block *jump_or_lookup(struct cpu *c)
@@ -507,7 +507,7 @@ const struct op *cpu_link(struct cpu *c, const struct op *op,
 
 		*e = (struct jump_entry){c->gpr[REG_RIP], cpu_jump_key(c), b};
 	}
-	BLOCK_ENTER(b);
+	BLOCK_ENTER_SLOW(b);
 }
 
 const struct op *cpu_fault_exit(struct cpu *c, const struct op *op)

@@ -226,6 +226,17 @@ struct block_cache_head {
 		OP_GO(enter_->ops);                               \
 	} while (0)
 
+/* The same in a function that is not a handler, where clang cannot make a tail call: dispatch goes on. */
+#define BLOCK_ENTER_SLOW(b)                                       \
+	do {                                                      \
+		struct block *enter_ = (b);                       \
+		if (unlikely((c->left -= enter_->n_insns) < 0)) { \
+			c->left += enter_->n_insns;               \
+			return NULL;                              \
+		}                                                 \
+		return enter_->ops;                               \
+	} while (0)
+
 /* End of a handler that branches to a computed address. */
 #define JUMP(target)                                                     \
 	do {                                                             \

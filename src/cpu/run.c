@@ -118,14 +118,15 @@ void cpu_written(struct cpu *c, gpa_t addr, uint64_t len)
 }
 
 /* The block at RIP by the jump cache, as a branch inside blocks would find it. */
-static const struct op *enter(struct cpu *c)
+static const struct op *enter(struct cpu *c, const struct op *op)
 {
+	(void)op; /* a handler's signature, for the tail call */
 	JUMP(c->gpr[REG_RIP]);
 }
 
 static void dispatch(struct cpu *c)
 {
-	const struct op *op = enter(c);
+	const struct op *op = enter(c, NULL);
 
 	while (op)
 		op = op->fn(c, op);
