@@ -228,7 +228,16 @@ struct test_case {
 	char names[64];
 };
 
+/* Ways of running that must make no difference to the guest. */
+struct variant {
+	unsigned int n_cpus; /* more than one: locked host instructions */
+	bool single;         /* one instruction per block, as with breakpoints set */
+	enum mmu_mode mmu;
+	unsigned int share;  /* of the number of cases */
+};
+
 struct fixture {
+	const struct variant *variant;
 	struct cpu_harness *h;
 	uint8_t *guest_data; /* host pointers to the guest's memory */
 	uint8_t *guest_stack;
@@ -865,10 +874,17 @@ static void map_both(struct fixture *f, uint64_t addr, uint64_t n_pages,
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
+	struct cpu_features features = {.tsc_khz = 1000000};
+	struct mmu_options mmu = mmu_options_default();
 
 	assert_non_null(f);
+	f->variant = *state;
+	features.n_cpus = f->variant->n_cpus;
+	mmu.mode = f->variant->mmu;
 	f->rng = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
-	f->h = cpu_harness_new(NULL, NULL);
+	f->h = cpu_harness_new(&features, &mmu);
+	if (f->variant->single)
+		f->h->cpu->dr[7] |= 1; /* a breakpoint at 0 */
 	map_both(f, CODE_BASE, CODE_PAGES, PROT_READ | PROT_WRITE | PROT_EXEC,
 		 PTE_W);
 	map_both(f, DATA_BASE, DATA_PAGES, PROT_READ | PROT_WRITE,
@@ -912,17 +928,28 @@ static void test_integer(void **state)
 	/* Here, since cmocka installs handlers of its own before each test. */
 	host_exec_init();
 	host_exec_set_gs(GS_BASE_VALUE);
-	for (uint64_t i = 0; i < n_cases; i++) {
+	for (uint64_t i = 0; i < n_cases / f->variant->share; i++) {
 		make_case(f, &t, int_forms, ARRAY_SIZE(int_forms));
 		stir(f);
 		run_case(f, &t, i);
 	}
 }
 
+#define INTEGER_TEST(name, variant) \
+	{name, test_integer, setup, teardown, variant}
+
+static struct variant plain = {1, false, MMU_HARDWARE, 1};
+static struct variant locked = {2, false, MMU_HARDWARE, 4};
+static struct variant single = {1, true, MMU_HARDWARE, 4};
+static struct variant shadow = {1, false, MMU_SOFTWARE, 4};
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_integer, setup, teardown),
+		INTEGER_TEST("integer", &plain),
+		INTEGER_TEST("integer, locked", &locked),
+		INTEGER_TEST("integer, one instruction per block", &single),
+		INTEGER_TEST("integer, shadow paging", &shadow),
 	};
 
 	if (argc > 1)
