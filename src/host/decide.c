@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From figures to a plan, and the plan into force. */
+#include <host/host_impl.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/statvfs.h>
+#include <time.h>
+
+#include <mem/link_msg.h>
+
+#define OVERHEAD_BASE ((UINT64_C(16) << 20) / PAGE_SIZE)
+
+uint64_t vm_overhead_reserve(uint64_t size_pages)
+{
+	return OVERHEAD_BASE + size_pages / 128;
+}
+
+static uint64_t sub(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+static uint64_t min(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static uint32_t pool_node(struct host *host, const char *name)
+{
+	const int at = pool_index(host, name);
+
+	/* The pool of a VM that was found may not be known yet. */
+	return at == -ENOENT ? TREE_ROOT : (uint32_t)(at + 1);
+}
+
+static struct tree_node vm_node(struct host *host, const struct hvm *vm)
+{
+	const uint64_t reserve = vm_overhead_reserve(vm->set.size_pages);
+
+	return (struct tree_node){
+		.name = vm->set.name,
+		.kind = TREE_VM,
+		.parent = pool_node(host, vm->set.pool),
+		.alloc = vm->set.alloc,
+		.size_pages = vm->set.size_pages,
+		.overhead_pages = vm->overhead_pages > reserve
+					  ? vm->overhead_pages
+					  : reserve,
+		.active_pages = vm->has_active ? vm->active_pages
+					       : vm->set.size_pages,
+	};
+}
+
+int build_tree(struct host *host, struct tree *ret, struct tree_node **ret_nodes)
+{
+	const uint32_t n = 1 + host->n_pools + host->n_vms;
+	struct tree_node *nodes = calloc(n, sizeof(*nodes));
+
+	if (!nodes)
+		return -ENOMEM;
+	nodes[0] = (struct tree_node){.name = "the host", .kind = TREE_POOL};
+	mem_alloc_init(&nodes[0].alloc);
+	for (uint32_t i = 0; i < host->n_pools; i++)
+		nodes[1 + i] = (struct tree_node){
+			.name = host->pools[i].name,
+			.kind = TREE_POOL,
+			.parent = pool_node(host, host->pools[i].parent),
+			.alloc = host->pools[i].alloc,
+		};
+	for (uint32_t i = 0; i < host->n_vms; i++)
+		nodes[1 + host->n_pools + i] = vm_node(host, host->vms[i]);
+	*ret = (struct tree){.nodes = nodes, .n_nodes = n};
+	*ret_nodes = nodes;
+	return 0;
+}
+
+struct admit_host admit_host(struct host *host)
+{
+	struct statvfs fs;
+	uint64_t swap_free = 0;
+
+	if (!fstatvfs(host->dir_fd, &fs))
+		swap_free = (uint64_t)fs.f_bavail * fs.f_frsize / PAGE_SIZE;
+	return (struct admit_host){
+		.managed_pages = host->managed_pages,
+		.margin_pages = admit_margin_pages(host->managed_pages,
+						   &host->options),
+		.swap_free_pages = swap_free,
+	};
+}
+
+/* Members' parts are rounded so that they add up: each ends where the next one begins. */
+uint64_t vm_common_pages(const struct hvm *vm)
+{
+	const struct group *g = vm->mem->group;
+	const uint64_t frames = atomic_load(&g->n_frames_used);
+	uint64_t before = 0;
+	uint64_t mine = 0;
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < g->n_members; i++) {
+		const struct vmmem *m = g->members[i];
+		/* One more, so that frames on their way out belong to somebody. */
+		const uint64_t n = 1 + min(physmap_counts(m->map)
+						   .pages[PHYSMAP_SHARED],
+					   m->n_pages);
+
+		if (m == vm->mem) {
+			before = sum;
+			mine = n;
+		}
+		sum += n;
+	}
+	return (before + mine) * frames / sum - before * frames / sum;
+}
+
+static struct plan_vm plan_vm_of(struct host *host, struct hvm *vm,
+				 uint32_t node)
+{
+	struct plan_vm p = {
+		.node = node,
+		.balloon_target_pages = vm->balloon_sent,
+		.balloon_floor_pages = vm->set.floor_pages,
+		.driver = vm->balloon.driver,
+		.stats_valid = vm->balloon.stats_valid,
+		.distress = vm->balloon.distress,
+	};
+	const uint64_t size = vm->set.size_pages;
+	struct physmap_counts counts;
+
+	(void)host;
+	if (!vm->mem)
+		return p;
+	counts = physmap_counts(vm->mem->map);
+	/* Counters are the VM's: whatever they say, they stay within its size. */
+	p.shared_pages = min(counts.pages[PHYSMAP_SHARED], size);
+	p.zip_pages = min(counts.pages[PHYSMAP_ZIPPED], size);
+	p.swap_pages = min(counts.pages[PHYSMAP_SWAPPED], size);
+	p.balloon_pages = min(counts.pages[PHYSMAP_BALLOON], size);
+	p.private_pages = min(counts.pages[PHYSMAP_HOME] +
+				      counts.pages[PHYSMAP_BUSY],
+			      size);
+	p.zero_pages = min(counts.pages[PHYSMAP_ZERO], size);
+	p.common_pages = vm_common_pages(vm);
+	p.zip_store_pages = zip_pages(vm->mem->zip);
+	p.swap_free_pages = swap_slots_free(vm->mem->swap);
+	p.available_pages = atomic_load(
+		&vm->mem->counters->balloon_available);
+	return p;
+}
+
+static void order_set(struct host *host, struct hvm *vm,
+		      const struct plan_vm *p)
+{
+	const uint32_t *v = host->options.v;
+	const struct plan_action *a = &vm->action;
+	const uint64_t alloc = plan_vm_charge(p);
+	uint64_t zip_max = min(vm->set.size_pages * v[OPT_MEM_ZIP_MAX_PCT] / 100,
+			       alloc * v[OPT_MEM_ZIP_MAX_ALLOC_PCT] / 100);
+
+	if (!v[OPT_MEM_ZIP_ENABLE])
+		zip_max = 0;
+	vm->order = (struct reclaim_order){
+		.compress = a->compress_pages,
+		.swap = a->swap_pages,
+		.zip_max_pages = zip_max,
+		.hurry = host->plan.state >= HOST_HARD ||
+			 atomic_load(&vm->mem->counters->want),
+	};
+	vm->order_seq++;
+}
+
+static void balloon_send(struct hvm *vm)
+{
+	const uint64_t target = min(vm->action.balloon_target_pages,
+				    vm->set.size_pages);
+	struct link_msg msg;
+
+	if (target == vm->balloon_sent || vm->state != HOST_VM_RUNNING)
+		return;
+	link_msg_init(&msg, LINK_BALLOON, target);
+	if (!link_send(vm->sock, &msg, NULL, 0))
+		vm->balloon_sent = target;
+}
+
+/* First all that is taken back, then what is granted out of it. */
+static void put_in_force(struct host *host, const struct plan_vm *p,
+			 const struct plan_action *actions)
+{
+	for (uint32_t i = 0; i < host->n_vms; i++) {
+		struct hvm *vm = host->vms[i];
+
+		vm->action = actions[i];
+		if (!vm->mem || vm->state != HOST_VM_RUNNING)
+			continue;
+		vmmem_withdraw(vm->mem, vm->action.allowance_pages);
+		order_set(host, vm, &p[i]);
+		balloon_send(vm);
+	}
+	for (uint32_t i = 0; i < host->n_vms; i++) {
+		struct hvm *vm = host->vms[i];
+
+		if (vm->mem && vm->state == HOST_VM_RUNNING)
+			vmmem_allow(vm->mem, vm->action.allowance_pages);
+	}
+}
+
+uint64_t host_promised(struct host *host)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < host->n_vms; i++) {
+		struct vmmem *mem = host->vms[i]->mem;
+
+		if (mem)
+			sum += min(physmap_allowance(mem->map),
+				   vmmem_committed(mem));
+	}
+	return sum;
+}
+
+static int decide_with(struct host *host, const struct tree *tree,
+		       struct plan_vm *p, struct plan_action *actions)
+{
+	const struct plan_host h = {
+		.managed_pages = host->managed_pages,
+		.free_pages = sub(ledger_free_pages(&host->ledger) +
+					  host_promised(host),
+				  LEDGER_RESERVE),
+		.processor_mhz = host->processor_mhz,
+		.state = host->plan.state,
+		.options = &host->options,
+	};
+	struct tree_order *order = NULL;
+	struct plan_summary summary;
+	struct err ignored;
+	int r = tree_order_new(tree, &order, &ignored);
+
+	for (uint32_t i = 0; i < host->n_vms; i++)
+		p[i] = plan_vm_of(host, host->vms[i], 1 + host->n_pools + i);
+	if (!r)
+		r = plan_make(&h, tree, order, p, host->n_vms, actions,
+			      &summary);
+	tree_order_free(order);
+	if (r)
+		return r;
+	if (summary.state != host->plan.state)
+		host_tell(host, HOST_EVENT_STATE, NULL,
+			  "memory state is %s now, %llu MiB are free",
+			  host_state_name(summary.state),
+			  (unsigned long long)h.free_pages >> 8);
+	host->plan = summary;
+	put_in_force(host, p, actions);
+	return 0;
+}
+
+static uint64_t thread_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+void decide(struct host *host)
+{
+	const uint64_t start = thread_ns();
+	struct plan_vm *p = calloc(host->n_vms + 1, sizeof(*p));
+	struct plan_action *actions = calloc(host->n_vms + 1, sizeof(*actions));
+	struct tree_node *nodes = NULL;
+	struct tree tree;
+
+	/* Without memory for a plan the last one stays in force a little longer. */
+	if (p && actions && !build_tree(host, &tree, &nodes) &&
+	    decide_with(host, &tree, p, actions))
+		host_tell(host, HOST_EVENT_ERROR, NULL,
+			  "no memory for a decision");
+	free(nodes);
+	free(actions);
+	free(p);
+	host->plan_ns = thread_ns() - start;
+}

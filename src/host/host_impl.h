@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The inside of the host memory manager, for src/host only.
+ *
+ * Threads: the manager, which waits for messages and decides; the mover, which moves
+ * pages; and whoever calls the functions of host.h.
+ *
+ * Locks, taken in this order: @gate, held while pages are moved and by whoever needs that
+ * none is moved; @lock, for lists, settings and decisions, held for a short time only.
+ * A VM in the list ends only under both.
+ */
+#ifndef HOST_HOST_IMPL_H
+#define HOST_HOST_IMPL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <host/group.h>
+#include <host/host.h>
+#include <host/ledger.h>
+#include <host/reclaim.h>
+#include <host/sample.h>
+#include <host/settings.h>
+#include <host/share.h>
+#include <host/vmmem.h>
+#include <mem/link_msg.h>
+#include <policy/plan.h>
+
+/**
+ * struct hvm - one VM that runs. Members: I immutable, l under @lock, m the mover's (under
+ * @gate), g manager's thread.
+ */
+struct hvm {
+	struct host *host;              /* I */
+	struct host_vm_settings set;    /* l */
+	enum host_vm_state state;       /* l */
+	ino_t group_ino;                /* l */
+	uint64_t start_ms;              /* I */
+	pid_t pid;                      /* I */
+	int pid_fd;                     /* I */
+	int sock;                       /* I until the end */
+	bool adopting;                  /* l it ran before this host and is not attached yet */
+	bool lost;                      /* l its link is gone */
+	uint64_t kill_at_ms;            /* l when patience ends; 0: it does not */
+	struct vmmem *mem;              /* l set once, ended under both locks */
+
+	struct sample sample;           /* m */
+	struct reclaim_vm reclaim;      /* m */
+	uint64_t cursor;                /* m of the scan */
+	double share_credit;            /* m pages that may be scanned */
+
+	struct plan_action action;      /* l */
+	struct reclaim_order order;     /* l */
+	uint64_t order_seq;             /* l */
+	bool has_active;                /* l there is an estimate */
+	uint64_t active_pages;          /* l */
+	struct workset ws;              /* l copy of the estimator */
+	uint64_t overhead_pages;        /* l */
+	struct balloon_watch balloon;   /* l */
+	uint64_t balloon_sent;          /* l */
+	bool swap_was_full;             /* l told once */
+};
+
+/**
+ * struct chore - work for the mover's thread, which the manager must not wait for, since
+ * the mover may be waiting for what the manager hears.
+ * @vm: VM
+ * @gone: its process has ended; else it greets with @msg and @fds
+ */
+struct chore {
+	struct chore *next;
+	struct hvm *vm;
+	bool gone;
+	struct link_msg msg;
+	int fds[LINK_FDS_MAX];
+};
+
+struct hpool {
+	char name[HOST_NAME_MAX];
+	char parent[HOST_NAME_MAX];
+	struct mem_alloc alloc;
+};
+
+struct host {
+	char *state_dir;                /* I */
+	char *vm_program;               /* I */
+	int dir_fd;                     /* I vms/ */
+	int lock_fd;                    /* I */
+	uint64_t managed_pages;         /* I */
+	uint64_t processor_mhz;         /* I */
+	uint64_t start_ms;              /* I */
+	void (*event)(void *ctx, const struct host_event *event); /* I */
+	void *event_ctx;                /* I */
+	pthread_mutex_t event_lock;
+	uint64_t event_seq;             /* under @event_lock */
+
+	struct ledger ledger;           /* its own lock */
+	pthread_mutex_t gate;
+	_Atomic int gate_wanted;        /* a others than the mover who wait for it */
+	pthread_mutex_t lock;
+	pthread_cond_t changed;         /* a VM's state changed */
+	struct hvm **vms;               /* l by name */
+	uint32_t n_vms;                 /* l */
+	struct hpool *pools;            /* l */
+	uint32_t n_pools;               /* l */
+	struct chore *chores;           /* l oldest first */
+	struct options options;         /* l */
+	uint32_t n_adopting;            /* l */
+	struct plan_summary plan;       /* l */
+	uint64_t plan_ns;               /* l */
+	uint64_t self_pages;            /* l this program's own memory */
+
+	struct group **groups;          /* m */
+	uint32_t n_groups;              /* m */
+	struct share *share;            /* m */
+	struct reclaim *reclaim;        /* m */
+	_Atomic uint64_t share_scanned; /* a */
+	_Atomic uint64_t share_cpu_ns;  /* a */
+
+	pthread_t manager;              /* I */
+	pthread_t mover;                /* I */
+	bool has_manager;               /* I */
+	bool has_mover;                 /* I */
+	int epoll_fd;                   /* I */
+	int wake_fd;                    /* I wakes the manager */
+	_Atomic bool ending;            /* a */
+	_Atomic bool replan;            /* a */
+	uint64_t next_plan_ms;          /* g */
+	uint64_t next_overhead_ms;      /* g */
+	uint64_t earliest_plan_ms;      /* g */
+};
+
+/* process.c: VM processes and their links */
+
+/** process_start() - the VM's directory, swap file and process. Return: 0 or -errno. */
+int process_start(struct host *host, struct hvm *vm,
+		  const struct host_vm_settings *set, struct err *err)
+	__attribute__((warn_unused_result));
+
+/** process_adopt_all() - find VMs that run; they attach themselves later. Return: 0 or -errno. */
+int process_adopt_all(struct host *host, struct err *err)
+	__attribute__((warn_unused_result));
+
+/** process_hello() - a VM greets: make its memory known. Under the gate. Return: 0 or -errno. */
+int process_hello(struct hvm *vm, const struct link_msg *msg, int *fds,
+		  struct err *err) __attribute__((warn_unused_result));
+
+/** process_save() - write a VM's settings file. Under @lock. Return: 0 or -errno. */
+int process_save(struct hvm *vm, struct err *err)
+	__attribute__((warn_unused_result));
+
+/** process_overhead() - machine pages of a process beside memory files, from /proc. */
+uint64_t process_overhead(pid_t pid);
+
+/** process_dir() - open a VM's directory. Return: descriptor or -errno. */
+int process_dir(struct host *host, const char *name);
+
+/** process_kill() - send a signal. */
+void process_kill(const struct hvm *vm, int signal);
+
+/* manager.c */
+
+/** manager_loop() - the thread. */
+void *manager_loop(void *host);
+
+/** manager_wake() - have it look at what is new. Any thread. */
+void manager_wake(struct host *host);
+
+/** manager_watch() - wait for messages and the end of a VM. Return: 0 or -errno. */
+int manager_watch(struct host *host, struct hvm *vm)
+	__attribute__((warn_unused_result));
+
+/** manager_do_chores() - what the mover does for the manager. Under the gate. */
+void manager_do_chores(struct host *host);
+
+/* decide.c */
+
+/** host_promised() - pages that VMs may take without asking. Under @lock. */
+uint64_t host_promised(struct host *host);
+
+
+/** decide() - make a plan and put it into force. Manager, under @lock. */
+void decide(struct host *host);
+
+/** build_tree() - pools and VMs for the policy; ended with free(*ret_nodes). Return: 0 or -ENOMEM. */
+int build_tree(struct host *host, struct tree *ret, struct tree_node **ret_nodes)
+	__attribute__((warn_unused_result));
+
+/** admit_host() - what the host has to promise. Under @lock. */
+struct admit_host admit_host(struct host *host);
+
+/** vm_overhead_reserve() - overhead that a VM of that size is admitted with, pages. */
+uint64_t vm_overhead_reserve(uint64_t size_pages);
+
+/** vm_common_pages() - a VM's part of its group's frames; parts add up. Under @lock. */
+uint64_t vm_common_pages(const struct hvm *vm);
+
+/* mover.c */
+
+/** mover_loop() - the thread. */
+void *mover_loop(void *host);
+
+/** gate_lock() - wait until no page is being moved, ahead of the mover. */
+void gate_lock(struct host *host);
+
+/** gate_unlock() - let it go on. */
+void gate_unlock(struct host *host);
+
+/* host.c */
+
+/** host_tell() - report an event. @vm: its name or NULL. */
+void host_tell(struct host *host, enum host_event_kind kind, const char *vm,
+	       const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+/** vm_find() - a VM by name. Under @lock. Return: NULL if it does not run. */
+struct hvm *vm_find(struct host *host, const char *name);
+
+/** vm_insert() - into the list. Under @lock. Return: 0 or -ENOMEM. */
+int vm_insert(struct host *host, struct hvm *vm)
+	__attribute__((warn_unused_result));
+
+/** vm_new() - a VM without memory and process. Return: NULL if there is no memory. */
+struct hvm *hvm_new(struct host *host, const struct host_vm_settings *set);
+
+/** vm_destroy() - take it from the list and free everything. Under both locks. */
+void hvm_destroy(struct hvm *vm);
+
+/** pool_index() - index of a pool, -1 for the host itself (""), -ENOENT. Under @lock. */
+int pool_index(struct host *host, const char *name);
+
+#endif

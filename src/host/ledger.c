@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ledger of machine memory. */
+#include <host/ledger.h>
+
+#include <base/verify.h>
+
+void ledger_init(struct ledger *l, uint64_t total_pages)
+{
+	*l = (struct ledger){.total = total_pages};
+	pthread_mutex_init(&l->lock, NULL);
+}
+
+void ledger_release(struct ledger *l)
+{
+	pthread_mutex_destroy(&l->lock);
+}
+
+static uint64_t sub(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+uint64_t ledger_take(struct ledger *l, enum ledger_who who, uint64_t pages)
+{
+	const uint64_t keep = who == LEDGER_VM ? LEDGER_RESERVE : 0;
+
+	pthread_mutex_lock(&l->lock);
+
+	const uint64_t room = sub(sub(l->total, l->used), keep);
+
+	if (pages > room)
+		pages = room;
+	l->used += pages;
+	pthread_mutex_unlock(&l->lock);
+	return pages;
+}
+
+void ledger_force(struct ledger *l, uint64_t pages)
+{
+	pthread_mutex_lock(&l->lock);
+	l->used += pages;
+	pthread_mutex_unlock(&l->lock);
+}
+
+void ledger_give(struct ledger *l, uint64_t pages)
+{
+	pthread_mutex_lock(&l->lock);
+	VERIFY(pages <= l->used);
+	l->used -= pages;
+	pthread_mutex_unlock(&l->lock);
+}
+
+void ledger_overhead(struct ledger *l, uint64_t pages)
+{
+	pthread_mutex_lock(&l->lock);
+	l->used = l->used - l->overhead + pages;
+	l->overhead = pages;
+	pthread_mutex_unlock(&l->lock);
+}
+
+uint64_t ledger_free_pages(struct ledger *l)
+{
+	pthread_mutex_lock(&l->lock);
+
+	const uint64_t n = sub(l->total, l->used);
+
+	pthread_mutex_unlock(&l->lock);
+	return n;
+}
+
+uint64_t ledger_over_pages(struct ledger *l)
+{
+	pthread_mutex_lock(&l->lock);
+
+	const uint64_t n = sub(l->used, l->total);
+
+	pthread_mutex_unlock(&l->lock);
+	return n;
+}

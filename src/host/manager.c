@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The manager: one thread that hears what VMs say, notices when they end, and decides at
+ * the end of each period, or sooner when a VM waits for memory.
+ */
+#include <host/host_impl.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <base/verify.h>
+#include <mem/link_msg.h>
+
+#define TICK_MS     100
+#define WAITING_MS  10
+#define OVERHEAD_MS 1000
+/* How long a VM whose link is gone may take to end by itself. */
+#define PATIENCE_MS 5000
+/* Decisions may take a tenth of a processor. */
+#define PLAN_SHARE  10
+
+void manager_wake(struct host *host)
+{
+	const uint64_t one = 1;
+	const ssize_t n = write(host->wake_fd, &one, sizeof(one));
+
+	(void)n; /* a full counter is readable already */
+}
+
+/* Two descriptors of one VM; the low bit of its address says which. */
+#define IS_PID UINT64_C(1)
+
+static int watch_fd(struct host *host, int fd, uint64_t data)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.u64 = data};
+
+	return epoll_ctl(host->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno
+									: 0;
+}
+
+int manager_watch(struct host *host, struct hvm *vm)
+{
+	int r;
+
+	if (!vm)
+		return watch_fd(host, host->wake_fd, 0);
+	r = watch_fd(host, vm->sock, (uint64_t)(uintptr_t)vm);
+	/* Last: with the end of its process the VM may go at any moment. */
+	return r ? r
+		 : watch_fd(host, vm->pid_fd, (uint64_t)(uintptr_t)vm | IS_PID);
+}
+
+static void chore_add(struct hvm *vm, bool gone, const struct link_msg *msg,
+		      const int *fds)
+{
+	struct host *host = vm->host;
+	struct chore *chore = calloc(1, sizeof(*chore));
+	struct chore **last = &host->chores;
+
+	VERIFY(chore);
+	chore->vm = vm;
+	chore->gone = gone;
+	if (msg) {
+		chore->msg = *msg;
+		memcpy(chore->fds, fds, msg->n_fds * sizeof(*fds));
+	}
+	pthread_mutex_lock(&host->lock);
+	while (*last)
+		last = &(*last)->next;
+	*last = chore;
+	pthread_mutex_unlock(&host->lock);
+}
+
+static void drop_adopting(struct host *host, struct hvm *vm)
+{
+	if (!vm->adopting)
+		return;
+	vm->adopting = false;
+	/* All that ran before are known now, so what nobody claims is free. */
+	if (!--host->n_adopting) {
+		for (uint32_t i = 0; i < host->n_groups; i++)
+			group_trim(host->groups[i]);
+	}
+}
+
+/* The process is no more: wake who waits for its answers, and leave the rest to the mover. */
+static void on_end(struct hvm *vm)
+{
+	struct host *host = vm->host;
+
+	pthread_mutex_lock(&host->lock);
+	epoll_ctl(host->epoll_fd, EPOLL_CTL_DEL, vm->pid_fd, NULL);
+	if (!vm->lost)
+		epoll_ctl(host->epoll_fd, EPOLL_CTL_DEL, vm->sock, NULL);
+	vm->lost = true;
+	vm->state = HOST_VM_ENDING;
+	if (vm->mem)
+		revoke_host_break(vm->mem->revoke);
+	pthread_mutex_unlock(&host->lock);
+	chore_add(vm, true, NULL, NULL);
+}
+
+static void vm_gone(struct hvm *vm)
+{
+	struct host *host = vm->host;
+	char name[HOST_NAME_MAX];
+	char path[4096];
+
+	memcpy(name, vm->set.name, sizeof(name));
+	pthread_mutex_lock(&host->lock);
+	drop_adopting(host, vm);
+	(void)waitpid(vm->pid, NULL, WNOHANG);
+	hvm_destroy(vm);
+	pthread_mutex_unlock(&host->lock);
+
+	if (!host_vm_path(host, name, "swap", path, sizeof(path)))
+		unlink(path);
+	if (!host_vm_path(host, name, "vm.sock", path, sizeof(path)))
+		unlink(path);
+	host_tell(host, HOST_EVENT_VM_ENDED, name, "VM %s ended", name);
+	host_replan(host);
+}
+
+static void link_lost(struct hvm *vm, const char *why)
+{
+	struct host *host = vm->host;
+
+	bool already;
+
+	pthread_mutex_lock(&host->lock);
+	already = vm->lost;
+	if (!already) {
+		epoll_ctl(host->epoll_fd, EPOLL_CTL_DEL, vm->sock, NULL);
+		if (vm->mem)
+			revoke_host_break(vm->mem->revoke);
+		vm->lost = true;
+		vm->state = HOST_VM_ENDING;
+		vm->kill_at_ms = monotonic_ms() + PATIENCE_MS;
+	}
+	pthread_mutex_unlock(&host->lock);
+	if (why && !already) {
+		host_tell(host, HOST_EVENT_VM_MISBEHAVED, vm->set.name,
+			  "VM %s is killed: %s", vm->set.name, why);
+		process_kill(vm, SIGKILL);
+	}
+}
+
+static void do_hello(struct hvm *vm, const struct link_msg *msg, int *fds)
+{
+	struct host *host = vm->host;
+	const bool found = vm->adopting;
+	struct err err = {0};
+	int r;
+
+	if (vm->mem || vm->lost) {
+		for (unsigned i = 0; i < msg->n_fds; i++)
+			close(fds[i]);
+		link_lost(vm, "it greets twice");
+		return;
+	}
+	r = process_hello(vm, msg, fds, &err);
+	pthread_mutex_lock(&host->lock);
+	if (!r)
+		drop_adopting(host, vm);
+	/* It may have been told to end, or have ended, meanwhile. */
+	if (!r && vm->state == HOST_VM_STARTING)
+		vm->state = HOST_VM_RUNNING;
+	pthread_cond_broadcast(&host->changed);
+	pthread_mutex_unlock(&host->lock);
+	if (r) {
+		link_lost(vm, err.text);
+		return;
+	}
+	host_replan(host);
+	host_tell(host, found ? HOST_EVENT_VM_FOUND : HOST_EVENT_VM_STARTED,
+		  vm->set.name, "VM %s %s", vm->set.name,
+		  found ? "was found running" : "started");
+}
+
+void manager_do_chores(struct host *host)
+{
+	struct chore *chore;
+
+	for (;;) {
+		pthread_mutex_lock(&host->lock);
+		chore = host->chores;
+		if (chore)
+			host->chores = chore->next;
+		pthread_mutex_unlock(&host->lock);
+		if (!chore)
+			return;
+		if (chore->gone)
+			vm_gone(chore->vm);
+		else
+			do_hello(chore->vm, &chore->msg, chore->fds);
+		free(chore);
+	}
+}
+
+static void on_message(struct hvm *vm, const struct link_msg *msg, int *fds)
+{
+	switch (msg->type) {
+	case LINK_HELLO:
+		chore_add(vm, false, msg, fds);
+		break;
+	case LINK_ACK:
+		if (vm->mem)
+			revoke_host_ack(vm->mem->revoke, msg->value);
+		break;
+	case LINK_WANT:
+		atomic_store(&vm->host->replan, true);
+		break;
+	}
+}
+
+static void receive(struct hvm *vm)
+{
+	int fds[LINK_FDS_MAX];
+	struct link_msg msg;
+	int r = 0;
+
+	/* A VM that talks without end must not keep the others waiting. */
+	for (int i = 0; i < 32 && !r && !vm->lost; i++) {
+		r = link_recv(vm->sock, LINK_FROM_VM, 0, &msg, fds);
+		if (!r)
+			on_message(vm, &msg, fds);
+	}
+	if (r == -EBADMSG)
+		link_lost(vm, "it sent what is no message");
+	else if (r && r != -EAGAIN && !vm->lost)
+		link_lost(vm, NULL);
+}
+
+static void on_event(struct host *host, uint64_t data)
+{
+	union {
+		uintptr_t in;
+		struct hvm *out;
+	} vm = {.in = (uintptr_t)(data & ~IS_PID)};
+
+	if (!data) {
+		uint64_t n;
+		const ssize_t r = read(host->wake_fd, &n, sizeof(n));
+
+		(void)r;
+	} else if (data & IS_PID) {
+		on_end(vm.out);
+	} else {
+		receive(vm.out);
+	}
+}
+
+static bool is_running(const struct hvm *vm)
+{
+	return vm->mem && vm->state == HOST_VM_RUNNING;
+}
+
+static const char *const driver_words[] = {
+	[BALLOON_NONE] = "has no balloon driver",
+	[BALLOON_READY] = "has a balloon driver",
+	[BALLOON_STUCK] = "has a balloon driver that is stuck",
+};
+
+static void look_at_balloon(struct hvm *vm)
+{
+	struct link_counters *c = vm->mem->counters;
+	const struct balloon_watch before = vm->balloon;
+	const uint64_t stats_ms = atomic_load(&c->balloon_stats_ms);
+	const struct balloon_report report = {
+		.now_ms = monotonic_ms(),
+		.present = atomic_load(&c->balloon_present),
+		.target_pages = vm->balloon_sent,
+		.actual_pages = physmap_counts(vm->mem->map)
+					.pages[PHYSMAP_BALLOON],
+		/* A time to come would keep old statistics fresh. */
+		.stats_ms = stats_ms > monotonic_ms() ? 0 : stats_ms,
+		.has_stats = stats_ms,
+		.available_pages = atomic_load(&c->balloon_available),
+		.ooms = atomic_load(&c->balloon_ooms),
+	};
+
+	balloon_watch_update(&vm->balloon, &report, vm->set.size_pages);
+	if (vm->balloon.driver != before.driver)
+		host_tell(vm->host, HOST_EVENT_BALLOON, vm->set.name,
+			  "VM %s %s", vm->set.name,
+			  driver_words[vm->balloon.driver]);
+	if (vm->balloon.distress && !before.distress)
+		host_tell(vm->host, HOST_EVENT_BALLOON, vm->set.name,
+			  "VM %s is in distress: its balloon is let out",
+			  vm->set.name);
+}
+
+static bool wants(const struct hvm *vm)
+{
+	return is_running(vm) && atomic_load(&vm->mem->counters->want) &&
+	       !physmap_allowance(vm->mem->map);
+}
+
+static void measure_overhead(struct host *host)
+{
+	uint64_t sum = host->self_pages = process_overhead(getpid());
+
+	for (uint32_t i = 0; i < host->n_vms; i++) {
+		struct hvm *vm = host->vms[i];
+
+		if (!vm->mem)
+			continue;
+		vm->overhead_pages = process_overhead(vm->pid) +
+				     file_pages(physmap_fd(vm->mem->map));
+		sum += vm->overhead_pages + vmmem_table_pages(vm->mem);
+	}
+	ledger_overhead(&host->ledger, sum);
+}
+
+/* Everything that is looked at regularly. Return: a VM waits for memory. */
+static bool tick(struct host *host)
+{
+	const uint64_t now = monotonic_ms();
+	struct hvm *bad = NULL;
+	bool waiting = false;
+
+	pthread_mutex_lock(&host->lock);
+	for (uint32_t i = 0; i < host->n_vms; i++) {
+		struct hvm *vm = host->vms[i];
+
+		if (vm->kill_at_ms && now >= vm->kill_at_ms)
+			process_kill(vm, SIGKILL);
+		if (is_running(vm) && atomic_load(&vm->mem->misbehaved))
+			bad = vm;
+		waiting |= wants(vm);
+	}
+	if (now >= host->next_overhead_ms) {
+		host->next_overhead_ms = now + OVERHEAD_MS;
+		measure_overhead(host);
+		for (uint32_t i = 0; i < host->n_vms; i++) {
+			if (is_running(host->vms[i]))
+				look_at_balloon(host->vms[i]);
+		}
+	}
+	pthread_mutex_unlock(&host->lock);
+	/* Only this thread ends VMs, so it is still there. */
+	if (bad)
+		link_lost(bad, bad->mem->why);
+	return waiting;
+}
+
+static void plan(struct host *host)
+{
+	uint64_t now;
+
+	pthread_mutex_lock(&host->lock);
+	decide(host);
+	now = monotonic_ms();
+	host->next_plan_ms = now + host->plan.period_ms;
+	host->earliest_plan_ms = now + host->plan_ns * PLAN_SHARE / 1000000;
+	pthread_mutex_unlock(&host->lock);
+}
+
+static bool below_edge(struct host *host)
+{
+	bool below;
+
+	pthread_mutex_lock(&host->lock);
+	below = ledger_free_pages(&host->ledger) + host_promised(host) <
+		host->plan.wake_below_pages + LEDGER_RESERVE;
+	pthread_mutex_unlock(&host->lock);
+	return below;
+}
+
+void *manager_loop(void *arg)
+{
+	struct host *host = arg;
+	struct epoll_event events[16];
+	bool waiting = false;
+
+	while (!atomic_load(&host->ending)) {
+		const int n = epoll_wait(host->epoll_fd, events,
+					 ARRAY_SIZE(events),
+					 waiting ? WAITING_MS : TICK_MS);
+		uint64_t gone[ARRAY_SIZE(events)];
+		int n_gone = 0;
+
+		/* Ends last, for they take the VM away from under its messages. */
+		for (int i = 0; i < n; i++) {
+			if (events[i].data.u64 & IS_PID)
+				gone[n_gone++] = events[i].data.u64;
+			else
+				on_event(host, events[i].data.u64);
+		}
+		for (int i = 0; i < n_gone; i++)
+			on_event(host, gone[i]);
+		waiting = tick(host);
+
+		const uint64_t now = monotonic_ms();
+
+		if (now >= host->earliest_plan_ms &&
+		    (now >= host->next_plan_ms || waiting ||
+		     atomic_exchange(&host->replan, false) || below_edge(host)))
+			plan(host);
+	}
+	return NULL;
+}

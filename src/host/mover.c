@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The mover: one thread that moves pages, a batch at a time, from VM to VM. Reclaiming
+ * goes first, sampling and scanning have the rest.
+ */
+#include <host/host_impl.h>
+
+#include <time.h>
+
+#include <base/verify.h>
+
+#define ROUND_MS   20
+/* Batches that one VM may have in a row. */
+#define BATCHES    8
+/* What has not been scanned in that many seconds is not made up for. */
+#define CREDIT_S   2.0
+
+void gate_lock(struct host *host)
+{
+	atomic_fetch_add(&host->gate_wanted, 1);
+	pthread_mutex_lock(&host->gate);
+	atomic_fetch_sub(&host->gate_wanted, 1);
+}
+
+void gate_unlock(struct host *host)
+{
+	pthread_mutex_unlock(&host->gate);
+}
+
+static void nap_ms(uint64_t ms)
+{
+	const struct timespec t = {.tv_nsec = (long)ms * 1000000};
+
+	nanosleep(&t, NULL);
+}
+
+/* Between two batches: others may have the gate first. */
+static void pause_for_others(struct host *host)
+{
+	manager_do_chores(host);
+	if (!atomic_load(&host->gate_wanted))
+		return;
+	pthread_mutex_unlock(&host->gate);
+	while (atomic_load(&host->gate_wanted))
+		nap_ms(1);
+	pthread_mutex_lock(&host->gate);
+}
+
+/* The VM at a place of the list, if it can be worked on. Under the gate. */
+static struct hvm *vm_at(struct host *host, uint32_t i)
+{
+	struct hvm *vm = NULL;
+
+	pthread_mutex_lock(&host->lock);
+	if (i < host->n_vms)
+		vm = host->vms[i];
+	if (vm && (!vm->mem || vm->state != HOST_VM_RUNNING ||
+		   atomic_load(&vm->mem->misbehaved)))
+		vm = NULL;
+	pthread_mutex_unlock(&host->lock);
+	if (vm && monotonic_ms() < vm->mem->slow_until_ms)
+		vm = NULL;
+	return vm;
+}
+
+static void tell_swap_full(struct hvm *vm)
+{
+	if (vm->swap_was_full)
+		return;
+	vm->swap_was_full = true;
+	host_tell(vm->host, HOST_EVENT_SWAP_FULL, vm->set.name,
+		  "the swap file of VM %s is full: %llu pages",
+		  vm->set.name,
+		  (unsigned long long)swap_slots(vm->mem->swap));
+}
+
+static enum reclaim_result one_batch(struct hvm *vm)
+{
+	struct host *host = vm->host;
+	struct reclaim_order order;
+	enum reclaim_result result;
+	uint64_t seq;
+
+	pthread_mutex_lock(&host->lock);
+	order = vm->order;
+	seq = vm->order_seq;
+	pthread_mutex_unlock(&host->lock);
+	result = reclaim_step(host->reclaim, vm->mem, &vm->reclaim, &order);
+	pthread_mutex_lock(&host->lock);
+	/* A newer order knows of this batch. */
+	if (vm->order_seq == seq)
+		vm->order = order;
+	if (result == RECLAIM_SWAP_FULL)
+		tell_swap_full(vm);
+	else if (swap_slots_free(vm->mem->swap) > 0)
+		vm->swap_was_full = false;
+	pthread_mutex_unlock(&host->lock);
+	return result;
+}
+
+/* A cache larger than allowed, after a change of options, goes to disk. */
+static void shrink_zip(struct hvm *vm)
+{
+	struct host *host = vm->host;
+	uint64_t max;
+
+	pthread_mutex_lock(&host->lock);
+	max = vm->set.size_pages * host->options.v[OPT_MEM_ZIP_MAX_PCT] / 100;
+	pthread_mutex_unlock(&host->lock);
+	if (zip_pages(vm->mem->zip) > max)
+		(void)reclaim_evict(host->reclaim, vm->mem, REVOKE_BATCH_PAGES);
+}
+
+static bool reclaim_vm(struct host *host, uint32_t i)
+{
+	bool moved = false;
+
+	for (unsigned n = 0; n < BATCHES; n++) {
+		struct hvm *vm = vm_at(host, i);
+
+		if (!vm || one_batch(vm) != RECLAIM_MORE)
+			break;
+		moved = true;
+		pause_for_others(host);
+	}
+	return moved;
+}
+
+static void look_after(struct hvm *vm, const struct options *options)
+{
+	struct host *host = vm->host;
+	uint64_t pages;
+	bool known;
+
+	vmmem_drain(vm->mem);
+	vmmem_sync(vm->mem);
+	shrink_zip(vm);
+	sample_tick(&vm->sample, vm->mem, options);
+	known = workset_pages(&vm->sample.ws, vm->set.size_pages,
+			      options->v[OPT_SAMPLE_ACTIVE_PCT_MIN], &pages);
+	pthread_mutex_lock(&host->lock);
+	vm->ws = vm->sample.ws;
+	vm->has_active = known;
+	if (known)
+		vm->active_pages = pages;
+	pthread_mutex_unlock(&host->lock);
+}
+
+static uint64_t thread_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static void scan(struct hvm *vm, double seconds)
+{
+	struct host *host = vm->host;
+	const uint64_t start = thread_ns();
+	double rate;
+	bool share;
+
+	pthread_mutex_lock(&host->lock);
+	rate = (double)vm->action.share_rate;
+	share = vm->set.share && !vm->mem->group->adopting;
+	pthread_mutex_unlock(&host->lock);
+	if (!share || rate <= 0)
+		return;
+	vm->share_credit += rate * seconds;
+	if (vm->share_credit > rate * CREDIT_S)
+		vm->share_credit = rate * CREDIT_S;
+	if (vm->share_credit < SHARE_WINDOW)
+		return;
+
+	const uint64_t n = share_scan(host->share, vm->mem, &vm->cursor,
+				      (uint64_t)vm->share_credit);
+
+	vm->share_credit -= (double)n;
+	/* A VM with hardly anything at home has been looked at whole. */
+	if (!n)
+		vm->share_credit = 0;
+	atomic_fetch_add(&host->share_scanned, n);
+	atomic_fetch_add(&host->share_cpu_ns, thread_ns() - start);
+}
+
+static bool round_of_all(struct host *host, double seconds)
+{
+	const struct options options = host_options(host);
+	bool moved = false;
+	struct hvm *vm;
+	uint32_t n;
+
+	pthread_mutex_lock(&host->lock);
+	n = host->n_vms;
+	pthread_mutex_unlock(&host->lock);
+	for (uint32_t i = 0; i < n && !atomic_load(&host->ending); i++) {
+		vm = vm_at(host, i);
+		if (!vm)
+			continue;
+		look_after(vm, &options);
+		moved |= reclaim_vm(host, i);
+		/* The gate was open meanwhile: it may be another VM's place now. */
+		vm = vm_at(host, i);
+		if (vm)
+			scan(vm, seconds);
+		pause_for_others(host);
+	}
+	return moved;
+}
+
+void *mover_loop(void *arg)
+{
+	struct host *host = arg;
+	uint64_t last = monotonic_ms();
+
+	while (!atomic_load(&host->ending)) {
+		const uint64_t now = monotonic_ms();
+		bool moved;
+
+		pthread_mutex_lock(&host->gate);
+		manager_do_chores(host);
+		moved = round_of_all(host, (double)(now - last) / 1000.0);
+		pthread_mutex_unlock(&host->gate);
+		last = now;
+		if (!moved)
+			nap_ms(ROUND_MS);
+	}
+	return NULL;
+}

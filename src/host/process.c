@@ -1,0 +1,522 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * VM processes: starting them, finding those that run, and what they bring along.
+ *
+ * A VM listens in its own directory; the host connects, whether it has just started the VM
+ * or finds it running. What the VM then sends is checked against what the host knows by
+ * itself: the size and the group's file from the settings in the directory, the swap file
+ * by its path.
+ */
+#include <host/host_impl.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <base/verify.h>
+
+#define CONNECT_MS 10000
+
+int process_dir(struct host *host, const char *name)
+{
+	const int fd = openat(host->dir_fd, name,
+			      O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+	return fd < 0 ? -errno : fd;
+}
+
+void process_kill(const struct hvm *vm, int signal)
+{
+	if (vm->pid_fd >= 0)
+		(void)syscall(SYS_pidfd_send_signal, vm->pid_fd, signal, NULL,
+			      0);
+}
+
+static int try_connect(int dir_fd)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	const int fd = socket(AF_UNIX,
+			      SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int r = 0;
+
+	if (fd < 0)
+		return -errno;
+	snprintf(addr.sun_path, sizeof(addr.sun_path),
+		 "/proc/self/fd/%d/vm.sock", dir_fd);
+	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+		r = -errno;
+	if (r)
+		close(fd);
+	return r ? r : fd;
+}
+
+static int open_pid(pid_t pid)
+{
+	const int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static void nap_ms(long ms)
+{
+	const struct timespec t = {.tv_nsec = ms * 1000000};
+
+	nanosleep(&t, NULL);
+}
+
+static int log_file(int dir_fd)
+{
+	const int fd = openat(dir_fd, "vm.log",
+			      O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int spawn_with(const char *program, char *const *argv, int log_fd,
+		      pid_t *ret_pid)
+{
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attr;
+	sigset_t none;
+	int r;
+
+	sigemptyset(&none);
+	posix_spawn_file_actions_init(&files);
+	posix_spawnattr_init(&attr);
+	posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_adddup2(&files, log_fd, 1);
+	posix_spawn_file_actions_adddup2(&files, log_fd, 2);
+	/* Its own session: what ends this program does not end its VMs. */
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID |
+						POSIX_SPAWN_SETSIGMASK);
+	posix_spawnattr_setsigmask(&attr, &none);
+	r = posix_spawn(ret_pid, program, &files, &attr, argv, environ);
+	posix_spawn_file_actions_destroy(&files);
+	posix_spawnattr_destroy(&attr);
+	return -r;
+}
+
+static int spawn(struct host *host, const struct host_vm_settings *set,
+		 int dir_fd, pid_t *ret_pid, struct err *err)
+{
+	union {
+		const char *in[HOST_ARGS_MAX + 8];
+		char *out[HOST_ARGS_MAX + 8];
+	} argv;
+	char memory[32];
+	char *dir;
+	unsigned n = 0;
+	int r;
+	const int log_fd = log_file(dir_fd);
+
+	if (log_fd < 0)
+		return err_set(err, log_fd, "cannot open the log of VM %s: %s",
+			       set->name, strerror(-log_fd));
+	if (asprintf(&dir, "%s/vms/%s", host->state_dir, set->name) < 0) {
+		close(log_fd);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	snprintf(memory, sizeof(memory), "%lluK",
+		 (unsigned long long)(set->size_pages * PAGE_SIZE / 1024));
+	argv.in[n++] = host->vm_program;
+	argv.in[n++] = "--memory";
+	argv.in[n++] = memory;
+	argv.in[n++] = "--link";
+	argv.in[n++] = dir;
+	for (unsigned i = 0; i < set->n_args; i++)
+		argv.in[n++] = set->args[i];
+	argv.in[n] = NULL;
+	r = spawn_with(host->vm_program, argv.out, log_fd, ret_pid);
+	if (r)
+		err_set(err, r, "cannot start %s: %s", host->vm_program,
+			strerror(-r));
+	close(log_fd);
+	free(dir);
+	return r;
+}
+
+/* The VM makes its socket within milliseconds, or ends with a message in its log. */
+static int connect_new(struct hvm *vm, int dir_fd, struct err *err)
+{
+	const uint64_t end = monotonic_ms() + CONNECT_MS;
+	int fd;
+
+	do {
+		fd = try_connect(dir_fd);
+		if (fd >= 0) {
+			vm->sock = fd;
+			return 0;
+		}
+		if (waitpid(vm->pid, NULL, WNOHANG) == vm->pid)
+			return err_set(err, -ECHILD,
+				       "VM %s ended at once; %s/vms/%s/vm.log says why",
+				       vm->set.name, vm->host->state_dir,
+				       vm->set.name);
+		nap_ms(2);
+	} while (monotonic_ms() < end);
+	return err_set(err, -ETIMEDOUT, "VM %s does not open its socket",
+		       vm->set.name);
+}
+
+static int make_dir(struct host *host, const char *name, struct err *err)
+{
+	int fd;
+
+	if (mkdirat(host->dir_fd, name, 0700) < 0 && errno != EEXIST)
+		return err_set(err, -errno, "cannot make %s/vms/%s: %s",
+			       host->state_dir, name, strerror(errno));
+	fd = process_dir(host, name);
+	return fd < 0 ? err_set(err, fd, "cannot open %s/vms/%s: %s",
+				host->state_dir, name, strerror(-fd))
+		      : fd;
+}
+
+static int make_swap(struct host *host, const struct host_vm_settings *set,
+		     struct err *err)
+{
+	struct swap *swap = NULL;
+	char path[4096];
+	int r = host_vm_path(host, set->name, "swap", path, sizeof(path));
+
+	if (r)
+		return err_set(err, r, "the path of the swap file is too long");
+	r = swap_new(path, set->size_pages - set->alloc.reservation_pages,
+		     &swap, err);
+	swap_free(swap);
+	return r;
+}
+
+int process_start(struct host *host, struct hvm *vm,
+		  const struct host_vm_settings *set, struct err *err)
+{
+	const int dir_fd = make_dir(host, set->name, err);
+	int r;
+
+	if (dir_fd < 0)
+		return dir_fd;
+	unlinkat(dir_fd, "vm.sock", 0);
+	r = make_swap(host, set, err);
+	if (!r)
+		r = process_save(vm, err);
+	if (!r)
+		r = spawn(host, set, dir_fd, &vm->pid, err);
+	if (!r) {
+		vm->pid_fd = open_pid(vm->pid);
+		r = vm->pid_fd < 0
+			    ? err_set(err, vm->pid_fd, "pidfd_open: %s",
+				      strerror(-vm->pid_fd))
+			    : connect_new(vm, dir_fd, err);
+	}
+	close(dir_fd);
+	return r;
+}
+
+int process_save(struct hvm *vm, struct err *err)
+{
+	const struct settings_file s = {
+		.vm = vm->set,
+		.group_ino = vm->group_ino,
+		.start_ms = vm->start_ms,
+	};
+	const int dir_fd = process_dir(vm->host, vm->set.name);
+	int r;
+
+	if (dir_fd < 0)
+		return err_set(err, dir_fd, "cannot open the directory of VM %s",
+			       vm->set.name);
+	r = settings_write(dir_fd, &s, err);
+	close(dir_fd);
+	return r;
+}
+
+static int adopt_one(struct host *host, int dir_fd, int sock,
+		     const struct settings_file *s)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	struct hvm *vm = hvm_new(host, &s->vm);
+
+	if (!vm) {
+		close(sock);
+		return -ENOMEM;
+	}
+	(void)dir_fd;
+	vm->sock = sock;
+	vm->adopting = true;
+	vm->group_ino = s->group_ino;
+	vm->start_ms = s->start_ms;
+	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
+	    peer.uid != geteuid()) {
+		hvm_destroy(vm);
+		return -EPERM;
+	}
+	vm->pid = peer.pid;
+	vm->pid_fd = open_pid(peer.pid);
+
+	int r = vm->pid_fd < 0 ? vm->pid_fd : vm_insert(host, vm);
+
+	if (!r)
+		r = manager_watch(host, vm);
+	if (r) {
+		hvm_destroy(vm);
+		return r;
+	}
+	host->n_adopting++;
+	return 0;
+}
+
+static void adopt_dir(struct host *host, const char *name)
+{
+	struct settings_file s;
+	struct err err = {0};
+	const int dir_fd = process_dir(host, name);
+	int sock;
+
+	if (dir_fd < 0)
+		return;
+	sock = try_connect(dir_fd);
+	if (sock >= 0) {
+		int r = settings_read(dir_fd, &s, &err);
+
+		if (!r && strcmp(s.vm.name, name) != 0)
+			r = err_set(&err, -EBADMSG, "the settings are of VM %s",
+				    s.vm.name);
+		if (r)
+			close(sock);
+		else
+			r = adopt_one(host, dir_fd, sock, &s);
+		if (r)
+			host_tell(host, HOST_EVENT_ERROR, name,
+				  "cannot take over VM %s: %s", name,
+				  err.text[0] ? err.text : strerror(-r));
+	} else {
+		/* Nobody listens: it ended while there was no host. */
+		unlinkat(dir_fd, "vm.sock", 0);
+		unlinkat(dir_fd, "swap", 0);
+	}
+	close(dir_fd);
+}
+
+int process_adopt_all(struct host *host, struct err *err)
+{
+	const int fd = openat(host->dir_fd, ".",
+			      O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir)
+		return err_set(err, -errno, "cannot read %s/vms: %s",
+			       host->state_dir, strerror(errno));
+	while ((entry = readdir(dir))) {
+		struct err ignored;
+
+		if (!host_name_check(entry->d_name, &ignored))
+			adopt_dir(host, entry->d_name);
+	}
+	closedir(dir);
+	return 0;
+}
+
+static int on_revoke(void *ctx, const struct revoke_request *request)
+{
+	struct hvm *vm = ctx;
+	struct link_msg msg;
+
+	link_msg_init(&msg, LINK_REVOKE, 0);
+	msg.revoke = *request;
+	return link_send(vm->sock, &msg, NULL, 0);
+}
+
+static struct group *group_find(struct host *host, const char *name)
+{
+	for (uint32_t i = 0; i < host->n_groups; i++) {
+		if (!strcmp(host->groups[i]->name, name))
+			return host->groups[i];
+	}
+	return NULL;
+}
+
+static int group_enter(struct host *host, struct group *g)
+{
+	struct group **groups = realloc(host->groups, (host->n_groups + 1) *
+							       sizeof(*groups));
+
+	if (!groups)
+		return -ENOMEM;
+	host->groups = groups;
+	groups[host->n_groups++] = g;
+	return 0;
+}
+
+/* The VM's group; made, or taken over from what an attached VM brings. Under the gate. */
+static int group_for(struct hvm *vm, int fd, struct group **ret,
+		     struct err *err)
+{
+	struct host *host = vm->host;
+	char name[64];
+	struct group *g;
+	int r;
+
+	/* A VM without a group is alone in one that no group's name can name. */
+	snprintf(name, sizeof(name), "%s%s", vm->set.group[0] ? "" : "/",
+		 vm->set.group[0] ? vm->set.group : vm->set.name);
+	g = group_find(host, name);
+	if (g) {
+		struct stat st;
+
+		if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_ino != g->ino ||
+				g->ino != vm->group_ino))
+			return err_set(err, -EBADMSG,
+				       "it brings another file for group %s",
+				       name);
+		*ret = g;
+		return 0;
+	}
+	r = fd >= 0 ? group_adopt(name, fd, vm->group_ino, &host->ledger, &g,
+				  err)
+		    : group_new(name, host->managed_pages, &host->ledger, &g,
+				err);
+	if (r)
+		return r;
+	r = group_enter(host, g);
+	if (r) {
+		group_free(g);
+		return err_set(err, r, "out of memory");
+	}
+	*ret = g;
+	return 0;
+}
+
+static int send_attach(struct hvm *vm, const struct vmmem *mem, bool has_files)
+{
+	struct link_msg msg;
+	int fds[LINK_ATTACH_FDS] = {-1, -1, -1};
+	char path[64];
+	int r = -EMFILE;
+
+	link_msg_init(&msg, LINK_ATTACH, 0);
+	if (has_files)
+		return link_send(vm->sock, &msg, NULL, 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", zip_fd(mem->zip));
+	fds[LINK_ATTACH_ZIP] = open(path, O_RDONLY | O_CLOEXEC);
+	fds[LINK_ATTACH_SWAP] = swap_reader(mem->swap);
+	fds[LINK_ATTACH_GROUP] = group_reader(mem->group);
+	if (fds[0] >= 0 && fds[1] >= 0 && fds[2] >= 0)
+		r = link_send(vm->sock, &msg, fds, LINK_ATTACH_FDS);
+	for (unsigned i = 0; i < LINK_ATTACH_FDS; i++) {
+		if (fds[i] >= 0)
+			close(fds[i]);
+	}
+	return r;
+}
+
+/* Stores and group, from the VM's descriptors if it has them. Under the gate. */
+static int give_stores(struct hvm *vm, struct vmmem *mem, const int *fds,
+		       bool has_files, struct err *err)
+{
+	struct zip *zip = NULL;
+	struct swap *swap = NULL;
+	struct group *group = NULL;
+	char path[4096];
+	int r = host_vm_path(vm->host, vm->set.name, "swap", path,
+			     sizeof(path));
+
+	if (!r)
+		r = swap_adopt(path, &swap, err);
+	if (!r)
+		r = has_files ? zip_adopt(fds[LINK_FD_ZIP], mem->n_pages,
+					  mem->ledger, &zip, err)
+			      : zip_new(mem->n_pages, mem->ledger, &zip, err);
+	if (!r)
+		r = group_for(vm, has_files ? fds[LINK_FD_GROUP] : -1, &group,
+			      err);
+	if (!r) {
+		r = vmmem_attach(mem, zip, swap, group);
+		if (r)
+			err_set(err, r, "group %s is full", group->name);
+	}
+	if (r) {
+		zip_free(zip);
+		swap_free(swap);
+	}
+	return r;
+}
+
+static int hello_locked(struct hvm *vm, struct vmmem *mem, const int *fds,
+			bool has_files, struct err *err)
+{
+	int r = give_stores(vm, mem, fds, has_files, err);
+
+	if (r)
+		return r;
+	vmmem_rescan(mem, true);
+	if (atomic_load(&mem->misbehaved))
+		return err_set(err, -EBADMSG, "%s", mem->why);
+	vm->group_ino = mem->group->ino;
+	r = process_save(vm, err);
+	if (!r) {
+		r = send_attach(vm, mem, has_files);
+		if (r)
+			err_set(err, r, "cannot greet it: %s", strerror(-r));
+	}
+	return r;
+}
+
+int process_hello(struct hvm *vm, const struct link_msg *msg, int *fds,
+		  struct err *err)
+{
+	const bool has_files = msg->n_fds == LINK_FDS_ATTACHED;
+	struct vmmem *mem = NULL;
+	int r;
+
+	if (has_files && !vm->adopting) {
+		for (unsigned i = 0; i < LINK_FDS_NEW; i++)
+			close(fds[i]);
+		r = err_set(err, -EBADMSG, "a new VM brings files of an old one");
+	} else {
+		r = vmmem_new(vm->set.size_pages, fds, &vm->host->ledger,
+			      on_revoke, vm, &mem, err);
+	}
+	pthread_mutex_lock(&vm->host->lock);
+	if (!r)
+		r = hello_locked(vm, mem, fds, has_files, err);
+	if (r)
+		vmmem_free(mem);
+	else
+		vm->mem = mem;
+	pthread_mutex_unlock(&vm->host->lock);
+	for (unsigned i = LINK_FDS_NEW; i < msg->n_fds; i++)
+		close(fds[i]);
+	return r;
+}
+
+uint64_t process_overhead(pid_t pid)
+{
+	char line[256];
+	uint64_t kib = 0;
+	FILE *f;
+
+	snprintf(line, sizeof(line), "/proc/%d/status", (int)pid);
+	f = fopen(line, "re");
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f)) {
+		if (!strncmp(line, "RssAnon:", 8) ||
+		    !strncmp(line, "VmPTE:", 6))
+			kib += strtoull(strchr(line, ':') + 1, NULL, 10);
+	}
+	fclose(f);
+	return kib * 1024 / PAGE_SIZE;
+}

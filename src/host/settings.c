@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The settings of a VM that runs: lines of key=value. */
+#include <host/settings.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <policy/units.h>
+
+#define FILE_NAME "settings"
+#define TEMP_NAME "settings.new"
+#define TEXT_MAX  1024
+
+static int write_text(int dir_fd, const char *text, size_t len)
+{
+	const int fd = openat(dir_fd, TEMP_NAME,
+			      O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = write(fd, text, len);
+	if (n != (ssize_t)len) {
+		const int r = n < 0 ? -errno : -ENOSPC;
+
+		close(fd);
+		return r;
+	}
+	close(fd);
+	return renameat(dir_fd, TEMP_NAME, dir_fd, FILE_NAME) < 0 ? -errno : 0;
+}
+
+int settings_write(int dir_fd, const struct settings_file *s, struct err *err)
+{
+	char alloc[ALLOC_TEXT];
+	char text[TEXT_MAX];
+	const int len = snprintf(
+		text, sizeof(text),
+		"name=%s pool=%s group=%s size=%" PRIu64 " floor=%" PRIu64
+		" share=%d group_ino=%" PRIu64 " start_ms=%" PRIu64 " %s\n",
+		s->vm.name, s->vm.pool, s->vm.group, s->vm.size_pages,
+		s->vm.floor_pages, s->vm.share, (uint64_t)s->group_ino,
+		s->start_ms, mem_alloc_format(&s->vm.alloc, alloc));
+	const int r = write_text(dir_fd, text, (size_t)len);
+
+	return r ? err_set(err, r, "cannot write the settings of VM %s: %s",
+			   s->vm.name, strerror(-r))
+		 : 0;
+}
+
+static int set_name(char to[HOST_NAME_MAX], const char *value)
+{
+	if (strlen(value) >= HOST_NAME_MAX)
+		return -EBADMSG;
+	snprintf(to, HOST_NAME_MAX, "%s", value);
+	return 0;
+}
+
+static int set_number(uint64_t *to, const char *value)
+{
+	struct err ignored;
+
+	return number_parse(value, 0, UINT64_MAX, to, &ignored) ? -EBADMSG : 0;
+}
+
+static int set_one(struct settings_file *s, const char *key, const char *value)
+{
+	struct err ignored;
+	uint64_t n = 0;
+	int r;
+
+	if (!strcmp(key, "name"))
+		return set_name(s->vm.name, value);
+	if (!strcmp(key, "pool"))
+		return set_name(s->vm.pool, value);
+	if (!strcmp(key, "group"))
+		return set_name(s->vm.group, value);
+	if (!strcmp(key, "size"))
+		return set_number(&s->vm.size_pages, value);
+	if (!strcmp(key, "floor"))
+		return set_number(&s->vm.floor_pages, value);
+	if (!strcmp(key, "start_ms"))
+		return set_number(&s->start_ms, value);
+	if (!strcmp(key, "share")) {
+		r = set_number(&n, value);
+		s->vm.share = n;
+		return r;
+	}
+	if (!strcmp(key, "group_ino")) {
+		r = set_number(&n, value);
+		s->group_ino = (ino_t)n;
+		return r;
+	}
+	return mem_alloc_set(&s->vm.alloc, key, value, &ignored) ? -EBADMSG : 0;
+}
+
+static int parse(struct settings_file *s, char *text)
+{
+	char *save = NULL;
+	int r = 0;
+
+	for (char *word = strtok_r(text, " \n", &save); word && !r;
+	     word = strtok_r(NULL, " \n", &save)) {
+		char *value = strchr(word, '=');
+
+		if (!value)
+			return -EBADMSG;
+		*value++ = '\0';
+		r = set_one(s, word, value);
+	}
+	return r ? r : s->vm.name[0] && s->vm.size_pages ? 0 : -EBADMSG;
+}
+
+int settings_read(int dir_fd, struct settings_file *ret, struct err *err)
+{
+	struct settings_file s = {0};
+	char text[TEXT_MAX];
+	ssize_t n;
+	int r;
+	const int fd = openat(dir_fd, FILE_NAME, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return err_set(err, -errno, "cannot open settings: %s",
+			       strerror(errno));
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n < 0)
+		return err_set(err, -errno, "cannot read settings: %s",
+			       strerror(errno));
+	text[n] = '\0';
+	mem_alloc_init(&s.vm.alloc);
+	r = parse(&s, text);
+	if (r)
+		return err_set(err, r, "the settings are damaged");
+	*ret = s;
+	return 0;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The settings of a VM that runs, in a file beside its socket, for the next host. */
+#ifndef HOST_SETTINGS_H
+#define HOST_SETTINGS_H
+
+#include <sys/types.h>
+
+#include <base/error.h>
+#include <host/host.h>
+
+/**
+ * struct settings_file - what the file holds.
+ * @vm: settings, without arguments
+ * @group_ino: inode of the sharing group's file, 0 until the VM is attached
+ * @start_ms: wall clock of the VM's start
+ */
+struct settings_file {
+	struct host_vm_settings vm;
+	ino_t group_ino;
+	uint64_t start_ms;
+};
+
+/** settings_write() - replace the file, whole or not at all. Return: 0 or -errno. */
+int settings_write(int dir_fd, const struct settings_file *s, struct err *err)
+	__attribute__((warn_unused_result));
+
+/** settings_read() - read it. Return: 0, -EBADMSG, or -errno. */
+int settings_read(int dir_fd, struct settings_file *ret, struct err *err)
+	__attribute__((warn_unused_result));
+
+#endif

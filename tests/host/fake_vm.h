@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the tests know of the fake VM. */
+#ifndef TESTS_FAKE_VM_H
+#define TESTS_FAKE_VM_H
+
+#include <base/types.h>
+
+/* Contents below this number are the same in all VMs. */
+#define FAKE_COMMON 64
+
+/* The file progress in the VM's directory. */
+struct fake_progress {
+	_Atomic uint64_t ops;
+	_Atomic uint64_t errors;
+	_Atomic uint64_t paused;
+};
+
+#endif
