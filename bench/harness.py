@@ -68,6 +68,7 @@ class Result:
     boot_s: float = 0.0
     wall_s: float = 0.0
     extra_kib: int = 0
+    peak_kib: int = 0
     guest_ram_kib: int = 0
     ops: dict = dataclasses.field(default_factory=dict)
     ns_per_op: dict = dataclasses.field(default_factory=dict)
@@ -180,13 +181,14 @@ def memory_of(pid, ram_bytes):
 
 
 class MemorySampler(threading.Thread):
-    """Highest memory beyond guest RAM of the process that holds guest RAM."""
+    """Memory beyond guest RAM of the process that holds guest RAM: at the end, when caches are
+    warm, and the most at any time (loading the kernel included)."""
 
     def __init__(self, pid, ram_bytes):
         super().__init__(daemon=True)
         self.pid = pid
         self.ram_bytes = ram_bytes
-        self.extra_kib = self.ram_kib = 0
+        self.extra_kib = self.peak_kib = self.ram_kib = 0
         self.done = threading.Event()
 
     def run(self):
@@ -197,7 +199,8 @@ class MemorySampler(threading.Thread):
                 except (OSError, ValueError):
                     continue
                 if ram:
-                    self.extra_kib = max(self.extra_kib, extra)
+                    self.extra_kib = extra
+                    self.peak_kib = max(self.peak_kib, extra)
                     self.ram_kib = max(self.ram_kib, ram)
 
     def stop(self):
@@ -291,7 +294,8 @@ def run_once(vmm, image, workloads, timeout_s):
             raise BenchError(f"{vmm.name}: ended with status {code}: {said[-500:]}{tail(lines)}")
         result = read_result(vmm.name, lines, start_ns, len(workloads))
         result.wall_s = wall_s
-        result.extra_kib, result.guest_ram_kib = sampler.extra_kib, sampler.ram_kib
+        result.extra_kib, result.peak_kib = sampler.extra_kib, sampler.peak_kib
+        result.guest_ram_kib = sampler.ram_kib
         if os.path.exists(stats):
             with open(stats, encoding="utf-8") as file:
                 result.stats = json.load(file)
