@@ -382,6 +382,7 @@ struct outcome {
 	uint32_t code;
 	uint64_t gpa;
 	bool zero; /* the common page of zeros, through the software TLB: any such page */
+	bool hit;  /* in the software TLB */
 	uint8_t *host;
 };
 
@@ -418,6 +419,7 @@ static bool tlb_hit(struct world *w, uint64_t va, unsigned int access,
 	machine = (uint64_t)(ret->host - w->machine->window);
 	ret->zero = machine >= MACHINE_ZERO;
 	ret->gpa = machine;
+	ret->hit = true;
 	ret->kind = MMU_OK;
 	return true;
 }
@@ -555,7 +557,8 @@ static void do_store(struct program *p, const struct outcome *o, uint64_t addr)
 		struct world *w = &p->world[k];
 
 		memcpy(o[k].host, &v, sizeof(v));
-		if (guestmem_flags(w->mem)[addr / PAGE_SIZE] & GUESTMEM_TABLE)
+		/* A store that hits tells nobody: nobody must need to know. */
+		if (!o[k].hit && guestmem_flags(w->mem)[addr / PAGE_SIZE] & GUESTMEM_TABLE)
 			mmu_table_written(w->mmu, gpa(addr), sizeof(v));
 	}
 }

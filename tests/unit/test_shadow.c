@@ -318,6 +318,39 @@ static void test_two_parents(void **state)
 	env_release(&e);
 }
 
+/*
+ * A subtree with a table out of sync gets a new parent: nothing of it can have been cached
+ * at its new addresses, and the guest needs no flush to make an entry present.
+ */
+static void test_subtree_is_synced_before_linking(void **state)
+{
+	const uint64_t second = UINT64_C(1) << 39;
+	struct env e;
+	struct mmu_xlat x;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	put(&e, process_root(0) + 8, (process_root(0) + PAGE_SIZE) | OPEN);
+	put(&e, process_root(0), 0);
+	e.regs.cr3 = process_root(0);
+	mmu_set_regs(e.mmu, &e.regs);
+	assert_int_equal(access_to(&e, second, MMU_ACC_WRITE, &x), MMU_OK);
+	for (uint64_t p = SHADOW_UNSYNC_AFTER + 1; p; p--)
+		put(&e, last_table(0) + 8 * p, (DATA + 99 * PAGE_SIZE) | OPEN);
+	put(&e, last_table(0), (DATA + 99 * PAGE_SIZE) | USED);
+	assert_int_equal(mmu_stats(e.mmu)->unsyncs, 1);
+	assert_int_equal(access_to(&e, second, MMU_ACC_READ, &x), MMU_OK);
+	assert_int_equal(x.gpa.v, DATA); /* stale, as it may be */
+
+	put(&e, process_root(0), (process_root(0) + PAGE_SIZE) | OPEN);
+	/* Its neighbour makes the link. */
+	assert_int_equal(access_to(&e, PAGE_SIZE, MMU_ACC_READ, &x), MMU_OK);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_READ, &x), MMU_OK);
+	assert_int_equal(x.gpa.v, DATA + 99 * PAGE_SIZE);
+	env_release(&e);
+}
+
 static void test_tables_taken_away(void **state)
 {
 	struct env e;
@@ -377,6 +410,7 @@ int main(void)
 		cmocka_unit_test(test_out_of_sync),
 		cmocka_unit_test(test_large_pages),
 		cmocka_unit_test(test_two_parents),
+		cmocka_unit_test(test_subtree_is_synced_before_linking),
 		cmocka_unit_test(test_tables_taken_away),
 		cmocka_unit_test(test_audit_sees_damage),
 	};
