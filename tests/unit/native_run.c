@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Run one instruction on the real processor, from a given state, and see what became of it. */
+/* Run an instruction, or a few, on the real processor, from a given state, and see what became of it. */
 #include "native_run.h"
 
 #include <errno.h>
@@ -64,7 +64,7 @@ static void on_signal(int sig, siginfo_t *info, void *arg)
 	greg_t *g = uc->uc_mcontext.gregs;
 
 	(void)info;
-	if ((uint64_t)g[REG_RIP] != RUN_CODE) {
+	if ((uint64_t)g[REG_RIP] - RUN_CODE >= 4096) {
 		signal(sig, SIG_DFL); /* a fault of the test itself */
 		return;
 	}
@@ -74,6 +74,7 @@ static void on_signal(int sig, siginfo_t *info, void *arg)
 		native_state.gpr[i] = (uint64_t)g[order[i]];
 	native_state.flags = (uint64_t)g[REG_EFL];
 	native_state.vector = (uint64_t)g[REG_TRAPNO];
+	native_state.fault = (uint64_t)g[REG_RIP];
 	g[REG_RIP] = (greg_t)(uintptr_t)native_faulted;
 	g[REG_RSP] = (greg_t)native_rsp;
 	uc->uc_mcontext.fpregs->cwd = 0x37f;
@@ -125,6 +126,7 @@ void native_step(struct run_state *s)
 	memcpy(data, s->mem, sizeof(s->mem));
 	native_state = *s;
 	native_state.vector = 0;
+	native_state.fault = 0;
 	native_enter();
 	*s = native_state;
 	memcpy(s->mem, data, sizeof(s->mem));

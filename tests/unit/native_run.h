@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Run one instruction on the real processor, from a given state, and see what became of it. */
+/* Run an instruction, or a few, on the real processor, from a given state, and see what became of it. */
 #ifndef TESTS_UNIT_NATIVE_RUN_H
 #define TESTS_UNIT_NATIVE_RUN_H
 
@@ -17,6 +17,7 @@
  * @gpr: by the architecture's numbers; RSP is not used
  * @flags: arithmetic bits of RFLAGS
  * @vector: exception that the instruction raised, or 0
+ * @fault: address of the instruction that raised it, or 0
  * @window: address of the data that @mem is the contents of
  */
 struct run_state {
@@ -24,6 +25,7 @@ struct run_state {
 	uint64_t gpr[16];
 	uint64_t flags;
 	uint64_t vector;
+	uint64_t fault;
 	uint64_t window;
 	uint8_t mem[RUN_WINDOW];
 };
@@ -38,10 +40,10 @@ struct run_state {
 /** native_setup() - map code and data. Return: 0 or -errno. */
 int native_setup(void);
 
-/** native_set_code() - the instruction that native_step() executes; its faults are caught from now on. */
+/** native_set_code() - the instructions that native_step() executes; their faults are caught from now on. */
 void native_set_code(const uint8_t *bytes, unsigned int n_bytes);
 
-/** native_step() - execute it. */
+/** native_step() - execute them, up to the first that faults. */
 void native_step(struct run_state *s);
 
 #endif

@@ -42,9 +42,8 @@ enum masks {
 
 struct form {
 	const char *name;
-	uint8_t bytes[15];
+	uint8_t bytes[96];
 	uint8_t n_bytes;
-	bool mem;        /* RDI points to an operand */
 	bool env;        /* stores pointers, which are not compared */
 	bool fxsave;     /* the same, and MXCSR_MASK */
 };
@@ -332,6 +331,7 @@ static void guest_save(struct rig *r, struct run_state *s,
 	memcpy(s->fx + FX_XMM, c->xmm, sizeof(c->xmm));
 	s->flags = cpu_rflags(c);
 	s->vector = 0;
+	s->fault = 0;
 	if (rip != RUN_CODE + n_bytes + 1) {
 		uint64_t frame[6];
 
@@ -341,7 +341,7 @@ static void guest_save(struct rig *r, struct run_state *s,
 					  sizeof(frame)));
 		const unsigned int at = STACK_TOP - c->gpr[REG_RSP] == 48;
 
-		assert_int_equal(frame[at], RUN_CODE); /* a fault: RIP is the instruction's */
+		s->fault = frame[at];
 		s->flags = frame[at + 2];
 	}
 }
@@ -396,8 +396,10 @@ static void forget_precision(struct run_state *native, struct run_state *ours)
 
 static void show(const char *who, const struct run_state *s)
 {
-	print_message("  %s: vector %u fcw %04x fsw %04x ftw %02x mxcsr %08x flags %04x\n",
-		      who, (unsigned int)s->vector, get16(s->fx),
+	print_message("  %s: vector %u at +%x fcw %04x fsw %04x ftw %02x mxcsr %08x flags %04x\n",
+		      who, (unsigned int)s->vector,
+		      s->vector ? (unsigned int)(s->fault - RUN_CODE) : 0,
+		      get16(s->fx),
 		      get16(s->fx + 2), s->fx[4],
 		      *(const uint32_t *)(const void *)(s->fx + FX_MXCSR),
 		      (unsigned int)s->flags);
@@ -460,6 +462,7 @@ static bool same(const struct run_state *a, const struct run_state *b)
 	return !memcmp(a->fx, b->fx, sizeof(a->fx)) &&
 	       !memcmp(a->gpr, b->gpr, sizeof(a->gpr)) &&
 	       a->flags == b->flags && a->vector == b->vector &&
+	       a->fault == b->fault &&
 	       !memcmp(a->mem, b->mem, sizeof(a->mem));
 }
 
@@ -618,6 +621,9 @@ extern const uint8_t integer_forms_end[] __attribute__((visibility("hidden")));
 extern const uint8_t float_forms[] __attribute__((visibility("hidden")));
 extern const uint8_t float_forms_end[] __attribute__((visibility("hidden")));
 
+/* The limit is meant for strings of the program; this one is for the assembler. */
+#pragma GCC diagnostic ignored "-Woverlength-strings"
+
 __asm__(".pushsection .rodata\n"
 	"integer_forms:\n"
 	BOTH("paddb") BOTH("paddw") BOTH("paddd") BOTH("paddq")
@@ -716,7 +722,6 @@ static void run_records(struct rig *r, const uint8_t *at, const uint8_t *end,
 		struct form f = {
 			.name = (const char *)at + 16,
 			.n_bytes = at[0],
-			.mem = strchr((const char *)at + 16, '(') != NULL,
 			.fxsave = !strncmp((const char *)at + 16, "fxsave", 6),
 		};
 
@@ -785,7 +790,7 @@ static void run_x87(struct rig *r, uint8_t prefix, unsigned int n_runs,
 		const unsigned int n = i % 72;
 		const uint8_t modrm =
 			(uint8_t)(n < 64 ? 0xc0 + n : (n - 64) << 3 | 7);
-		struct form f = {.name = name, .mem = n >= 64};
+		struct form f = {.name = name};
 
 		if (is_later(opcode, modrm))
 			continue;
@@ -820,9 +825,242 @@ static void test_x87_unmasked(void **state)
 	check(r);
 }
 
+/* An instruction at random; none that stores pointers. Return: its length. */
+static unsigned int some_insn(struct rig *r, uint8_t *out)
+{
+	const uint8_t *forms = below(r, 2) ? integer_forms : float_forms;
+	const uint8_t *end = forms == integer_forms ? integer_forms_end :
+						      float_forms_end;
+	const uint8_t *at = forms + RECORD * below(r, (uint64_t)(end - forms) /
+							      RECORD);
+
+	if (below(r, 3)) {
+		out[0] = (uint8_t)(0xd8 + below(r, 8));
+		out[1] = (uint8_t)(below(r, 4) ? 0xc0 | rnd(r) :
+						 (rnd(r) & 0x38) | 7);
+		if (is_later(out[0], out[1]) || out[1] == 0x37 ||
+		    out[1] == 0x27)
+			out[1] = 0xc1;
+		return 2;
+	}
+	if (!strncmp((const char *)at + 16, "fx", 2) || !below(r, 20)) {
+		out[0] = 0x9b;
+		return 1;
+	}
+	memcpy(out, at + 1, at[0]);
+	return at[0];
+}
+
+/* Several in one block: state stays on the host from one to the next, or changes its place. */
+static void test_sequences(void **state)
+{
+	struct rig *r = *state;
+
+	for (unsigned int i = 0; i < 1500; i++) {
+		struct form f = {.name = "sequence"};
+
+		for (uint64_t n = 2 + below(r, 6); n; n--)
+			f.n_bytes = (uint8_t)(f.n_bytes +
+					      some_insn(r, f.bytes + f.n_bytes));
+		run_form(r, &f, 10, below(r, 3) ? MASKED : UNMASKED,
+			 below(r, 3) ? MASKED : UNMASKED);
+	}
+	check(r);
+}
+
+/* FXRSTOR of images whose MXCSR may be bad. */
+static void test_fxrstor(void **state)
+{
+	static const struct form forms[] = {
+		{"fxrstor (%rdi)", {0x0f, 0xae, 0x0f}, 3, false, false},
+		{"fxrstor64 (%rdi)", {0x48, 0x0f, 0xae, 0x0f}, 4, false, false},
+	};
+	static struct run_state in, native, ours;
+	struct rig *r = *state;
+
+	for (unsigned int i = 0; i < 400; i++) {
+		const struct form *f = &forms[i & 1];
+		uint32_t mxcsr;
+
+		native_set_code(f->bytes, f->n_bytes);
+		guest_set_code(r, f->bytes, f->n_bytes);
+		fill(r, &in, UNMASKED, UNMASKED);
+		in.window = RUN_DATA;
+		in.gpr[7] = RUN_DATA + 16 + (below(r, 8) ? 0 : 8);
+		/* Bit 17, AMD's misaligned mode, exists on the host only. */
+		mxcsr = (uint32_t)rnd(r) & (below(r, 4) ? 0xffff : 0xfffdffff);
+		memcpy(in.mem + 16 + FX_MXCSR, &mxcsr, 4);
+		in.mem[16 + 5] = 0;
+		native = ours = in;
+		native_step(&native);
+		guest_step(r, &ours, f->n_bytes);
+		forget_pointers(f, &native, in.gpr[7]);
+		forget_pointers(f, &ours, in.gpr[7]);
+		for (unsigned int n = 0; n < 8; n++) { /* beyond the 80 bits */
+			memset(native.fx + FX_ST + 16 * n + 10, 0, 6);
+			memset(ours.fx + FX_ST + 16 * n + 10, 0, 6);
+		}
+		r->n_runs++;
+		if (!same(&native, &ours))
+			report(r, f, &in, &native, &ours);
+	}
+	check(r);
+}
+
+/* One run of an instruction on our processor only. Return: its exception. */
+static uint64_t vector_of(struct rig *r, const uint8_t *bytes,
+			  unsigned int n_bytes, struct run_state *s)
+{
+	guest_set_code(r, bytes, n_bytes);
+	guest_step(r, s, n_bytes);
+	return s->vector;
+}
+
+static uint64_t plain_vector(struct rig *r, const uint8_t *bytes,
+			     unsigned int n_bytes)
+{
+	static struct run_state s;
+
+	fill(r, &s, MASKED, MASKED);
+	s.window = s.gpr[7] = RUN_DATA;
+	return vector_of(r, bytes, n_bytes, &s);
+}
+
+/* Availability. [APM2 table 11-1, SDM3 table 2-1] */
+static void test_availability(void **state)
+{
+	static const uint8_t fld1[] = {0xd9, 0xe8};
+	static const uint8_t fnstcw[] = {0xd9, 0x3f};
+	static const uint8_t wait[] = {0x9b};
+	static const uint8_t paddb_mm[] = {0x0f, 0xfc, 0xc1};
+	static const uint8_t addps[] = {0x0f, 0x58, 0xc1};
+	static const uint8_t movdqa[] = {0x66, 0x0f, 0x6f, 0x07};
+	static const uint8_t fxsave[] = {0x0f, 0xae, 0x07};
+	static const uint8_t movnti[] = {0x0f, 0xc3, 0x07};
+	static const uint64_t base = CR0_PE | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
+	static const struct {
+		uint64_t cr0, cr4;
+		uint8_t fld1, fnstcw, wait, paddb, addps, movdqa, fxsave;
+	} cases[] = {
+		{0, CR4_OSFXSR, 0, 0, 0, 0, 0, 0, 0},
+		{CR0_MP, CR4_OSFXSR, 0, 0, 0, 0, 0, 0, 0},
+		{CR0_TS, CR4_OSFXSR, 7, 7, 0, 7, 7, 7, 7},
+		{CR0_TS | CR0_MP, CR4_OSFXSR, 7, 7, 7, 7, 7, 7, 7},
+		{CR0_EM, CR4_OSFXSR, 7, 7, 0, 6, 6, 6, 6},
+		{0, 0, 0, 0, 0, 0, 6, 6, 0},
+		{CR0_TS, 0, 7, 7, 0, 7, 6, 6, 7},
+	};
+	struct rig *r = *state;
+	struct cpu *c = r->cpu;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		c->cr0 = base | cases[i].cr0;
+		c->cr4 = CR4_PAE | CR4_OSXMMEXCPT | cases[i].cr4;
+#define EXPECT(insn, want) \
+	assert_int_equal(plain_vector(r, insn, sizeof(insn)), want)
+		EXPECT(fld1, cases[i].fld1);
+		EXPECT(fnstcw, cases[i].fnstcw);
+		EXPECT(wait, cases[i].wait);
+		EXPECT(paddb_mm, cases[i].paddb);
+		EXPECT(addps, cases[i].addps);
+		EXPECT(movdqa, cases[i].movdqa);
+		EXPECT(fxsave, cases[i].fxsave);
+		EXPECT(movnti, 0);
+	}
+}
+
+/* SSE3 and later, and what AMD had before: not advertised. */
+static void test_not_advertised(void **state)
+{
+	static const uint8_t haddps[] = {0xf2, 0x0f, 0x7c, 0xc1};
+	static const uint8_t pshufb[] = {0x66, 0x0f, 0x38, 0x00, 0xc1};
+	static const uint8_t pextrw_mem[] = {0x66, 0x0f, 0x3a, 0x15, 0x07, 1};
+	static const uint8_t fisttp[] = {0xdb, 0x0f};
+	static const uint8_t vaddps[] = {0xc5, 0xf0, 0x58, 0xc1};
+	static const uint8_t femms[] = {0x0f, 0x0e};
+	static const uint8_t xsave[] = {0x0f, 0xae, 0x27};
+	struct rig *r = *state;
+
+	EXPECT(haddps, VEC_UD);
+	EXPECT(pshufb, VEC_UD);
+	EXPECT(pextrw_mem, VEC_UD);
+	EXPECT(fisttp, VEC_UD);
+	EXPECT(vaddps, VEC_UD);
+	EXPECT(femms, VEC_UD);
+	EXPECT(xsave, VEC_UD);
+}
+
+/* LDMXCSR unmasks in the middle: what follows is watched; and without the OS's consent it is #UD. */
+static void test_unmask(void **state)
+{
+	/* ldmxcsr (%rdi); divps %xmm1, %xmm0 */
+	static const uint8_t code[] = {0x0f, 0xae, 0x17, 0x0f, 0x5e, 0xc1};
+	static struct run_state s;
+	struct rig *r = *state;
+
+	for (unsigned int i = 0; i < 3; i++) {
+		const uint32_t mxcsr = i ? 0x1f80 & ~(1U << 9) : 0x1f80;
+
+		fill(r, &s, MASKED, MASKED);
+		s.window = s.gpr[7] = RUN_DATA;
+		memcpy(s.mem, &mxcsr, 4);
+		memset(s.fx + FX_XMM, 0x3f, 16);    /* about 0.75 */
+		memset(s.fx + FX_XMM + 16, 0, 16);  /* divided by zero */
+		r->cpu->cr4 = CR4_PAE | CR4_OSFXSR |
+			      (i < 2 ? CR4_OSXMMEXCPT : 0);
+		assert_int_equal(vector_of(r, code, sizeof(code), &s),
+				 i == 0 ? 0 : i == 1 ? VEC_XM : VEC_UD);
+		assert_int_equal(r->cpu->x87.mxcsr, mxcsr | 4);
+		assert_int_equal(r->cpu->xmm[0].u32[0],
+				 i ? 0x3f3f3f3f : 0x7f800000);
+	}
+}
+
+/* What a handler of #MF reads to find the culprit. */
+static void test_pointers(void **state)
+{
+	/* nop; fdivs (%rdi); nop; fwait */
+	static const uint8_t code[] = {0x90, 0xd8, 0x37, 0x90, 0x9b};
+	static struct run_state s;
+	struct rig *r = *state;
+
+	fill(r, &s, MASKED, MASKED);
+	s.window = s.gpr[7] = RUN_DATA;
+	memset(s.mem, 0, 4);
+	put16(s.fx + FX_FCW, 0x037b); /* divide by zero unmasked */
+	put16(s.fx + FX_FSW, 0);
+	s.fx[FX_FTW] = 0xff;
+	memset(s.fx + FX_ST, 0, 16);
+	s.fx[FX_ST + 7] = 0x80;
+	put16(s.fx + FX_ST + 8, 0x3fff); /* 1.0 */
+	assert_int_equal(vector_of(r, code, sizeof(code), &s), VEC_MF);
+	assert_int_equal(s.fault, RUN_CODE + 4);
+	assert_int_equal(r->cpu->x87.fip, RUN_CODE + 1);
+	assert_int_equal(r->cpu->x87.fdp, RUN_DATA);
+	assert_int_equal(r->cpu->x87.fop, 0x037);
+	assert_int_equal(r->cpu->x87.fsw & 0x80bf, 0x8084);
+}
+
+/* 32-bit code: eight XMM registers, and the rest of the image is not written. */
+static void test_fxsave_32(void **state)
+{
+	static const uint8_t code[] = {0x0f, 0xae, 0x07};
+	static struct run_state s;
+	struct rig *r = *state;
+	uint8_t rest[512 - 288];
+
+	fill(r, &s, MASKED, MASKED);
+	s.window = s.gpr[7] = RUN_DATA;
+	memcpy(rest, s.mem + 288, sizeof(rest));
+	r->cpu->seg[SEG_CS].attr = SEG_P | SEG_S | 11 | SEG_DB | SEG_G;
+	assert_int_equal(vector_of(r, code, sizeof(code), &s), 0);
+	assert_memory_equal(s.mem + 160, s.fx + FX_XMM, 128);
+	assert_memory_equal(s.mem + 288, rest, sizeof(rest));
+}
+
 static void test_wait(void **state)
 {
-	static const struct form f = {"fwait", {0x9b}, 1, false, false, false};
+	static const struct form f = {"fwait", {0x9b}, 1, false, false};
 	struct rig *r = *state;
 
 	run_form(r, &f, 100, UNMASKED, MASKED);
@@ -845,6 +1083,18 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_x87_unmasked, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_wait, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_sequences, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_fxrstor, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_availability, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_not_advertised, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_unmask, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pointers, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_fxsave_32, setup,
+						teardown),
 	};
 
 	if (native_setup() < 0) {
