@@ -99,7 +99,7 @@ static op_fn *const jcc_fns[16][2] = {FOR_EACH_CC(JCC_ROW, )};
 	const UINT(bits) m = host_ld##bits(hit_);
 
 #define FUSED_MEM(fname, cc_name, insn, bits, d_value, s_value, target) \
-	OP(fname##_x)                                                \
+	OP_SLOW(fname##_x)                                           \
 	{                                                            \
 		UINT(bits) m;                                        \
 		LOAD(bits, m, cpu_ea(c, op));                        \
@@ -273,7 +273,7 @@ OP(call_narrow)
 	JUMP_DIRECT(target_narrow(c, op), 0);
 }
 
-OP(call_slow)
+OP_SLOW(call_slow)
 {
 	if (!cpu_push(c, 8, next_rip64(c, op)))
 		FAULT();
@@ -310,30 +310,37 @@ static inline const struct jump_entry *jump_hit(const struct cpu *c,
 		}                                                    \
 	} while (0)
 
-#define JMP_TO(target)                                               \
+/* Go where the jump cache says, or let the slow twin do it all. */
+#define JUMP_HIT(rip, slow)                                          \
 	do {                                                         \
-		const uint64_t to_ = (target);                       \
+		const uint64_t to_ = (rip);                          \
 		const struct jump_entry *j_ = jump_hit(c, to_);      \
-		if (unlikely(!j_)) {                                 \
-			JUMP_CHECK(to_);                             \
-			c->gpr[REG_RIP] = to_;                       \
-			return cpu_enter_slow(c);                    \
-		}                                                    \
+		if (unlikely(!j_))                                   \
+			return op_##slow(c, op);                     \
 		c->gpr[REG_RIP] = to_;                               \
 		BLOCK_ENTER(j_->block);                              \
 	} while (0)
 
-OP(jmp_r64)
+OP_SLOW(jmp_r64_slow)
 {
-	JMP_TO(c->gpr[op->src]);
+	const uint64_t target = c->gpr[op->src];
+
+	JUMP_CHECK(target);
+	JUMP(target);
 }
 
-OP(jmp_m64_x)
+OP(jmp_r64)
+{
+	JUMP_HIT(c->gpr[op->src], jmp_r64_slow);
+}
+
+OP_SLOW(jmp_m64_x)
 {
 	uint64_t target;
 
 	LOAD(64, target, cpu_ea(c, op));
-	JMP_TO(target);
+	JUMP_CHECK(target);
+	JUMP(target);
 }
 
 OP(jmp_m64)
@@ -342,7 +349,7 @@ OP(jmp_m64)
 
 	if (unlikely(!p))
 		return op_jmp_m64_x(c, op);
-	JMP_TO(host_ld64(p));
+	JUMP_HIT(host_ld64(p), jmp_m64_x);
 }
 
 /* CALL: may the push be done, is the target good, and then both. */
@@ -358,7 +365,7 @@ OP(jmp_m64)
 		JUMP(to_);                                           \
 	} while (0)
 
-OP(call_r64_slow)
+OP_SLOW(call_r64_slow)
 {
 	CALL_TO(c->gpr[op->src]);
 }
@@ -376,12 +383,29 @@ OP(call_r64)
 	JUMP(target);
 }
 
-OP(call_m64)
+OP_SLOW(call_m64_x)
 {
 	uint64_t target;
 
 	LOAD(64, target, cpu_ea(c, op));
 	CALL_TO(target);
+}
+
+OP(call_m64)
+{
+	const uint64_t sp = c->gpr[REG_RSP] - 8;
+	const uint8_t *from = cpu_read_hit(c, cpu_ea_full(c, op), 8);
+	uint8_t *p = cpu_write_hit(c, sp, 8);
+
+	if (unlikely(!from || !p))
+		return op_call_m64_x(c, op);
+	const uint64_t target = host_ld64(from);
+
+	if (unlikely(!is_canonical(target)))
+		return op_call_m64_x(c, op);
+	host_st64(p, next_rip64(c, op));
+	c->gpr[REG_RSP] = sp;
+	JUMP(target);
 }
 
 /* The same outside 64-bit mode; op->imm is the mask of the target. */
@@ -454,7 +478,7 @@ static const struct indirect_fns call_fns = {
 	.direct = {op_call_64, op_call_narrow},
 	.reg = {op_call_r64, op_call_r_narrow},
 	.mem64 = op_call_m64,
-	.mem64_slow = op_call_m64,
+	.mem64_slow = op_call_m64_x,
 	.mem32 = op_call_m32,
 	.mem16 = op_call_m16,
 };
@@ -491,7 +515,7 @@ static bool emit_jump(struct emitter *e, const struct insn_emit *self)
 	return true;
 }
 
-OP(ret_slow)
+OP_SLOW(ret_slow)
 {
 	if (!cpu_stack_read(c, 0, 8))
 		FAULT();

@@ -72,6 +72,9 @@ static inline uint64_t cpu_ea_full(const struct cpu *c, const struct op *op)
 
 #define MEM_VARIANTS 3
 
+/* A handler that others hand over to; never merged into them, for it makes calls. */
+#define OP_SLOW(name) __attribute__((noinline)) OP(name)
+
 /* The three handlers of an operation with a memory operand, for tables. */
 #define MEM_FNS(name) {op_##name##_s, op_##name##_f, op_##name##_x}
 
@@ -89,7 +92,7 @@ static inline uint64_t cpu_ea_full(const struct cpu *c, const struct op *op)
 	}
 
 #define MEM_LOAD(name, bits, ...)                                     \
-	OP(name##_x)                                                  \
+	OP_SLOW(name##_x)                                             \
 	{                                                             \
 		UINT(bits) m;                                         \
 		LOAD(bits, m, cpu_ea(c, op));                         \
@@ -111,7 +114,7 @@ static inline uint64_t cpu_ea_full(const struct cpu *c, const struct op *op)
 	}
 
 #define MEM_STORE(name, bits, value)                                  \
-	OP(name##_x)                                                  \
+	OP_SLOW(name##_x)                                             \
 	{                                                             \
 		STORE(bits, cpu_ea(c, op), (value));                  \
 		NEXT();                                               \
@@ -133,7 +136,7 @@ static inline uint64_t cpu_ea_full(const struct cpu *c, const struct op *op)
 	}
 
 #define MEM_RMW(name, bits, ...)                                      \
-	OP(name##_x)                                                  \
+	OP_SLOW(name##_x)                                             \
 	{                                                             \
 		uint8_t *rmw_p_;                                      \
 		RMW_BEGIN(bits, rmw_p_, cpu_ea(c, op));               \

@@ -21,10 +21,12 @@ static inline void set_carry(struct cpu *c, bool carry)
 
 /* With a register as bit number, a memory operand is the one of a string of them that the
  * signed number reaches. */
-#define BIT_EA(bits)                                                 \
-	bit_ea(c, op, (uint64_t)(((INT(bits))RD(bits, op->src) >>    \
-				  __builtin_ctz(bits)) *             \
-				 (int64_t)((bits) / 8)))
+#define BIT_DELTA(bits)                                              \
+	((uint64_t)(((INT(bits))RD(bits, op->src) >>                 \
+		     __builtin_ctz(bits)) *                          \
+		    (int64_t)((bits) / 8)))
+#define BIT_EA(bits)      bit_ea(c, op, BIT_DELTA(bits))
+#define BIT_EA_FULL(bits) (cpu_ea_full(c, op) + BIT_DELTA(bits))
 
 static uint64_t bit_ea(const struct cpu *c, const struct op *op,
 		       uint64_t delta)
@@ -57,11 +59,21 @@ static uint64_t bit_ea(const struct cpu *c, const struct op *op,
 
 #define BIT_TEST(bits)                                               \
 	BIT_REGS(bt, bits, )                                         \
-	OP(bt_mr##bits)                                              \
+	OP_SLOW(bt_mr##bits##_x)                                     \
 	{                                                            \
 		UINT(bits) d;                                        \
 		LOAD(bits, d, BIT_EA(bits));                         \
 		BIT_WORK(bt, bits, RD(bits, op->src))             \
+		NEXT();                                              \
+	}                                                            \
+	OP(bt_mr##bits)                                              \
+	{                                                            \
+		const uint8_t *hit =                                 \
+			cpu_read_hit(c, BIT_EA_FULL(bits), (bits) / 8); \
+		if (unlikely(!hit))                                  \
+			return op_bt_mr##bits##_x(c, op);            \
+		const UINT(bits) d = host_ld##bits(hit);             \
+		BIT_WORK(bt, bits, RD(bits, op->src))                \
 		NEXT();                                              \
 	}                                                            \
 	MEM_LOAD(bt_mi##bits, bits, const UINT(bits) d = m;          \
@@ -76,7 +88,7 @@ static uint64_t bit_ea(const struct cpu *c, const struct op *op,
 		const UINT(bits) n = RD(bits, op->src) & ((bits) - 1); \
 		bool carry;                                          \
 		if (unlikely(!hit))                                  \
-			return op_##name##_mr##bits(c, op);          \
+			return op_##name##_mr##bits##_x(c, op);      \
 		__asm__ volatile("lock " #name suffix " %[n_], %[p_]" \
 				 : [p_] "+m"(*(host_atomic##bits *)hit), \
 				   "=@ccc"(carry)                    \
@@ -103,7 +115,7 @@ static uint64_t bit_ea(const struct cpu *c, const struct op *op,
 
 #define BIT_MODIFY(name, bits, suffix)                               \
 	BIT_REGS(name, bits, WR(bits, op->dst, d);)                  \
-	OP(name##_mr##bits)                                          \
+	OP_SLOW(name##_mr##bits##_x)                                 \
 	{                                                            \
 		uint8_t *p;                                          \
 		RMW_BEGIN(bits, p, BIT_EA(bits));                    \
@@ -111,6 +123,17 @@ static uint64_t bit_ea(const struct cpu *c, const struct op *op,
 		BIT_WORK(name, bits, RD(bits, op->src))           \
 		host_st##bits(p, d);                                 \
 		RMW_END(p);                                          \
+		NEXT();                                              \
+	}                                                            \
+	OP(name##_mr##bits)                                          \
+	{                                                            \
+		uint8_t *hit = cpu_write_hit(c, BIT_EA_FULL(bits),   \
+					     (bits) / 8);            \
+		if (unlikely(!hit))                                  \
+			return op_##name##_mr##bits##_x(c, op);      \
+		UINT(bits) d = host_ld##bits(hit);                   \
+		BIT_WORK(name, bits, RD(bits, op->src))              \
+		host_st##bits(hit, d);                               \
 		NEXT();                                              \
 	}                                                            \
 	MEM_RMW(name##_mi##bits, bits, BIT_WORK(name, bits, op->imm)) \
@@ -130,14 +153,16 @@ BIT_MODIFY(btc, 32, "l")
 BIT_MODIFY(btc, 64, "q")
 
 struct bit_fns {
-	op_fn *rr, *ri, *mr;
+	op_fn *rr, *ri, *mr, *mr_slow;
 	op_fn *mi[MEM_VARIANTS];
 	op_fn *mr_lock, *mi_lock;
 };
 
 #define BIT_FNS(name, bits)                                          \
 	.rr = op_##name##_rr##bits, .ri = op_##name##_ri##bits,      \
-	.mr = op_##name##_mr##bits, .mi = MEM_FNS(name##_mi##bits)
+	.mr = op_##name##_mr##bits,                                  \
+	.mr_slow = op_##name##_mr##bits##_x,                         \
+	.mi = MEM_FNS(name##_mi##bits)
 #define BIT_LOCK_FNS(name, bits)                                     \
 	{                                                            \
 		BIT_FNS(name, bits),                                 \
@@ -168,6 +193,8 @@ static void emit_bt_mem(struct emitter *e, const struct bit_fns *fns)
 	} else {
 		emit_mem(e, op, &o[0]);
 		op->src = emit_reg(&o[1]);
+		if (op->ea & EA_SLOW)
+			op->fn = fns->mr_slow;
 	}
 	if (emit_is_locked(e))
 		op->fn = emit_is_imm(&o[1]) ? fns->mi_lock : fns->mr_lock;

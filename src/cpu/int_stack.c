@@ -6,7 +6,7 @@
 #include <cpu/sys_ops.h>
 
 /* 64-bit mode, 64-bit operands. The _x handlers serve all modes and sizes: op->scale bytes. */
-OP(push_r_x)
+OP_SLOW(push_r_x)
 {
 	const unsigned int size = op->scale;
 
@@ -27,7 +27,7 @@ OP(push_r64)
 	NEXT();
 }
 
-OP(push_i_x)
+OP_SLOW(push_i_x)
 {
 	if (!cpu_push(c, op->scale, op->imm))
 		FAULT();
@@ -47,7 +47,7 @@ OP(push_i64)
 }
 
 #define PUSH_M(bits)                                                 \
-	OP(push_m##bits)                                             \
+	OP_SLOW(push_m##bits##_x)                                    \
 	{                                                            \
 		UINT(bits) v;                                        \
 		LOAD(bits, v, cpu_ea(c, op));                        \
@@ -60,17 +60,33 @@ PUSH_M(16)
 PUSH_M(32)
 PUSH_M(64)
 
+OP(push_m64)
+{
+	const uint64_t sp = c->gpr[REG_RSP] - 8;
+	const uint8_t *from = cpu_read_hit(c, cpu_ea_full(c, op), 8);
+	uint8_t *p = cpu_write_hit(c, sp, 8);
+
+	if (unlikely(!from || !p))
+		return op_push_m64_x(c, op);
+	host_st64(p, host_ld64(from));
+	c->gpr[REG_RSP] = sp;
+	NEXT();
+}
+
 bool emit_push(struct emitter *e, const struct insn_emit *self)
 {
-	static op_fn *const mem[] = {NULL, op_push_m16, op_push_m32,
-				     op_push_m64};
+	static op_fn *const mem[] = {NULL, op_push_m16_x, op_push_m32_x,
+				     op_push_m64_x};
 	const ZydisDecodedOperand *o = &e->ops[0];
 	const unsigned int bits = e->insn->operand_width;
 	struct op *op;
 
 	(void)self;
 	if (emit_is_mem(o)) {
-		emit_mem(e, emit(e, mem[emit_size(bits)]), o);
+		op = emit(e, mem[emit_size(bits)]);
+		emit_mem(e, op, o);
+		if (bits == 64 && !(op->ea & EA_SLOW))
+			op->fn = op_push_m64;
 		return true;
 	}
 	if (emit_is_reg(o) && ZydisRegisterGetClass(o->reg.value) ==
@@ -88,7 +104,7 @@ bool emit_push(struct emitter *e, const struct insn_emit *self)
 }
 
 /* POP rSP: the value popped wins over the increment. */
-OP(pop_r_x)
+OP_SLOW(pop_r_x)
 {
 	const unsigned int size = op->scale;
 
@@ -275,7 +291,7 @@ bool emit_enter(struct emitter *e, const struct insn_emit *self)
 	return true;
 }
 
-OP(leave_x)
+OP_SLOW(leave_x)
 {
 	const unsigned int size = op->scale;
 
