@@ -37,6 +37,9 @@
 #include <base/verify.h>
 #include <mem/memfile.h>
 
+/* The host waits for a page that the VM gives up no longer than for this many. */
+#define DROP_RUN_PAGES 1024
+
 /* Members: I immutable, S set before the VM runs, P processor thread, a atomic. */
 struct guestmem {
 	struct guestmem_hot hot;
@@ -659,15 +662,11 @@ static enum step step_drop(struct guestmem *mem, ppn_t page, uint64_t entry,
 	return STEP_FAILED;
 }
 
-enum mem_status guestmem_drop(struct guestmem *mem, ppn_t page,
-			      enum physmap_state final)
+/* One page, waiting where it must. */
+static enum mem_status drop_to(struct guestmem *mem, ppn_t page, uint64_t to)
 {
-	const uint64_t to = stable_entry(final);
 	enum step step = STEP_AGAIN;
 
-	VERIFY(final == PHYSMAP_ZERO || final == PHYSMAP_BALLOON);
-	if (page.v >= mem->hot.n_pages)
-		return MEM_NOT_RAM;
 	while (step == STEP_AGAIN) {
 		const uint64_t entry = physmap_load(mem->map, page);
 
@@ -681,6 +680,109 @@ enum mem_status guestmem_drop(struct guestmem *mem, ppn_t page,
 		return guestmem_failure(mem);
 	count(&mem->dropped, 1);
 	return MEM_OK;
+}
+
+static void tell_written(struct guestmem *mem, ppn_t page, gpa_t addr,
+			 uint64_t len)
+{
+	if (unlikely(mem->flags[page.v]) && mem->ops && mem->ops->written)
+		mem->ops->written(mem->ops_ctx, addr, len);
+}
+
+static enum mem_status drop_page(struct guestmem *mem, ppn_t page, uint64_t to)
+{
+	/*
+	 * What was decoded or shadowed from its contents is wrong now. Those who hear
+	 * of it may look at the page, so it is ZERO meanwhile.
+	 */
+	if (unlikely(mem->flags[page.v])) {
+		enum mem_status status = drop_to(mem, page, physmap_zero());
+
+		if (status != MEM_OK)
+			return status;
+		tell_written(mem, page, guestmem_gpa(mem, page), PAGE_SIZE);
+	}
+	return drop_to(mem, page, to);
+}
+
+/* Take pages that are HOME, up to the first one that is something else or special. */
+static uint64_t take_run(struct guestmem *mem, ppn_t first, uint64_t n_pages)
+{
+	uint64_t n;
+
+	for (n = 0; n < n_pages; n++) {
+		const ppn_t page = ppn(first.v + n);
+		const uint64_t entry = physmap_load(mem->map, page);
+
+		if (physmap_state(entry) != PHYSMAP_HOME || mem->flags[page.v])
+			break;
+		if (physmap_change(mem->map, PHYSMAP_BY_VM, page, entry,
+				   physmap_busy(entry, PHYSMAP_BY_VM)) !=
+		    PHYSMAP_CHANGED)
+			break;
+		unmap_page(mem, page);
+	}
+	return n;
+}
+
+/* Pages of a run are BUSY by us: change all of them. */
+static void change_run(struct guestmem *mem, ppn_t first, uint64_t n_pages,
+		       uint64_t from, uint64_t to)
+{
+	for (uint64_t i = 0; i < n_pages; i++)
+		change_own(mem, ppn(first.v + i), from, to);
+}
+
+/*
+ * As many pages at once as are HOME, since releasing memory costs more for each call than
+ * for each page. Nothing is waited for while pages are BUSY by us.
+ */
+static uint64_t drop_run(struct guestmem *mem, ppn_t first, uint64_t n_pages,
+			 uint64_t to)
+{
+	const uint64_t busy = physmap_busy(physmap_home(), PHYSMAP_BY_VM);
+	const uint64_t last = physmap_busy(to, PHYSMAP_BY_VM);
+	const uint64_t n = take_run(mem, first,
+				    n_pages < DROP_RUN_PAGES ? n_pages
+							     : DROP_RUN_PAGES);
+
+	if (!n)
+		return 0;
+	change_run(mem, first, n, busy, last);
+	machine_home_drop_run(mem->machine, first, n);
+	change_run(mem, first, n, last, to);
+	count(&mem->dropped, n);
+	return n;
+}
+
+enum mem_status guestmem_drop_run(struct guestmem *mem, ppn_t first,
+				  uint64_t n_pages, enum physmap_state final)
+{
+	const uint64_t to = stable_entry(final);
+
+	VERIFY(final == PHYSMAP_ZERO || final == PHYSMAP_BALLOON);
+	if (first.v >= mem->hot.n_pages ||
+	    n_pages > mem->hot.n_pages - first.v)
+		return MEM_NOT_RAM;
+	for (uint64_t i = 0; i < n_pages;) {
+		const ppn_t page = ppn(first.v + i);
+		enum mem_status status = MEM_OK;
+		const uint64_t n = drop_run(mem, page, n_pages - i, to);
+
+		/* The obstacle, if there is one, by itself. */
+		if (!n)
+			status = drop_page(mem, page, to);
+		if (status != MEM_OK)
+			return status;
+		i += n ? n : 1;
+	}
+	return MEM_OK;
+}
+
+enum mem_status guestmem_drop(struct guestmem *mem, ppn_t page,
+			      enum physmap_state final)
+{
+	return guestmem_drop_run(mem, page, 1, final);
 }
 
 /* Whether all of [addr, addr + len) is RAM. */
@@ -727,13 +829,6 @@ bool guestmem_read(struct guestmem *mem, gpa_t addr, void *buf, uint64_t len)
 		len -= part;
 	}
 	return true;
-}
-
-static void tell_written(struct guestmem *mem, ppn_t page, gpa_t addr,
-			 uint64_t len)
-{
-	if (unlikely(mem->flags[page.v]) && mem->ops && mem->ops->written)
-		mem->ops->written(mem->ops_ctx, addr, len);
 }
 
 void guestmem_tell_written(struct guestmem *mem, gpa_t addr, uint64_t len)

@@ -276,13 +276,27 @@ enum mem_status guestmem_span(struct guestmem *mem, gpa_t addr,
  * @page: PPN
  * @final: PHYSMAP_ZERO (reported free) or PHYSMAP_BALLOON (given to the balloon)
  *
- * The page reads as zeros when it is touched next. Waits as guestmem_resolve() does.
+ * The page reads as zeros when it is touched next. Waits as guestmem_resolve() does. Tells
+ * ops->written if the page carries flags, since its contents are others now.
  *
  * Return: MEM_OK, also if it was given up already; MEM_STOPPED; MEM_NOT_RAM.
  * Context: the processor thread, at a safe point.
  */
 enum mem_status guestmem_drop(struct guestmem *mem, ppn_t page,
 			      enum physmap_state final);
+
+/**
+ * guestmem_drop_run() - guestmem_drop() of pages that follow each other, faster.
+ * @mem: guest memory
+ * @first: first PPN
+ * @n_pages: how many; 0 is fine
+ * @final: as for guestmem_drop()
+ *
+ * Return: as guestmem_drop(); on failure some pages at the start may be given up already.
+ * Context: as guestmem_drop().
+ */
+enum mem_status guestmem_drop_run(struct guestmem *mem, ppn_t first,
+				  uint64_t n_pages, enum physmap_state final);
 
 /**
  * guestmem_stop() - end every wait with MEM_STOPPED, now and from now on. Any thread.

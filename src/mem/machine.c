@@ -132,6 +132,7 @@ int machine_new(uint64_t ram_bytes, struct machine **ret_machine,
 	m->ram_bytes = ram_bytes;
 	m->home_fd = -1;
 	m->table_fd = -1;
+	m->group_fd = -1;
 
 	r = machine_reserve(m, err);
 	if (!r)
@@ -159,6 +160,8 @@ struct machine *machine_free(struct machine *m)
 		close(m->home_fd);
 	if (m->table_fd >= 0)
 		close(m->table_fd);
+	if (m->group_fd >= 0)
+		close(m->group_fd);
 	free(m);
 	return NULL;
 }
@@ -172,7 +175,13 @@ int machine_home_populate(struct machine *m, ppn_t page)
 
 bool machine_home_drop(struct machine *m, ppn_t page)
 {
-	return memfile_drop(m->home_fd, page.v * PAGE_SIZE, PAGE_SIZE);
+	return machine_home_drop_run(m, page, 1);
+}
+
+bool machine_home_drop_run(struct machine *m, ppn_t first, uint64_t n_pages)
+{
+	return memfile_drop(m->home_fd, first.v * PAGE_SIZE,
+			    n_pages * PAGE_SIZE);
 }
 
 /* The kernel's setting for memory files, the word in brackets; empty if unreadable. */
@@ -223,6 +232,11 @@ int machine_map_group(struct machine *m, int fd, uint64_t bytes, struct err *err
 			err, -EINVAL,
 			"a sharing group's file of %llu bytes cannot be mapped",
 			(unsigned long long)bytes);
+	if (m->group_fd < 0)
+		m->group_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	if (m->group_fd < 0)
+		return err_set(err, -errno, "cannot keep the group's file: %s",
+			       strerror(errno));
 	return machine_map(m, MACHINE_GROUP, bytes, PROT_READ, MAP_SHARED, fd,
 			   err);
 }

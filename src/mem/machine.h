@@ -46,6 +46,7 @@ struct machine {
 	uint64_t ram_bytes;         /* I length of the home file */
 	int home_fd;                /* I owned memfd, or -1 */
 	int table_fd;               /* I owned memfd, or -1 */
+	int group_fd;               /* owned duplicate of the group's file, or -1 */
 	struct table_pages *tables; /* allocator of MACHINE_TABLE pages */
 };
 
@@ -98,6 +99,9 @@ int machine_home_populate(struct machine *m, ppn_t page)
  * Return: true if its memory went back to the host. Context: any thread.
  */
 bool machine_home_drop(struct machine *m, ppn_t page);
+
+/** machine_home_drop_run() - machine_home_drop() of @n_pages frames from @first on. */
+bool machine_home_drop_run(struct machine *m, ppn_t first, uint64_t n_pages);
 
 /**
  * machine_set_large_pages() - ask for 2 MiB machine pages behind guest RAM, or not.
