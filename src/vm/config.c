@@ -105,6 +105,7 @@ enum option_id {
 	OPT_AUDIT,
 	OPT_MEMORY_LIMIT,
 	OPT_LINK,
+	OPT_BALLOON,
 	OPT_EXIT_PORT,
 	OPT_VERBOSE,
 	OPT_HELP,
@@ -152,6 +153,8 @@ static const struct option_row options[] = {
 	 "most machine memory for guest RAM"},
 	{OPT_LINK, "link", 0, "DIR",
 	 "wait there for a host that gives memory (mezzd does this)"},
+	{OPT_BALLOON, "balloon", 0, "on|off|SIZE",
+	 "take back what the guest frees, and SIZE of the rest (on)"},
 	{OPT_EXIT_PORT, "exit-port", 0, NULL,
 	 "a byte v written to port 0xf4 ends with status (v<<1)|1"},
 	{OPT_VERBOSE, "verbose", 'v', NULL, "print a summary at the end"},
@@ -165,6 +168,7 @@ void vm_config_init(struct vm_config *cfg)
 	cfg->mmu_options = mmu_options_default();
 	cfg->features.n_cpus = 1;
 	cfg->revoke_seed = 1;
+	cfg->balloon = true;
 }
 
 void vm_config_release(struct vm_config *cfg)
@@ -277,6 +281,20 @@ static int set_size(const char *option, const char *value, uint64_t *ret,
 	return parse_size(value, ret) ? bad(err, option, value, "a size") : 0;
 }
 
+static int set_balloon(struct vm_config *cfg, const char *value,
+		       struct err *err)
+{
+	uint64_t bytes = 0;
+
+	cfg->balloon = strcmp(value, "off") != 0;
+	if (cfg->balloon && strcmp(value, "on") &&
+	    (parse_size(value, &bytes) || bytes % PAGE_SIZE))
+		return bad(err, "balloon", value,
+			   "on, off or a size in steps of 4K");
+	cfg->balloon_bytes = bytes;
+	return 0;
+}
+
 static int set_number(const char *option, const char *value, uint64_t max,
 		      uint64_t *ret, struct err *err)
 {
@@ -351,6 +369,8 @@ static int apply(struct vm_config *cfg, const struct option_row *o,
 		return set_size(o->name, value, &cfg->memory_limit_bytes, err);
 	case OPT_LINK:
 		return set_string(&cfg->link_dir, value, err);
+	case OPT_BALLOON:
+		return set_balloon(cfg, value, err);
 	case OPT_EXIT_PORT:
 		cfg->exit_port = true;
 		return 0;

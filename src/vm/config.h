@@ -54,6 +54,8 @@ struct vm_disk_config {
  * @audit_every: slices between two audits of all translations, 0 for never
  * @memory_limit_bytes: the most machine memory that RAM may take, 0 for no limit
  * @link_dir: directory in which to listen for a host that gives memory, or NULL for none
+ * @balloon: there is a balloon: memory that the guest frees goes back to the host
+ * @balloon_bytes: its size until a host sets another
  * @exit_port: debug exit port at 0xf4
  * @verbose: print a summary at the end
  */
@@ -78,6 +80,8 @@ struct vm_config {
 	uint64_t audit_every;
 	uint64_t memory_limit_bytes;
 	char *link_dir;
+	bool balloon;
+	uint64_t balloon_bytes;
 	bool exit_port;
 	bool verbose;
 };

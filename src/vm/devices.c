@@ -306,6 +306,17 @@ static int add_rng(struct vm *vm, struct err *err)
 				  err);
 }
 
+static int add_balloon(struct vm *vm, struct err *err)
+{
+	const struct irq_line line = {ioapic_set, &vm->ioapic, 0};
+	const struct virtio_report report = {report_misuse, vm};
+
+	if (!vm->cfg->balloon)
+		return 0;
+	/* Last, after the disks, so that nothing moves when it is switched off. */
+	return vm_balloon_add(vm, 1 + vm->n_disks, &line, &report, err);
+}
+
 int vm_devices_init(struct vm *vm, struct err *err)
 {
 	int r;
@@ -324,13 +335,14 @@ int vm_devices_init(struct vm *vm, struct err *err)
 		r = add_rng(vm, err);
 	for (unsigned int i = 0; !r && i < vm->cfg->n_disks; i++)
 		r = add_disk(vm, &vm->cfg->disks[i], err);
-	return r;
+	return r ? r : add_balloon(vm, err);
 }
 
 void vm_devices_release(struct vm *vm)
 {
 	for (unsigned int i = 0; i < vm->n_disks; i++)
 		virtio_blk_close(vm->disks[i]);
+	virtio_balloon_free(vm->balloon);
 	virtio_rng_free(vm->rng);
 	bus_free(vm->bus);
 }
@@ -341,7 +353,7 @@ int vm_acpi_build(struct vm *vm, struct err *err)
 	struct acpi_config cfg = {
 		.n_cpus = 1,
 		.has_serial = true,
-		.n_virtio = 1 + vm->n_disks,
+		.n_virtio = 1 + vm->n_disks + !!vm->balloon,
 	};
 	size_t len;
 	int r;

@@ -36,6 +36,7 @@ static bool serve_interrupts(struct vm *vm)
 
 	pthread_mutex_lock(&vm->device_lock);
 	lapic_poll(&vm->lapic, now, now);
+	vm_balloon_poll(vm, now);
 	vector = lapic_pending(&vm->lapic);
 	if (vector >= 0 && vm->engine_ops->can_interrupt(vm->engine)) {
 		lapic_accept(&vm->lapic, vector);
@@ -69,6 +70,9 @@ static uint64_t next_event(struct vm *vm, uint64_t now)
 	serial_flush(&vm->serial);
 	vm->flushed_ns = now;
 	due = lapic_next_event_ns(&vm->lapic, now, now);
+	if (vm->balloon_due_ns < due && vm->cfg->clock == VM_CLOCK_HOST &&
+	    vm->balloon)
+		due = vm->balloon_due_ns;
 	pthread_mutex_unlock(&vm->device_lock);
 	return due;
 }

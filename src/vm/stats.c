@@ -116,6 +116,48 @@ static void add_devices(const struct vm *vm, json_t *root)
 	}
 }
 
+static void add_balloon(const struct vm *vm, json_t *root)
+{
+	const struct virtio_balloon_stats *s;
+	const struct virtio_balloon_guest *guest;
+	json_t *b, *g;
+
+	if (!vm->balloon)
+		return;
+	s = virtio_balloon_stats(vm->balloon);
+	guest = virtio_balloon_guest(vm->balloon);
+	b = group(root, "balloon");
+	put(b, "target", s->target_pages);
+	put(b, "claimed", s->claimed_pages);
+	put(b, "inflate_requests", s->inflate_requests);
+	put(b, "inflated", s->inflated_pages);
+	put(b, "duplicate", s->duplicate_pages);
+	put(b, "deflate_requests", s->deflate_requests);
+	put(b, "deflated", s->deflated_pages);
+	put(b, "absent", s->absent_pages);
+	put(b, "outside", s->outside_pages);
+	put(b, "report_requests", s->report_requests);
+	put(b, "reported", s->reported_pages);
+	put(b, "poisoned", s->poisoned_pages);
+	put(b, "partial_bytes", s->partial_bytes);
+	put(b, "oom_deflations", s->oom_deflations);
+	put(b, "ooms", s->ooms);
+	put(b, "returned", s->returned_pages);
+	put(b, "stats_asked", s->stats_asked);
+	put(b, "stats_received", s->stats_received);
+	put(b, "stats_incomplete", s->stats_incomplete);
+	put(b, "features", virtio_balloon_dev(vm->balloon)->features);
+	g = group(root, "guest");
+	put(g, "total", guest->total_pages);
+	put(g, "free", guest->free_pages);
+	put(g, "available", guest->available_pages);
+	put(g, "cache", guest->cache_pages);
+	put(g, "swapped_in", guest->swapped_in);
+	put(g, "swapped_out", guest->swapped_out);
+	put(g, "major_faults", guest->major_faults);
+	put(g, "minor_faults", guest->minor_faults);
+}
+
 /* A figure of /proc/self/status in bytes, or 0. */
 static uint64_t status_bytes(const char *key)
 {
@@ -165,6 +207,7 @@ static json_t *stats_json(const struct vm *vm)
 	vm->engine_ops->counters(vm->engine, add_counter, root);
 	add_memory(vm, root);
 	add_devices(vm, root);
+	add_balloon(vm, root);
 	add_process(vm, root);
 	return root;
 }

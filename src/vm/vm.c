@@ -19,7 +19,13 @@ static void host_stops(void *ctx)
 	vm_stop(ctx);
 }
 
+static void host_sets_balloon(void *ctx, uint64_t pages)
+{
+	vm_balloon_target(ctx, pages);
+}
+
 static const struct link_hooks link_hooks = {
+	.balloon = host_sets_balloon,
 	.stop = host_stops,
 };
 

@@ -17,6 +17,7 @@
 #include <dev/power.h>
 #include <dev/rtc.h>
 #include <dev/serial.h>
+#include <dev/virtio_balloon.h>
 #include <dev/virtio_blk.h>
 #include <dev/virtio_rng.h>
 #include <engine/engine.h>
@@ -55,6 +56,9 @@ struct vm {
 	struct virtio_blk *disks[VM_DISKS_MAX]; /* d */
 	unsigned int n_disks;             /* I */
 	struct virtio_rng *rng;           /* d */
+	struct virtio_balloon *balloon;   /* d or NULL: switched off */
+	_Atomic uint64_t balloon_target;  /* a pages that the host wants */
+	uint64_t balloon_due_ns;          /* d when statistics are asked for next */
 
 	pthread_t thread;
 	bool started;                     /* owner's thread */
@@ -93,6 +97,36 @@ void vm_request_end(struct vm *vm, enum vm_end end);
 
 /** vm_loop() - the processor thread. */
 void *vm_loop(void *arg);
+
+/**
+ * vm_balloon_add() - plug a balloon into a slot.
+ * @vm: the VM
+ * @slot: virtio slot
+ * @line: interrupt controller
+ * @report: where messages about a misbehaving guest go
+ *
+ * Return: 0 or -errno.
+ */
+int vm_balloon_add(struct vm *vm, unsigned int slot,
+		   const struct irq_line *line,
+		   const struct virtio_report *report, struct err *err)
+	__attribute__((warn_unused_result));
+
+/**
+ * vm_balloon_target() - how many pages the guest should give up.
+ *
+ * Any thread: the processor's takes it up. A lock could be held by it while it waits for
+ * a page that only the caller can bring.
+ */
+void vm_balloon_target(struct vm *vm, uint64_t pages);
+
+/**
+ * vm_balloon_poll() - take up a new target, ask for statistics when it is time.
+ *
+ * Return: when it should be called again, in the guest's time; UINT64_MAX for never.
+ * Context: the processor thread, device lock held.
+ */
+uint64_t vm_balloon_poll(struct vm *vm, uint64_t now);
 
 /** vm_acpi_build() - tables for the devices, into guest memory. Return: 0 or -errno. */
 int vm_acpi_build(struct vm *vm, struct err *err)

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The balloon of a VM: the host's target in, what the guest says of its memory out. */
+#include <vm/vm_impl.h>
+
+#include <time.h>
+
+/* Statistics are no use to anybody if they are older than a few of these. */
+#define ASK_NS UINT64_C(2000000000)
+
+static uint64_t monotonic_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void on_moved(void *ctx, uint64_t pages)
+{
+	const struct vm *vm = ctx;
+
+	(void)pages;
+	if (vm->link)
+		link_update_counters(vm->link);
+}
+
+static void on_statistics(void *ctx, const struct virtio_balloon_guest *guest)
+{
+	const struct vm *vm = ctx;
+	struct link_counters *c;
+
+	if (!vm->link)
+		return;
+	c = link_counters(vm->link);
+	atomic_store(&c->balloon_total, guest->total_pages);
+	atomic_store(&c->balloon_available, guest->available_pages);
+	atomic_store(&c->balloon_free, guest->free_pages);
+	/* Last: the others are as new as this says. */
+	atomic_store(&c->balloon_stats_ms, monotonic_ms());
+}
+
+static const struct virtio_balloon_ops ops = {
+	.given = on_moved,
+	.taken = on_moved,
+	.statistics = on_statistics,
+};
+
+int vm_balloon_add(struct vm *vm, unsigned int slot,
+		   const struct irq_line *line,
+		   const struct virtio_report *report, struct err *err)
+{
+	const int r = virtio_balloon_new(vm->mem, report, &ops, vm,
+					 &vm->balloon, err);
+
+	if (r)
+		return r;
+	atomic_store(&vm->balloon_target,
+		     vm->cfg->balloon_bytes / PAGE_SIZE);
+	return virtio_mmio_attach(virtio_balloon_dev(vm->balloon), vm->bus,
+				  slot, line, err);
+}
+
+void vm_balloon_target(struct vm *vm, uint64_t pages)
+{
+	atomic_store(&vm->balloon_target, pages);
+	vm_kick(vm);
+}
+
+uint64_t vm_balloon_poll(struct vm *vm, uint64_t now)
+{
+	if (!vm->balloon)
+		return UINT64_MAX;
+	virtio_balloon_set_target(vm->balloon,
+				  atomic_load_explicit(&vm->balloon_target,
+						       memory_order_relaxed));
+	/* Repeatable runs are not asked for what changes nothing. */
+	if (vm->cfg->clock == VM_CLOCK_INSTRUCTIONS)
+		return UINT64_MAX;
+	if (now >= vm->balloon_due_ns) {
+		virtio_balloon_ask(vm->balloon);
+		vm->balloon_due_ns = now + ASK_NS;
+	}
+	if (vm->link) {
+		struct link_counters *c = link_counters(vm->link);
+
+		atomic_store_explicit(&c->balloon_present,
+				      virtio_balloon_present(vm->balloon),
+				      memory_order_relaxed);
+		atomic_store_explicit(&c->balloon_ooms,
+				      virtio_balloon_stats(vm->balloon)->ooms,
+				      memory_order_relaxed);
+	}
+	return vm->balloon_due_ns;
+}
