@@ -5,9 +5,9 @@
  * One function, set_entry(), changes an entry. It keeps for each table how many of its
  * entries could be part of one larger page, and drops what the processor has cached.
  *
- * The processor has three caches: a nested TLB of 4 KiB pages, one of 2 MiB pages, and a
- * cache of the last level's tables by 2 MiB of address. Entries are tagged with the generation they were
- * filled in; taking a table or a page away begins a new one or clears the entry.
+ * The processor has three caches: nested TLBs of 4 KiB and of 2 MiB pages, and one of the
+ * last level's tables by 2 MiB of address. What stands in the way of a new entry is
+ * overwritten; changing an entry drops what they know of it.
  */
 #include <mmu/nested.h>
 

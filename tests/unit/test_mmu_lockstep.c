@@ -612,7 +612,8 @@ static void step_access(struct program *p)
 			see(p, want.ref[i]);
 	/* An older walk may have gone another way, or may spare this one its marks. */
 	ambiguous = p->n_older > 1 || (p->n_older == 1 && want.n_sets > 0) ||
-		    (p->n_older == 1 && p->older[0] != want.gpa) ||
+		    (p->n_older == 1 && (want.kind == MMU_FAULT ||
+					 p->older[0] != want.gpa)) ||
 		    (p->n_older == 1 && p->n_seen > want.n_refs);
 	p->n_ambiguous += ambiguous;
 
