@@ -159,6 +159,7 @@ static void scan(struct hvm *vm, double seconds)
 	struct host *host = vm->host;
 	const uint64_t start = thread_ns();
 	double rate;
+	double most;
 	bool share;
 
 	pthread_mutex_lock(&host->lock);
@@ -168,8 +169,9 @@ static void scan(struct hvm *vm, double seconds)
 	if (!share || rate <= 0)
 		return;
 	vm->share_credit += rate * seconds;
-	if (vm->share_credit > rate * CREDIT_S)
-		vm->share_credit = rate * CREDIT_S;
+	most = rate * CREDIT_S > SHARE_WINDOW ? rate * CREDIT_S : SHARE_WINDOW;
+	if (vm->share_credit > most)
+		vm->share_credit = most;
 	if (vm->share_credit < SHARE_WINDOW)
 		return;
 

@@ -143,6 +143,9 @@ static void look_at(struct share *s, struct vmmem *vm, uint64_t page,
 {
 	uint32_t tag;
 
+	/* It has left a frame, and that has not been heard yet. */
+	if (vm->words[page] & WORD_SHARED)
+		return;
 	if (page_is_zero(bytes)) {
 		add_candidate(s, vm, page, ZERO_PAGE);
 		return;

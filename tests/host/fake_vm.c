@@ -27,6 +27,7 @@ struct fake {
 	struct fake_progress *progress;
 	char dir[4000];
 	uint64_t n_pages;
+	uint64_t available;  /* what it says it could do without */
 	uint64_t active;     /* pages [0, active) are used */
 	uint64_t common_pct; /* of the pages written, contents that others have too */
 	uint64_t write_pct;
@@ -158,7 +159,9 @@ static void tell_balloon(struct fake *f)
 	atomic_store(&c->balloon_present, 1);
 	atomic_store(&c->balloon_total, f->n_pages);
 	atomic_store(&c->balloon_available,
-		     f->n_pages - f->active - f->n_ballooned);
+		     f->available > f->n_ballooned
+			     ? f->available - f->n_ballooned
+			     : 0);
 	atomic_store(&c->balloon_stats_ms, (uint64_t)t.tv_sec * 1000 +
 						   (uint64_t)t.tv_nsec / 1000000);
 }
@@ -261,6 +264,8 @@ static void parse(struct fake *f, int argc, char *argv[])
 			snprintf(f->dir, sizeof(f->dir), "%s", argv[i + 1]);
 		else if (!strcmp(key, "--active"))
 			f->active = number(argv[i + 1]);
+		else if (!strcmp(key, "--available"))
+			f->available = number(argv[i + 1]);
 		else if (!strcmp(key, "--common"))
 			f->common_pct = number(argv[i + 1]);
 		else if (!strcmp(key, "--write"))
