@@ -75,17 +75,24 @@ def end_session(proc):
     proc.wait()
 
 
-def spawn(options, **kwargs):
-    """Start `mezz run`; its VM needs an image folder only if no kernel is named."""
+def spawn(options, image=IMAGE, **kwargs):
+    """Start `mezz run` as the leader of a session of its own."""
     return subprocess.Popen([str(MEZZ), "run", *map(str, options)], start_new_session=True,
-                            env={**os.environ, "MEZZ_IMAGE": str(IMAGE)}, **kwargs)
+                            env={**os.environ, "MEZZ_IMAGE": str(image)}, **kwargs)
 
 
-def mezz_run(options, stdin=b"", timeout_s=60):
+def program(words):
+    """Run `mezz` with any arguments."""
+    done = subprocess.run([str(MEZZ), *words], check=False, capture_output=True, timeout=20,
+                          stdin=subprocess.DEVNULL)
+    return Run(done.returncode, clean(done.stdout), clean(done.stderr))
+
+
+def mezz_run(options, stdin=b"", timeout_s=60, image=IMAGE):
     """Run `mezz run` to its end with counters. Raises Hung if it does not end."""
     with tempfile.TemporaryDirectory(prefix="mezz-test-") as folder:
         stats = pathlib.Path(folder, "stats.json")
-        proc = spawn(["--stats", stats, *options], stdin=subprocess.PIPE,
+        proc = spawn(["--stats", stats, *options], image, stdin=subprocess.PIPE,
                      stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
             out, err = proc.communicate(stdin, timeout_s)
