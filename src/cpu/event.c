@@ -325,7 +325,7 @@ void cpu_deliver_exception(struct cpu *c)
 
 	for (;;) {
 		c->exc.pending = false;
-		c->shadow = false;
+		c->shadow = c->shadow_ss = false;
 		begin_exception(c, &e);
 		if (cpu_event(c, e.vector, EVENT_FAULT, e.has_code, e.code,
 			      c->gpr[REG_RIP]))

@@ -141,7 +141,7 @@ void cpu_reset(struct cpu *c)
 	c->sys_flags = 0;
 	c->af = af_from_rflags(0);
 	c->exc.pending = false;
-	c->halted = c->shadow = c->shutdown = c->stopped = false;
+	c->halted = c->shadow = c->shadow_ss = c->shutdown = c->stopped = false;
 	fp_reset(c);
 	cpu_set_cpl(c, 0);
 	cpu_state_changed(c);

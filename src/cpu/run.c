@@ -141,14 +141,19 @@ static void run_single(struct cpu *c)
 	const int64_t rest = c->left;
 	const uint64_t granted = c->granted;
 	const bool trap = c->sys_flags & RFLAGS_TF;
-	const bool was_shadow = c->shadow;
+	const bool after_ss = c->shadow_ss;
+	const uint64_t resume = c->sys_flags & RFLAGS_RF;
+	const uint64_t rip = c->gpr[REG_RIP];
 
-	if (cpu_breakpoint_hit(c))
+	if (!after_ss && cpu_breakpoint_hit(c))
 		return;
+	/* Before, not after: what IRET loads into RF is for the next instruction. */
+	c->sys_flags &= ~RFLAGS_RF;
 	c->code_mode |= CODE_SINGLE;
 	c->left = 1;
-	c->shadow = false;
-	c->debug_hits = 0;
+	c->shadow = c->shadow_ss = false;
+	if (!after_ss)
+		c->debug_hits = 0; /* else what the load of SS met is due now */
 	c->attention = false;
 	dispatch(c);
 
@@ -160,9 +165,10 @@ static void run_single(struct cpu *c)
 	if (c->attention)
 		cpu_end_slice(c);
 	cpu_update_mode(c);
-	if (complete)
-		c->sys_flags &= ~RFLAGS_RF;
-	if (complete && !was_shadow)
+	/* Not done, or a repetition of a string instruction of which more follow. */
+	if (c->gpr[REG_RIP] == rip)
+		c->sys_flags |= resume;
+	if (complete && !c->shadow_ss)
 		cpu_single_step_trap(c, trap);
 }
 

@@ -60,11 +60,11 @@ OP(mov_m_seg)
 	NEXT();
 }
 
-/* After a load of SS interrupts wait for one instruction. */
+/* After a load of SS interrupts and debug exceptions wait for one instruction. */
 static void inhibit_after_ss(struct cpu *c, unsigned int seg)
 {
 	if (seg == SEG_SS)
-		c->shadow = true;
+		c->shadow = c->shadow_ss = true;
 }
 
 OP(mov_seg_r)
