@@ -383,16 +383,24 @@ static bool serve_stats(struct virtio_dev *dev, unsigned int queue,
 
 bool virtio_balloon_ask(struct virtio_balloon *b)
 {
-	if (!b->holds_chain || !virtio_dev_running(&b->dev))
+	const bool held = b->holds_chain;
+
+	if (!virtio_dev_running(&b->dev) ||
+	    role_of(&b->dev, ROLE_STATS) != ROLE_STATS)
 		return false;
 	b->holds_chain = false;
 	if (!b->dev.queues[ROLE_STATS].ready)
 		return false;
-	b->stats.stats_asked++;
-	virtqueue_push(&b->dev.queues[ROLE_STATS], &b->stats_chain, 0);
-	/* Interrupts, and has the guest notify us of the next request. */
+	if (held) {
+		b->stats.stats_asked++;
+		virtqueue_push(&b->dev.queues[ROLE_STATS], &b->stats_chain, 0);
+	}
+	/*
+	 * Interrupts, and has the guest notify us of the next request. Of its first one
+	 * Linux notifies while the device is not started, when nobody listens.
+	 */
 	virtio_dev_drain(&b->dev, ROLE_STATS, &b->stats_chain, serve_stats);
-	return true;
+	return held;
 }
 
 static void balloon_notify(struct virtio_dev *dev, unsigned int queue)
