@@ -767,6 +767,10 @@ enum mem_status guestmem_drop_run(struct guestmem *mem, ppn_t first,
 	for (uint64_t i = 0; i < n_pages;) {
 		const ppn_t page = ppn(first.v + i);
 		enum mem_status status = MEM_OK;
+
+		if (atomic_load(&mem->stopped))
+			return fail(mem, MEM_STOPPED);
+
 		const uint64_t n = drop_run(mem, page, n_pages - i, to);
 
 		/* The obstacle, if there is one, by itself. */
