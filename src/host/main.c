@@ -1,37 +1,159 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mezzd: the host memory manager as a program of its own. */
+/* mezzd: the host memory manager, its definitions and its HTTP server. */
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
+#include <api/paths.h>
+#include <api/server.h>
 #include <base/log.h>
+#include <host/control.h>
 #include <host/host.h>
+
+#define STATUS_FAILED 1
+#define STATUS_USAGE  2
+
+/**
+ * struct settings - the command line.
+ */
+struct settings {
+	char state_dir[PATHS_MAX];
+	char socket[PATHS_MAX];
+	char vm_program[PATHS_MAX];
+	char web_page[PATHS_MAX];
+	char token[512];
+	const char *memory;
+	const char *tcp;
+	const char *token_file;
+};
+
+static const char usage_text[] =
+	"usage: mezzd [OPTION]...\n\n"
+	"  --memory SIZE|PCT%    machine memory (what is available, less a reserve)\n"
+	"  --state-dir DIR       definitions, swap files, logs\n"
+	"  --socket PATH         where to listen\n"
+	"  --tcp ADDRESS:PORT    listen there too; needs --token-file\n"
+	"  --token-file FILE     its first line is what TCP clients must say\n"
+	"  --vm-program FILE     mezz-vm\n"
+	"  --web-page FILE       the page at /\n"
+	"  --quiet               log warnings and errors only\n"
+	"  --version, --help\n";
 
 static void on_event(void *ctx, const struct host_event *event)
 {
-	(void)ctx;
+	_Atomic(struct api_server *) *server = ctx;
+	struct api_server *to = atomic_load(server);
+	struct api_event e;
+
 	log_info("%s", event->text);
+	control_event(event, &e);
+	if (to)
+		api_server_event(to, &e);
 }
 
-static int usage(void)
+static void on_start_failed(void *ctx, const char *name, const struct err *err)
 {
-	printf("usage: mezzd [--state-dir DIR] [--memory SIZE|PCT%%] [--vm-program FILE]\n");
-	return 2;
+	(void)ctx;
+	log_error("cannot start '%s': %s", name, err->text);
 }
 
-static int run(const char *dir, const char *memory, const char *program)
+static int read_token(struct settings *s, struct err *err)
 {
-	struct host_config cfg = {
-		.state_dir = dir,
-		.vm_program = program,
-		.event = on_event,
+	FILE *f = s->token_file ? fopen(s->token_file, "re") : NULL;
+
+	if (!f)
+		return err_set(err, -EINVAL, "--tcp needs --token-file: %s",
+			       s->token_file ? strerror(errno)
+					     : "it is not given");
+	if (!fgets(s->token, sizeof(s->token), f))
+		s->token[0] = 0;
+	s->token[strcspn(s->token, "\r\n")] = 0;
+	return fclose(f) ? -errno : 0;
+}
+
+/* A descriptor for each connection, and some for each VM. */
+static void raise_descriptors(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l))
+		return;
+	l.rlim_cur = l.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &l))
+		log_warn("cannot raise the number of descriptors: %s",
+			 strerror(errno));
+}
+
+static int serve(const struct settings *s, struct control *control,
+		 _Atomic(struct api_server *) *ret, struct err *err)
+{
+	const struct api_server_config cfg = {
+		.backend = control_backend(control),
+		.socket_path = s->socket,
+		.tcp = s->tcp,
+		.token = s->tcp ? s->token : NULL,
+		.web_page = *s->web_page ? s->web_page : NULL,
+		.version = MEZZ_VERSION,
 	};
-	struct host *host;
+	struct api_server *server = NULL;
+	int r = paths_make_parents(s->socket, err);
+
+	if (!r)
+		r = api_server_new(&cfg, &server, err);
+	atomic_store(ret, server);
+	return r;
+}
+
+static int wait_for_end(const sigset_t *set)
+{
+	int number;
+
+	while (sigwait(set, &number))
+		;
+	log_info("%s: ending; VMs go on", strsignal(number));
+	return 0;
+}
+
+static int run_with_host(const struct settings *s, struct host *host,
+			 _Atomic(struct api_server *) *server,
+			 const sigset_t *set)
+{
+	struct control *control = NULL;
+	struct err err = {0};
+	int r = control_new(host, s->state_dir, MEZZ_VERSION, &control, &err);
+
+	if (!r)
+		r = serve(s, control, server, &err);
+	if (r) {
+		log_error("%s", err.text);
+	} else {
+		log_info("listening on %s", s->socket);
+		control_autostart(control, on_start_failed, NULL);
+		wait_for_end(set);
+	}
+	struct api_server *old = atomic_exchange(server, NULL);
+
+	api_server_free(old);
+	control_free(control);
+	return r ? STATUS_FAILED : 0;
+}
+
+static int run(struct settings *s)
+{
+	static _Atomic(struct api_server *) server;
+	struct host_config cfg = {.state_dir = s->state_dir,
+				  .vm_program = s->vm_program,
+				  .event = on_event,
+				  .event_ctx = &server};
+	struct host *host = NULL;
 	struct err err = {0};
 	sigset_t set;
-	int number;
+	int r = s->tcp ? read_token(s, &err) : 0;
 
 	options_init(&cfg.options);
 	sigemptyset(&set);
@@ -40,46 +162,142 @@ static int run(const char *dir, const char *memory, const char *program)
 	/* Before threads start, so that none of them takes the signal. */
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	if (host_memory_parse(memory, &cfg.memory_bytes, &err) ||
-	    host_new(&cfg, &host, &err)) {
+	raise_descriptors();
+	if (!r)
+		r = paths_make_parents(s->state_dir, &err);
+	if (!r)
+		r = host_memory_parse(s->memory, &cfg.memory_bytes, &err);
+	if (!r)
+		r = host_new(&cfg, &host, &err);
+	if (r) {
 		log_error("%s", err.text);
-		return 1;
+		return STATUS_FAILED;
 	}
 	log_info("%llu MiB of machine memory",
 		 (unsigned long long)cfg.memory_bytes >> 20);
-	sigwait(&set, &number);
+	r = run_with_host(s, host, &server, &set);
 	host_free(host);
-	return 0;
+	return r;
+}
+
+static int set_defaults(struct settings *s)
+{
+	static const char *const programs[] = {"mezz-vm", "../vm/mezz-vm",
+					       "../libexec/mezzanine/mezz-vm",
+					       NULL};
+	static const char *const pages[] = {"../share/mezzanine/index.html",
+					    "../../../web/index.html", NULL};
+	struct err err = {0};
+	int r = 0;
+
+	if (!*s->state_dir)
+		r = paths_state_dir(s->state_dir, &err);
+	if (!r && !*s->socket)
+		r = paths_socket(s->socket, &err);
+	if (!r && !*s->vm_program && !paths_beside(programs, s->vm_program))
+		r = err_set(
+			&err, -ENOENT,
+			"the program mezz-vm is not near this one; say --vm-program");
+	if (!*s->web_page && !paths_beside(pages, s->web_page))
+		s->web_page[0] = 0;
+	if (r)
+		log_error("%s", err.text);
+	return r;
+}
+
+static bool set_path(char to[PATHS_MAX], const char *value)
+{
+	return snprintf(to, PATHS_MAX, "%s", value) < PATHS_MAX;
+}
+
+enum {
+	OPT_STATE,
+	OPT_SOCKET,
+	OPT_PROGRAM,
+	OPT_PAGE,
+	OPT_MEMORY,
+	OPT_TCP,
+	OPT_TOKEN,
+	OPT_QUIET,
+	OPT_VERSION,
+	OPT_HELP
+};
+
+/* clang-format off */
+static const struct option options[] = {
+	{"state-dir", required_argument, NULL, OPT_STATE},
+	{"socket", required_argument, NULL, OPT_SOCKET},
+	{"vm-program", required_argument, NULL, OPT_PROGRAM},
+	{"web-page", required_argument, NULL, OPT_PAGE},
+	{"memory", required_argument, NULL, OPT_MEMORY},
+	{"tcp", required_argument, NULL, OPT_TCP},
+	{"token-file", required_argument, NULL, OPT_TOKEN},
+	{"quiet", no_argument, NULL, OPT_QUIET},
+	{"version", no_argument, NULL, OPT_VERSION},
+	{"help", no_argument, NULL, OPT_HELP},
+	{NULL, 0, NULL, 0},
+};
+/* clang-format on */
+
+/* Return: -1 to go on, else the exit status. */
+static int apply_option(struct settings *s, int option)
+{
+	bool fits = true;
+
+	switch (option) {
+	case OPT_STATE:
+		fits = set_path(s->state_dir, optarg);
+		break;
+	case OPT_SOCKET:
+		fits = set_path(s->socket, optarg);
+		break;
+	case OPT_PROGRAM:
+		fits = set_path(s->vm_program, optarg);
+		break;
+	case OPT_PAGE:
+		fits = set_path(s->web_page, optarg);
+		break;
+	case OPT_MEMORY:
+		s->memory = optarg;
+		break;
+	case OPT_TCP:
+		s->tcp = optarg;
+		break;
+	case OPT_TOKEN:
+		s->token_file = optarg;
+		break;
+	case OPT_QUIET:
+		log_set_level(LOG_LEVEL_WARN);
+		break;
+	case OPT_VERSION:
+		printf("mezzd %s\n", MEZZ_VERSION);
+		return 0;
+	case OPT_HELP:
+		fputs(usage_text, stdout);
+		return 0;
+	default:
+		fits = false;
+		break;
+	}
+	return fits ? -1 : STATUS_USAGE;
 }
 
 int main(int argc, char *argv[])
 {
-	static const struct option options[] = {
-		{"state-dir", required_argument, NULL, 'd'},
-		{"memory", required_argument, NULL, 'm'},
-		{"vm-program", required_argument, NULL, 'p'},
-		{"help", no_argument, NULL, 'h'},
-		{NULL, 0, NULL, 0},
-	};
-	const char *dir = "/var/lib/mezzanine";
-	const char *memory = NULL;
-	const char *program = "/usr/local/libexec/mezzanine/mezz-vm";
+	static struct settings s;
 	int c;
 
+	log_set_level(LOG_LEVEL_INFO);
 	while ((c = getopt_long(argc, argv, "", options, NULL)) >= 0) {
-		switch (c) {
-		case 'd':
-			dir = optarg;
-			break;
-		case 'm':
-			memory = optarg;
-			break;
-		case 'p':
-			program = optarg;
-			break;
-		default:
-			return usage();
-		}
+		const int status = apply_option(&s, c);
+
+		if (status >= 0)
+			return status;
 	}
-	return optind < argc ? usage() : run(dir, memory, program);
+	if (optind < argc) {
+		fprintf(stderr, "mezzd: what is '%s'?\n%s", argv[optind],
+			usage_text);
+		return STATUS_USAGE;
+	}
+	return set_defaults(&s) ? STATUS_FAILED : run(&s);
 }

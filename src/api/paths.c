@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Default places by user and environment. */
+#include <api/paths.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int put(char buf[PATHS_MAX], const char *dir, const char *file,
+	       struct err *err)
+{
+	if (snprintf(buf, PATHS_MAX, "%s%s", dir, file) < PATHS_MAX)
+		return 0;
+	return err_set(err, -ENAMETOOLONG, "%.64s… is too long for a path", dir);
+}
+
+int paths_socket(char buf[PATHS_MAX], struct err *err)
+{
+	const char *said = getenv("MEZZ_SOCKET");
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+
+	if (said && *said)
+		return put(buf, said, "", err);
+	if (!geteuid())
+		return put(buf, "/run/mezzanine", "/mezzd.sock", err);
+	if (runtime && *runtime)
+		return put(buf, runtime, "/mezzanine/mezzd.sock", err);
+	return err_set(
+		err, -ENOENT,
+		"where is mezzd's socket? Neither MEZZ_SOCKET nor XDG_RUNTIME_DIR is set");
+}
+
+int paths_state_dir(char buf[PATHS_MAX], struct err *err)
+{
+	const char *state = getenv("XDG_STATE_HOME");
+	const char *home = getenv("HOME");
+
+	if (!geteuid())
+		return put(buf, "/var/lib/mezzanine", "", err);
+	if (state && *state)
+		return put(buf, state, "/mezzanine", err);
+	if (home && *home)
+		return put(buf, home, "/.local/state/mezzanine", err);
+	return err_set(
+		err, -ENOENT,
+		"where shall state be kept? Neither XDG_STATE_HOME nor HOME is set");
+}
+
+bool paths_beside(const char *const *places, char buf[PATHS_MAX])
+{
+	char self[PATHS_MAX];
+	const ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	if (n <= 0)
+		return false;
+	self[n] = 0;
+	*strrchr(self, '/') = 0;
+	for (; *places; places++)
+		if (snprintf(buf, PATHS_MAX, "%s/%s", self, *places) < PATHS_MAX &&
+		    !access(buf, R_OK))
+			return true;
+	return false;
+}
+
+int paths_make_parents(const char *path, struct err *err)
+{
+	char copy[PATHS_MAX];
+
+	if (strlen(path) >= sizeof(copy))
+		return err_set(err, -ENAMETOOLONG, "%.64s… is too long", path);
+	memcpy(copy, path, strlen(path) + 1);
+	for (char *p = copy + 1; (p = strchr(p, '/')); p++) {
+		*p = 0;
+		if (mkdir(copy, 0755) && errno != EEXIST) {
+			const int e = errno;
+
+			return err_set(err, -e, "cannot make the folder %s: %s",
+				       copy, strerror(e));
+		}
+		*p = '/';
+	}
+	return 0;
+}
