@@ -6,6 +6,8 @@
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 
+#include <pthread.h>
+
 #include <base/error.h>
 #include <base/types.h>
 #include <boot/boot.h>
@@ -20,6 +22,7 @@ enum engine_exit {
 	ENGINE_EXIT_SHUTDOWN,  /* triple fault */
 	ENGINE_EXIT_STOPPED,   /* guest memory refused: see guestmem_failure() */
 	ENGINE_EXIT_BAD_FETCH, /* the guest jumped to where there is no memory: struct engine_fail */
+	ENGINE_EXIT_FAILED,    /* the engine cannot go on: engine_ops.failure */
 };
 
 /**
@@ -29,6 +32,10 @@ enum engine_exit {
  * @io_ctx: for @io
  * @mmu: switches of memory virtualization
  * @features: what CPUID shows
+ * @lock: held around every use of guest memory by devices, and by an engine whose
+ *        processors have threads of their own
+ * @large_pages: back guest RAM with 2 MiB pages where the host offers them
+ * @max_runs: bound on mappings of shared memory, 0 for the engine's own
  */
 struct engine_config {
 	struct guestmem *mem;
@@ -36,6 +43,9 @@ struct engine_config {
 	void *io_ctx;
 	struct mmu_options mmu;
 	struct cpu_features features;
+	pthread_mutex_t *lock;
+	bool large_pages;
+	uint64_t max_runs;
 };
 
 /* Receives counters one by one; @group and @name are constant strings. */
@@ -47,40 +57,63 @@ struct engine;
 /**
  * struct engine_ops - one engine; a constant table.
  * @name: as given to --engine
- * @new: a processor after reset; 0 or -errno with a message
+ * @max_cpus: processors that a VM may have
+ * @new: processors after reset; 0 or -errno with a message
  * @free: end it; NULL is fine
- * @boot: set the state in which a kernel starts
+ * @boot: set the state in which a kernel starts; 0 or -errno with a message
+ * @rip: address of the next instruction of the first processor, for messages
+ * @failure: after ENGINE_EXIT_FAILED: why, one sentence
+ * @audit: check every cached translation; count or -EILSEQ with a message
+ * @counters: report all of them
+ *
+ * An engine that leaves timers, interrupts and idling to the VM has, for its one processor:
  * @run: execute until one of enum engine_exit
  * @can_interrupt: may a hardware interrupt be taken now?
  * @interrupt: take it
  * @want_interrupt: come back from @run as soon as one can be taken
  * @retired: instructions executed so far
- * @rip: address of the next instruction, for messages
  * @bad_fetch: after ENGINE_EXIT_BAD_FETCH
- * @audit: check every cached translation; count or -EILSEQ with a message
- * @counters: report all of them
- *
  * All on the processor's thread, except that @counters may also run when the thread is gone.
+ *
+ * An engine with interrupt controllers of its own has, with NULL for those:
+ * @run_cpu: execute processor @cpu, always on the same thread, until one of enum engine_exit
+ * @leave_cpu: that thread will not call @run_cpu any more
+ * @kick: make every @run_cpu return soon, or the next one; any thread
+ * @stop: the VM ends: nobody may wait for memory any more; with the lock held
+ * @set_irq: drive a pin of its I/O APIC; fits struct irq_line with the engine; any thread
  */
 struct engine_ops {
 	const char *name;
+	unsigned int max_cpus;
 	int (*new)(const struct engine_config *cfg, struct engine **ret_engine,
 		   struct err *err);
 	struct engine *(*free)(struct engine *engine);
-	void (*boot)(struct engine *engine, const struct boot_state *state);
+	int (*boot)(struct engine *engine, const struct boot_state *state,
+		    struct err *err);
+	uint64_t (*rip)(const struct engine *engine);
+	const char *(*failure)(const struct engine *engine);
+	int64_t (*audit)(struct engine *engine, struct err *err);
+	void (*counters)(const struct engine *engine, engine_counter_fn *fn,
+			 void *arg);
+
 	enum engine_exit (*run)(struct engine *engine);
 	bool (*can_interrupt)(const struct engine *engine);
 	void (*interrupt)(struct engine *engine, uint8_t vector);
 	void (*want_interrupt)(struct engine *engine, bool want);
 	uint64_t (*retired)(const struct engine *engine);
-	uint64_t (*rip)(const struct engine *engine);
 	gpa_t (*bad_fetch)(const struct engine *engine);
-	int64_t (*audit)(struct engine *engine, struct err *err);
-	void (*counters)(const struct engine *engine, engine_counter_fn *fn,
-			 void *arg);
+
+	enum engine_exit (*run_cpu)(struct engine *engine, unsigned int cpu);
+	void (*leave_cpu)(struct engine *engine, unsigned int cpu);
+	void (*kick)(struct engine *engine);
+	void (*stop)(struct engine *engine);
+	void (*set_irq)(void *engine, unsigned int gsi, bool level);
 };
 
 /* The software processor of src/cpu. */
 extern const struct engine_ops engine_soft;
+
+/* The host's /dev/kvm. */
+extern const struct engine_ops engine_kvm;
 
 #endif

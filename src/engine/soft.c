@@ -80,11 +80,13 @@ static void set_segment(struct cpu *c, unsigned int n,
 	c->gpr[REG_SEG + n] = s->base;
 }
 
-static void soft_boot(struct engine *e, const struct boot_state *s)
+static int soft_boot(struct engine *e, const struct boot_state *s,
+		     struct err *err)
 {
 	static const uint8_t data[] = {SEG_ES, SEG_SS, SEG_DS, SEG_FS, SEG_GS};
 	struct cpu *c = e->cpu;
 
+	(void)err; /* nothing of it can fail */
 	set_segment(c, SEG_CS, &s->code);
 	for (unsigned int i = 0; i < ARRAY_SIZE(data); i++)
 		set_segment(c, data[i], &s->data);
@@ -107,6 +109,7 @@ static void soft_boot(struct engine *e, const struct boot_state *s)
 	c->efer = s->efer;
 	cpu_set_rflags(c, s->rflags);
 	cpu_state_changed(c);
+	return 0;
 }
 
 static enum engine_exit soft_run(struct engine *e)
@@ -149,6 +152,12 @@ static uint64_t soft_retired(const struct engine *e)
 static uint64_t soft_rip(const struct engine *e)
 {
 	return cpu_rip(e->cpu);
+}
+
+static const char *soft_failure(const struct engine *e)
+{
+	(void)e;
+	return "no failure";
 }
 
 static gpa_t soft_bad_fetch(const struct engine *e)
@@ -233,6 +242,7 @@ static void soft_counters(const struct engine *e, engine_counter_fn *fn,
 
 const struct engine_ops engine_soft = {
 	.name = "soft",
+	.max_cpus = 1,
 	.new = soft_new,
 	.free = soft_free,
 	.boot = soft_boot,
@@ -242,6 +252,7 @@ const struct engine_ops engine_soft = {
 	.want_interrupt = soft_want_interrupt,
 	.retired = soft_retired,
 	.rip = soft_rip,
+	.failure = soft_failure,
 	.bad_fetch = soft_bad_fetch,
 	.audit = soft_audit,
 	.counters = soft_counters,

@@ -86,6 +86,7 @@ static int bad(struct err *err, const char *option, const char *value,
 
 enum option_id {
 	OPT_MEMORY,
+	OPT_CPUS,
 	OPT_KERNEL,
 	OPT_INITRD,
 	OPT_APPEND,
@@ -121,6 +122,7 @@ struct option_row {
 
 static const struct option_row options[] = {
 	{OPT_MEMORY, "memory", 'm', "SIZE", "guest RAM (512M)"},
+	{OPT_CPUS, "cpus", 'c', "N", "processors, 1 to 16 (1); more than 1 need kvm"},
 	{OPT_KERNEL, "kernel", 'k', "FILE",
 	 "kernel: bzImage, ELF or multiboot (that of 'make guest')"},
 	{OPT_INITRD, "initrd", 'i', "FILE", "initial RAM disk"},
@@ -131,7 +133,7 @@ static const struct option_row options[] = {
 	{OPT_PROTOCOL, "protocol", 0, "auto|linux64|pvh|multiboot",
 	 "how to enter the kernel"},
 	{OPT_DISK, "disk", 'd', "FILE[,ro]", "a virtio disk; repeatable"},
-	{OPT_ENGINE, "engine", 0, "auto|soft", "what runs the processor"},
+	{OPT_ENGINE, "engine", 0, "auto|soft|kvm", "what runs the processor"},
 	{OPT_MMU, "mmu", 0, "auto|hardware|software",
 	 "nested page tables, or shadow page tables"},
 	{OPT_SHADOW_MEMORY, "shadow-memory", 0, "SIZE",
@@ -267,6 +269,16 @@ static int set_memory(struct vm_config *cfg, const char *value, struct err *err)
 	return 0;
 }
 
+static int set_cpus(struct vm_config *cfg, const char *value, struct err *err)
+{
+	uint64_t n;
+
+	if (parse_number(value, VM_CPUS_MAX, &n) || !n)
+		return bad(err, "cpus", value, "a number from 1 to 16");
+	cfg->features.n_cpus = (uint32_t)n;
+	return 0;
+}
+
 static int set_word(const char *option, const char *value,
 		    const char *const *words, const char *expected, int *ret,
 		    struct err *err)
@@ -308,7 +320,7 @@ static int apply(struct vm_config *cfg, const struct option_row *o,
 {
 	static const char *const protocols[] = {"auto", "linux64", "pvh",
 						"multiboot", NULL};
-	static const char *const engines[] = {"auto", "soft", NULL};
+	static const char *const engines[] = {"auto", "soft", "kvm", NULL};
 	static const char *const mmus[] = {"auto", "software", "hardware", NULL};
 	static const char *const clocks[] = {"host", "instructions", NULL};
 	int word = 0, r = 0;
@@ -316,6 +328,8 @@ static int apply(struct vm_config *cfg, const struct option_row *o,
 	switch (o->id) {
 	case OPT_MEMORY:
 		return set_memory(cfg, value, err);
+	case OPT_CPUS:
+		return set_cpus(cfg, value, err);
 	case OPT_KERNEL:
 		return set_string(&cfg->kernel, value, err);
 	case OPT_INITRD:

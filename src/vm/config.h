@@ -10,10 +10,12 @@
 #include <mmu/mmu.h>
 
 #define VM_DISKS_MAX 8
+#define VM_CPUS_MAX  16
 
 enum vm_engine {
 	VM_ENGINE_AUTO,
 	VM_ENGINE_SOFT,
+	VM_ENGINE_KVM,
 };
 
 enum vm_mmu {

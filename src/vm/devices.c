@@ -67,6 +67,9 @@ static void pio_write(void *ctx, uint16_t port, unsigned int size,
 
 	lock(vm);
 	bus_pio_write(vm->bus, port, size, value);
+	/* Nobody looks between two slices where there are none. */
+	if (vm->engine_ops->run_cpu)
+		serial_flush(&vm->serial);
 	unlock(vm);
 }
 
@@ -246,9 +249,17 @@ static void report_misuse(void *ctx, const char *text)
 	vm->cb->report(vm->ctx, text);
 }
 
+static struct irq_line line(struct vm *vm, unsigned int gsi)
+{
+	if (vm->engine_ops->set_irq)
+		return (struct irq_line){vm->engine_ops->set_irq, vm->engine,
+					 gsi};
+	return (struct irq_line){ioapic_set, &vm->ioapic, gsi};
+}
+
 static int add_fixed(struct vm *vm, struct err *err)
 {
-	const struct irq_line com1 = {ioapic_set, &vm->ioapic, SERIAL_COM1_GSI};
+	const struct irq_line com1 = line(vm, SERIAL_COM1_GSI);
 	int r;
 
 	apic_bus_init(&vm->apic_bus, &apic_ops, vm);
@@ -279,7 +290,7 @@ static int add_fixed(struct vm *vm, struct err *err)
 static int add_disk(struct vm *vm, const struct vm_disk_config *d,
 		    struct err *err)
 {
-	const struct irq_line line = {ioapic_set, &vm->ioapic, 0};
+	const struct irq_line irq = line(vm, 0);
 	const struct virtio_report report = {report_misuse, vm};
 	struct virtio_blk *blk;
 	int r = virtio_blk_open(d->path,
@@ -291,30 +302,30 @@ static int add_disk(struct vm *vm, const struct vm_disk_config *d,
 	vm->disks[vm->n_disks] = blk;
 	/* Slot 0 is the entropy source's. */
 	return virtio_mmio_attach(virtio_blk_dev(blk), vm->bus,
-				  1 + vm->n_disks++, &line, err);
+				  1 + vm->n_disks++, &irq, err);
 }
 
 static int add_rng(struct vm *vm, struct err *err)
 {
-	const struct irq_line line = {ioapic_set, &vm->ioapic, 0};
+	const struct irq_line irq = line(vm, 0);
 	const struct virtio_report report = {report_misuse, vm};
 	const int r = virtio_rng_new(vm->mem, &report, &vm->rng, err);
 
 	if (r)
 		return r;
-	return virtio_mmio_attach(virtio_rng_dev(vm->rng), vm->bus, 0, &line,
+	return virtio_mmio_attach(virtio_rng_dev(vm->rng), vm->bus, 0, &irq,
 				  err);
 }
 
 static int add_balloon(struct vm *vm, struct err *err)
 {
-	const struct irq_line line = {ioapic_set, &vm->ioapic, 0};
+	const struct irq_line irq = line(vm, 0);
 	const struct virtio_report report = {report_misuse, vm};
 
 	if (!vm->cfg->balloon)
 		return 0;
 	/* Last, after the disks, so that nothing moves when it is switched off. */
-	return vm_balloon_add(vm, 1 + vm->n_disks, &line, &report, err);
+	return vm_balloon_add(vm, 1 + vm->n_disks, &irq, &report, err);
 }
 
 int vm_devices_init(struct vm *vm, struct err *err)
@@ -351,7 +362,7 @@ int vm_acpi_build(struct vm *vm, struct err *err)
 {
 	uint8_t tables[ACPI_MAX_BYTES];
 	struct acpi_config cfg = {
-		.n_cpus = 1,
+		.n_cpus = vm->cfg->features.n_cpus,
 		.has_serial = true,
 		.n_virtio = 1 + vm->n_disks + !!vm->balloon,
 	};

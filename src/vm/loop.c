@@ -26,6 +26,7 @@ void vm_request_end(struct vm *vm, enum vm_end end)
 {
 	if (vm->end == VM_END_NONE)
 		vm->end = end;
+	atomic_store(&vm->over, true);
 }
 
 /* Timers, then the interrupt that is due, if the processor takes one. Return: one waits. */
@@ -145,6 +146,9 @@ static void handle_exit(struct vm *vm, enum engine_exit exit)
 		break;
 	case ENGINE_EXIT_BAD_FETCH:
 		vm_request_end(vm, VM_END_BAD_FETCH);
+		break;
+	case ENGINE_EXIT_FAILED:
+		vm_request_end(vm, VM_END_ENGINE);
 		break;
 	}
 }

@@ -181,6 +181,7 @@ static int status_of(const struct runner *r, enum vm_end end,
 	case VM_END_BAD_FETCH:
 	case VM_END_MEMORY:
 	case VM_END_AUDIT:
+	case VM_END_ENGINE:
 		break;
 	}
 	return crash(r->vm);

@@ -36,6 +36,7 @@ static void add_vm(const struct vm *vm, json_t *root)
 	json_t *g = group(root, "vm");
 
 	json_object_set_new(g, "engine", json_string(vm->engine_ops->name));
+	json_object_set_new(g, "engine_choice", json_string(vm->engine_why));
 	json_object_set_new(g, "mmu",
 			    json_string(vm->cfg->mmu_options.mode ==
 							MMU_SOFTWARE ?
@@ -301,6 +302,7 @@ void vm_print_summary(const struct vm *vm)
 		get(r, "mmu", "hidden_faults"), get(r, "cpu", "interrupts"),
 		get(r, "cpu", "syscalls"),
 		get(r, "cpu", "mmio") + get(r, "cpu", "pio"));
+	fprintf(stderr, "  engine choice: %s\n", vm->engine_why);
 	print_physmap(vm);
 	if (get(r, "revocation", "pages"))
 		fprintf(stderr, "  revoked pages: %" PRIu64 ", waits: %" PRIu64

@@ -13,6 +13,7 @@
 
 #include <boot/cmdline.h>
 #include <dev/acpi.h>
+#include <engine/probe.h>
 
 static void host_stops(void *ctx)
 {
@@ -46,6 +47,46 @@ static int make_memory(struct vm *vm, struct err *err)
 	return r ? r : link_wait(vm->link, LINK_WAIT_MS, err);
 }
 
+static int use_kvm(struct vm *vm, const struct probe_verdict *verdict,
+		   struct err *err)
+{
+	if (!verdict->usable)
+		return err_set(err, -ENOTSUP, "--engine kvm: %s", verdict->why);
+	vm->engine_ops = &engine_kvm;
+	return 0;
+}
+
+/* What only our own processor can do decides without a look at the host. */
+static bool needs_soft(const struct vm_config *cfg)
+{
+	return cfg->clock == VM_CLOCK_INSTRUCTIONS || cfg->mmu != VM_MMU_AUTO;
+}
+
+static int choose_engine(struct vm *vm, struct err *err)
+{
+	const struct vm_config *cfg = vm->cfg;
+	struct probe_verdict verdict = {0};
+
+	vm->engine_ops = &engine_soft;
+	if (cfg->engine == VM_ENGINE_SOFT || needs_soft(cfg)) {
+		snprintf(vm->engine_why, sizeof(vm->engine_why), "%s",
+			 cfg->engine == VM_ENGINE_SOFT ?
+				 "as asked for" :
+				 "the options need our own processor");
+		return cfg->engine == VM_ENGINE_KVM ?
+			       err_set(err, -EINVAL,
+				       "--clock instructions and --mmu need --engine soft") :
+			       0;
+	}
+	probe_kvm(&verdict);
+	snprintf(vm->engine_why, sizeof(vm->engine_why), "%s", verdict.why);
+	if (cfg->engine == VM_ENGINE_KVM)
+		return use_kvm(vm, &verdict, err);
+	if (verdict.usable)
+		vm->engine_ops = &engine_kvm;
+	return 0;
+}
+
 static int make_engine(struct vm *vm, struct err *err)
 {
 	const struct engine_config cfg = {
@@ -54,9 +95,18 @@ static int make_engine(struct vm *vm, struct err *err)
 		.io_ctx = vm,
 		.mmu = vm->cfg->mmu_options,
 		.features = vm->cfg->features,
+		.lock = &vm->device_lock,
+		.large_pages = true,
 	};
+	const int r = choose_engine(vm, err);
 
-	vm->engine_ops = &engine_soft;
+	if (r)
+		return r;
+	if (cfg.features.n_cpus > vm->engine_ops->max_cpus)
+		return err_set(err, -EINVAL,
+			       "--cpus %u: the %s engine runs at most %u",
+			       cfg.features.n_cpus, vm->engine_ops->name,
+			       vm->engine_ops->max_cpus);
 	return vm->engine_ops->new(&cfg, &vm->engine, err);
 }
 
@@ -121,11 +171,12 @@ int vm_new(const struct vm_config *cfg, const struct vm_callbacks *cb,
 		r = vm_acpi_build(vm, err);
 	if (!r)
 		r = load_kernel(vm, err);
+	if (!r)
+		r = vm->engine_ops->boot(vm->engine, &vm->boot, err);
 	if (r) {
 		vm_free(vm);
 		return r;
 	}
-	vm->engine_ops->boot(vm->engine, &vm->boot);
 	*ret_vm = vm;
 	return 0;
 }
@@ -164,7 +215,9 @@ int vm_start(struct vm *vm, struct err *err)
 					vm->cfg->revoke_seed, &vm->stress, err);
 	if (r)
 		return r;
-	r = pthread_create(&vm->thread, NULL, vm_loop, vm);
+	r = pthread_create(&vm->thread, NULL,
+			   vm->engine_ops->run_cpu ? vm_vcpus_loop : vm_loop,
+			   vm);
 	if (r) {
 		vm->stress = revoke_stress_stop(vm->stress);
 		return err_set(err, -r, "no thread for the processor: %s",
@@ -241,6 +294,13 @@ void vm_end_text(const struct vm *vm, char *buf, size_t size)
 	case VM_END_AUDIT:
 		snprintf(buf, size, "an audit found a wrong translation: %s",
 			 vm->failure.text);
+		break;
+	case VM_END_ENGINE:
+		snprintf(buf, size, "%s (RIP 0x%llx)",
+			 *vm->failure.text ?
+				 vm->failure.text :
+				 vm->engine_ops->failure(vm->engine),
+			 rip);
 		break;
 	}
 }

@@ -26,6 +26,7 @@ enum vm_end {
 	VM_END_MEMORY,    /* the host could not provide memory */
 	VM_END_STOPPED,   /* vm_stop() */
 	VM_END_AUDIT,     /* an audit found a wrong translation: our bug */
+	VM_END_ENGINE,    /* the engine cannot go on */
 };
 
 /**

@@ -35,6 +35,7 @@ struct vm {
 	const struct vm_callbacks *cb;    /* I */
 	void *ctx;                        /* I */
 	const struct engine_ops *engine_ops; /* I */
+	char engine_why[256];             /* I why this engine */
 	struct engine *engine;            /* p */
 	struct guestmem *mem;             /* I */
 	struct link *link;                /* I or NULL: to the host's memory manager */
@@ -66,6 +67,7 @@ struct vm {
 	atomic_bool kicked;               /* a something may have changed since the last look */
 	atomic_bool asleep;               /* a */
 	atomic_bool stop;                 /* a vm_stop() */
+	atomic_bool over;                 /* a @end was set */
 	enum vm_end end;                  /* p */
 	int exit_status;                  /* p */
 	struct err failure;               /* p words for some ends */
@@ -97,6 +99,9 @@ void vm_request_end(struct vm *vm, enum vm_end end);
 
 /** vm_loop() - the processor thread. */
 void *vm_loop(void *arg);
+
+/** vm_vcpus_loop() - the VM's thread, for an engine whose processors have their own. */
+void *vm_vcpus_loop(void *arg);
 
 /**
  * vm_balloon_add() - plug a balloon into a slot.

@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engine that runs on the host's KVM.
+ *
+ * Local APICs, the I/O APIC and the paravirtual clock are the kernel's, so a processor
+ * comes back for port and device accesses only. Each processor has a thread of the VM's,
+ * which calls kvm_run_cpu() again and again; everything that they share is behind the
+ * lock of struct engine_config.
+ */
+#include <engine/engine.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <base/verify.h>
+#include <engine/kvm_cpuid.h>
+#include <engine/kvm_window.h>
+#include <engine/thread_kick.h>
+
+/* Three pages that Intel's processors need below 4 GiB, and the identity map after them. */
+#define TSS_ADDR      UINT64_C(0xfffbd000)
+#define IDENTITY_ADDR UINT64_C(0xfffbc000)
+/* Write-back for everything, as firmware would have left it. */
+#define MTRR_WRITE_BACK (UINT64_C(1) << 11 | 6)
+#define EFAULT_TRIES    1000
+#define KVM_CPUS_MAX    16
+
+/* Members: I immutable, T its thread, a atomic. */
+struct vcpu {
+	int fd;                /* I */
+	struct kvm_run *run;   /* I shared with the kernel */
+	pthread_t thread;      /* of who is in kvm_run_cpu(), once @running was set */
+	bool running;          /* under kick_lock */
+	bool entered;          /* T */
+	unsigned int efaults;  /* T in sequence */
+	uint64_t pio;          /* T */
+	uint64_t mmio;         /* T */
+	uint64_t kicks;        /* T */
+};
+
+/* Members: I immutable, a atomic. */
+struct engine {
+	struct engine_config cfg;    /* I */
+	int kvm_fd;                  /* I */
+	int vm_fd;                   /* I */
+	size_t run_bytes;            /* I */
+	struct kvm_window *window;   /* I */
+	unsigned int n_cpus;         /* I */
+	struct vcpu cpus[KVM_CPUS_MAX];
+	_Atomic bool memory_failed;  /* a */
+	_Atomic bool has_failure;    /* a @failure is complete */
+	pthread_mutex_t kick_lock;   /* threads stay while it is held */
+	pthread_mutex_t failure_lock;
+	char failure[256];           /* under failure_lock until has_failure */
+};
+
+static void kick_all(struct engine *e)
+{
+	pthread_mutex_lock(&e->kick_lock);
+	for (unsigned int i = 0; i < e->n_cpus; i++) {
+		struct vcpu *c = &e->cpus[i];
+
+		/* Ends the next KVM_RUN if the signal comes between two. */
+		__atomic_store_n(&c->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+		if (c->running)
+			thread_kick(c->thread);
+	}
+	pthread_mutex_unlock(&e->kick_lock);
+}
+
+static void memory_failed(void *ctx)
+{
+	struct engine *e = ctx;
+
+	atomic_store(&e->memory_failed, true);
+	kick_all(e);
+}
+
+static int fail_errno(struct err *err, const char *what)
+{
+	return err_set(err, -errno, "%s: %s", what, strerror(errno));
+}
+
+static int check_caps(const struct engine *e, struct err *err)
+{
+	static const struct {
+		int cap;
+		const char *name;
+	} needed[] = {
+		{KVM_CAP_IRQCHIP, "in-kernel APICs"},
+		{KVM_CAP_USER_MEMORY, "user memory"},
+		{KVM_CAP_EXT_CPUID, "CPUID"},
+		{KVM_CAP_IMMEDIATE_EXIT, "immediate exit"},
+		{KVM_CAP_SYNC_MMU, "synchronous MMU"},
+		{KVM_CAP_ADJUST_CLOCK, "the paravirtual clock"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
+		if (ioctl(e->kvm_fd, KVM_CHECK_EXTENSION, needed[i].cap) <= 0)
+			return err_set(err, -ENOTSUP,
+				       "this host's KVM lacks %s",
+				       needed[i].name);
+	return 0;
+}
+
+static int open_kvm(struct engine *e, struct err *err)
+{
+	e->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (e->kvm_fd < 0)
+		return fail_errno(err, "/dev/kvm");
+	if (ioctl(e->kvm_fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
+		return err_set(err, -ENOTSUP, "/dev/kvm speaks another version");
+
+	int r = check_caps(e, err);
+
+	if (r)
+		return r;
+	do
+		e->vm_fd = ioctl(e->kvm_fd, KVM_CREATE_VM, 0);
+	while (e->vm_fd < 0 && errno == EINTR);
+	return e->vm_fd < 0 ? fail_errno(err, "KVM_CREATE_VM") : 0;
+}
+
+static int set_up_vm(struct engine *e, struct err *err)
+{
+	const uint64_t identity = IDENTITY_ADDR;
+
+	if (ioctl(e->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity))
+		return fail_errno(err, "KVM_SET_IDENTITY_MAP_ADDR");
+	if (ioctl(e->vm_fd, KVM_SET_TSS_ADDR, TSS_ADDR))
+		return fail_errno(err, "KVM_SET_TSS_ADDR");
+	if (ioctl(e->vm_fd, KVM_CREATE_IRQCHIP, 0))
+		return fail_errno(err, "KVM_CREATE_IRQCHIP");
+	return 0;
+}
+
+static int set_slot(struct engine *e, uint32_t slot, uint64_t guest,
+		    uint64_t offset, uint64_t bytes, struct err *err)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = slot,
+		.guest_phys_addr = guest,
+		.memory_size = bytes,
+		.userspace_addr = (uint64_t)(uintptr_t)kvm_window_base(
+					  e->window) +
+				  offset,
+	};
+
+	if (!bytes)
+		return 0;
+	return ioctl(e->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) ?
+		       fail_errno(err, "KVM_SET_USER_MEMORY_REGION") :
+		       0;
+}
+
+static int set_memory(struct engine *e, struct err *err)
+{
+	const struct kvm_window_config cfg = {
+		.mem = e->cfg.mem,
+		.lock = e->cfg.lock,
+		.failed = memory_failed,
+		.ctx = e,
+		.max_runs = e->cfg.max_runs ? e->cfg.max_runs :
+					      KVM_WINDOW_MAX_RUNS,
+		.large_pages = e->cfg.large_pages,
+	};
+	const uint64_t bytes = guestmem_ram_bytes(e->cfg.mem);
+	const uint64_t low = bytes < GUESTMEM_HOLE_START ? bytes :
+							   GUESTMEM_HOLE_START;
+	int r = kvm_window_new(&cfg, &e->window, err);
+
+	if (!r)
+		r = set_slot(e, 0, 0, 0, low, err);
+	if (!r)
+		r = set_slot(e, 1, GUESTMEM_HOLE_END, low, bytes - low, err);
+	return r;
+}
+
+static int set_cpuid(struct engine *e, struct vcpu *c, uint32_t apic_id,
+		     struct err *err)
+{
+	const bool deadline = ioctl(e->kvm_fd, KVM_CHECK_EXTENSION,
+				    KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+	struct cpuid_list *cpuid = calloc(1, sizeof(*cpuid));
+	int r = 0;
+
+	if (!cpuid)
+		return err_set(err, -ENOMEM, "out of memory");
+	cpuid->head.nent = KVM_CPUID_MAX;
+	if (ioctl(e->kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid)) {
+		r = fail_errno(err, "KVM_GET_SUPPORTED_CPUID");
+	} else {
+		kvm_cpuid_filter(cpuid, &e->cfg.features, apic_id, deadline);
+		if (ioctl(c->fd, KVM_SET_CPUID2, cpuid))
+			r = fail_errno(err, "KVM_SET_CPUID2");
+	}
+	free(cpuid);
+	return r;
+}
+
+static int set_msrs(struct vcpu *c, struct err *err)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry entry;
+	} msrs = {
+		.head = {.nmsrs = 1},
+		.entry = {.index = MSR_MTRR_DEF_TYPE, .data = MTRR_WRITE_BACK},
+	};
+
+	return ioctl(c->fd, KVM_SET_MSRS, &msrs) == 1 ?
+		       0 :
+		       fail_errno(err, "KVM_SET_MSRS");
+}
+
+static int make_cpu(struct engine *e, unsigned int i, struct err *err)
+{
+	struct vcpu *c = &e->cpus[i];
+	void *run;
+
+	c->fd = ioctl(e->vm_fd, KVM_CREATE_VCPU, i);
+	if (c->fd < 0)
+		return fail_errno(err, "KVM_CREATE_VCPU");
+	run = mmap(NULL, e->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+		   c->fd, 0);
+	if (run == MAP_FAILED)
+		return fail_errno(err, "cannot map a processor");
+	c->run = run;
+	e->n_cpus = i + 1;
+
+	int r = set_cpuid(e, c, i, err);
+
+	return r ? r : set_msrs(c, err);
+}
+
+static int make_cpus(struct engine *e, struct err *err)
+{
+	const int bytes = ioctl(e->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	const unsigned int n = e->cfg.features.n_cpus;
+	int r = 0;
+
+	VERIFY(n >= 1 && n <= KVM_CPUS_MAX);
+	if (bytes < 0)
+		return fail_errno(err, "KVM_GET_VCPU_MMAP_SIZE");
+	e->run_bytes = (size_t)bytes;
+	for (unsigned int i = 0; !r && i < n; i++)
+		r = make_cpu(e, i, err);
+	return r;
+}
+
+static struct engine *kvm_free(struct engine *e)
+{
+	if (!e)
+		return NULL;
+	for (unsigned int i = 0; i < KVM_CPUS_MAX; i++) {
+		if (e->cpus[i].run)
+			munmap(e->cpus[i].run, e->run_bytes);
+		if (e->cpus[i].fd >= 0)
+			close(e->cpus[i].fd);
+	}
+	/* Before the window, which the machine still knows. */
+	if (e->vm_fd >= 0)
+		close(e->vm_fd);
+	if (e->kvm_fd >= 0)
+		close(e->kvm_fd);
+	kvm_window_free(e->window);
+	pthread_mutex_destroy(&e->kick_lock);
+	pthread_mutex_destroy(&e->failure_lock);
+	free(e);
+	return NULL;
+}
+
+static int kvm_new(const struct engine_config *cfg, struct engine **ret_engine,
+		   struct err *err)
+{
+	struct engine *e = calloc(1, sizeof(*e));
+	int r;
+
+	if (!e)
+		return err_set(err, -ENOMEM, "no memory for the engine");
+	e->cfg = *cfg;
+	e->kvm_fd = -1;
+	e->vm_fd = -1;
+	for (unsigned int i = 0; i < KVM_CPUS_MAX; i++)
+		e->cpus[i].fd = -1;
+	pthread_mutex_init(&e->kick_lock, NULL);
+	pthread_mutex_init(&e->failure_lock, NULL);
+	thread_kick_install();
+	r = open_kvm(e, err);
+	if (!r)
+		r = set_up_vm(e, err);
+	if (!r)
+		r = set_memory(e, err);
+	if (!r)
+		r = make_cpus(e, err);
+	if (r) {
+		kvm_free(e);
+		return r;
+	}
+	*ret_engine = e;
+	return 0;
+}
+
+static struct kvm_segment segment(const struct boot_segment *s)
+{
+	return (struct kvm_segment){
+		.base = s->base,
+		.limit = s->limit,
+		.selector = s->sel,
+		.type = s->attr & 15,
+		.s = s->attr >> 4 & 1,
+		.dpl = s->attr >> 5 & 3,
+		.present = s->attr >> 7 & 1,
+		.avl = s->attr >> 12 & 1,
+		.l = s->attr >> 13 & 1,
+		.db = s->attr >> 14 & 1,
+		.g = s->attr >> 15 & 1,
+	};
+}
+
+static void set_sregs(struct kvm_sregs *r, const struct boot_state *s)
+{
+	r->cs = segment(&s->code);
+	r->ds = segment(&s->data);
+	r->es = r->ds;
+	r->fs = r->ds;
+	r->gs = r->ds;
+	r->ss = r->ds;
+	r->tr = segment(&s->tss);
+	r->gdt.base = s->gdt_base.v;
+	r->gdt.limit = s->gdt_limit;
+	r->idt.base = 0;
+	r->idt.limit = 0;
+	r->cr0 = s->cr0;
+	r->cr3 = s->cr3;
+	r->cr4 = s->cr4;
+	r->efer = s->efer;
+}
+
+static int kvm_boot(struct engine *e, const struct boot_state *s,
+		    struct err *err)
+{
+	const struct vcpu *c = &e->cpus[0];
+	const struct kvm_regs regs = {
+		.rax = s->rax,
+		.rbx = s->rbx,
+		.rsi = s->rsi,
+		.rsp = s->rsp,
+		.rip = s->rip,
+		.rflags = s->rflags,
+	};
+	struct kvm_sregs sregs;
+
+	if (ioctl(c->fd, KVM_GET_SREGS, &sregs))
+		return fail_errno(err, "KVM_GET_SREGS");
+	set_sregs(&sregs, s);
+	if (ioctl(c->fd, KVM_SET_SREGS, &sregs))
+		return fail_errno(err, "KVM_SET_SREGS");
+	if (ioctl(c->fd, KVM_SET_REGS, &regs))
+		return fail_errno(err, "KVM_SET_REGS");
+	return kvm_window_start(e->window, err);
+}
+
+static void do_pio(struct engine *e, struct vcpu *c)
+{
+	const struct kvm_run *run = c->run;
+	uint8_t *data = (uint8_t *)c->run + run->io.data_offset;
+	const unsigned int size = run->io.size;
+
+	c->pio++;
+	for (uint32_t i = 0; i < run->io.count; i++, data += size) {
+		uint32_t value = 0;
+
+		if (run->io.direction == KVM_EXIT_IO_IN) {
+			value = e->cfg.io->pio_read(e->cfg.io_ctx,
+						    run->io.port, size);
+			memcpy(data, &value, size);
+		} else {
+			memcpy(&value, data, size);
+			e->cfg.io->pio_write(e->cfg.io_ctx, run->io.port, size,
+					     value);
+		}
+	}
+}
+
+static void do_mmio(struct engine *e, struct vcpu *c)
+{
+	const gpa_t addr = gpa(c->run->mmio.phys_addr);
+	const unsigned int len = c->run->mmio.len;
+	uint64_t value = 0;
+
+	c->mmio++;
+	if (c->run->mmio.is_write) {
+		memcpy(&value, c->run->mmio.data, len);
+		e->cfg.io->mmio_write(e->cfg.io_ctx, addr, len, value);
+		return;
+	}
+	value = e->cfg.io->mmio_read(e->cfg.io_ctx, addr, len);
+	memcpy(c->run->mmio.data, &value, len);
+}
+
+static enum engine_exit fail(struct engine *e, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* The first failure is the one that is told. */
+static enum engine_exit fail(struct engine *e, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	pthread_mutex_lock(&e->failure_lock);
+	if (!atomic_load(&e->has_failure)) {
+		vsnprintf(e->failure, sizeof(e->failure), fmt, args);
+		atomic_store(&e->has_failure, true);
+	}
+	pthread_mutex_unlock(&e->failure_lock);
+	va_end(args);
+	return ENGINE_EXIT_FAILED;
+}
+
+static enum engine_exit run_failed(struct engine *e, struct vcpu *c)
+{
+	if (errno == EINTR || errno == EAGAIN) {
+		__atomic_store_n(&c->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+		c->kicks++;
+		return ENGINE_EXIT_SLICE;
+	}
+	if (errno == EFAULT && c->efaults++ < EFAULT_TRIES) {
+		/* The window is changing: whoever changes it has the lock. */
+		pthread_mutex_lock(e->cfg.lock);
+		pthread_mutex_unlock(e->cfg.lock);
+		return ENGINE_EXIT_SLICE;
+	}
+	return fail(e, "KVM_RUN: %s", strerror(errno));
+}
+
+static enum engine_exit handle_exit(struct engine *e, struct vcpu *c)
+{
+	switch (c->run->exit_reason) {
+	case KVM_EXIT_IO:
+		do_pio(e, c);
+		return ENGINE_EXIT_SLICE;
+	case KVM_EXIT_MMIO:
+		do_mmio(e, c);
+		return ENGINE_EXIT_SLICE;
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_IRQ_WINDOW_OPEN:
+		return ENGINE_EXIT_SLICE;
+	case KVM_EXIT_HLT:
+		return ENGINE_EXIT_HALT;
+	case KVM_EXIT_SHUTDOWN:
+		return ENGINE_EXIT_SHUTDOWN;
+	case KVM_EXIT_SYSTEM_EVENT:
+		return ENGINE_EXIT_SHUTDOWN;
+	case KVM_EXIT_INTERNAL_ERROR:
+		return fail(e, "KVM met an internal error (suberror %u): its emulator does not know an instruction of this guest",
+			    c->run->internal.suberror);
+	case KVM_EXIT_FAIL_ENTRY:
+		return fail(e, "the processor refused to enter the guest (reason 0x%llx)",
+			    (unsigned long long)c->run->fail_entry
+				    .hardware_entry_failure_reason);
+	}
+	return fail(e, "KVM came back for reason %u, which this engine does not know",
+		    c->run->exit_reason);
+}
+
+static void enter_cpu(struct engine *e, struct vcpu *c)
+{
+	pthread_mutex_lock(&e->kick_lock);
+	c->thread = pthread_self();
+	c->running = true;
+	pthread_mutex_unlock(&e->kick_lock);
+	c->entered = true;
+}
+
+static void kvm_leave_cpu(struct engine *e, unsigned int n)
+{
+	pthread_mutex_lock(&e->kick_lock);
+	e->cpus[n].running = false;
+	pthread_mutex_unlock(&e->kick_lock);
+}
+
+static enum engine_exit kvm_run_cpu(struct engine *e, unsigned int n)
+{
+	struct vcpu *c = &e->cpus[n];
+
+	if (!c->entered)
+		enter_cpu(e, c);
+	if (atomic_load(&e->memory_failed))
+		return ENGINE_EXIT_STOPPED;
+	if (ioctl(c->fd, KVM_RUN, 0))
+		return run_failed(e, c);
+	c->efaults = 0;
+	return handle_exit(e, c);
+}
+
+
+static void kvm_kick(struct engine *e)
+{
+	kick_all(e);
+}
+
+static void kvm_stop(struct engine *e)
+{
+	kvm_window_open(e->window);
+	kick_all(e);
+}
+
+static void kvm_set_irq(void *ctx, unsigned int gsi, bool level)
+{
+	const struct engine *e = ctx;
+	const struct kvm_irq_level irq = {.irq = gsi, .level = level};
+
+	/* Fails only without APICs or for a line that there is not. */
+	(void)ioctl(e->vm_fd, KVM_IRQ_LINE, &irq);
+}
+
+static uint64_t kvm_rip(const struct engine *e)
+{
+	struct kvm_regs regs = {0};
+
+	return ioctl(e->cpus[0].fd, KVM_GET_REGS, &regs) ? 0 : regs.rip;
+}
+
+static const char *kvm_failure(const struct engine *e)
+{
+	return atomic_load(&e->has_failure) ? e->failure : "no failure";
+}
+
+static int64_t kvm_audit(struct engine *e, struct err *err)
+{
+	return kvm_window_audit(e->window, err);
+}
+
+static void kvm_counters(const struct engine *e, engine_counter_fn *fn,
+			 void *arg)
+{
+	const struct kvm_window_stats w = kvm_window_stats(e->window);
+	uint64_t pio = 0, mmio = 0, kicks = 0;
+
+	for (unsigned int i = 0; i < e->n_cpus; i++) {
+		pio += e->cpus[i].pio;
+		mmio += e->cpus[i].mmio;
+		kicks += e->cpus[i].kicks;
+	}
+	fn(arg, "cpu", "processors", e->n_cpus);
+	fn(arg, "cpu", "mmio", mmio);
+	fn(arg, "cpu", "pio", pio);
+	fn(arg, "cpu", "kicks", kicks);
+	fn(arg, "window", "missing_faults", w.missing_faults);
+	fn(arg, "window", "minor_faults", w.minor_faults);
+	fn(arg, "window", "write_faults", w.write_faults);
+	fn(arg, "window", "unmaps", w.unmaps);
+	fn(arg, "window", "mapped", w.mapped);
+	fn(arg, "window", "shared_mapped", w.shared_mapped);
+	fn(arg, "window", "runs", w.runs);
+	fn(arg, "window", "runs_refused", w.runs_refused);
+	fn(arg, "window", "claimed", w.claimed);
+	fn(arg, "window", "chunks_registered", w.chunks_registered);
+	fn(arg, "window", "chunks_rebuilt", w.chunks_rebuilt);
+	fn(arg, "window", "collapsed", w.collapsed);
+	fn(arg, "window", "stall_ns", w.stall_ns);
+}
+
+const struct engine_ops engine_kvm = {
+	.name = "kvm",
+	.max_cpus = KVM_CPUS_MAX,
+	.new = kvm_new,
+	.free = kvm_free,
+	.boot = kvm_boot,
+	.run_cpu = kvm_run_cpu,
+	.leave_cpu = kvm_leave_cpu,
+	.kick = kvm_kick,
+	.stop = kvm_stop,
+	.set_irq = kvm_set_irq,
+	.rip = kvm_rip,
+	.failure = kvm_failure,
+	.audit = kvm_audit,
+	.counters = kvm_counters,
+};

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Threads of a VM whose engine has interrupt controllers of its own: one for each processor,
+ * and the VM's, which looks after the balloon and the end.
+ */
+#include <vm/vm_impl.h>
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CPU_STACK_BYTES (128U << 10)
+#define NEVER           UINT64_MAX
+
+struct cpu_thread {
+	struct vm *vm;
+	unsigned int cpu;
+	pthread_t thread;
+};
+
+static bool is_over(struct vm *vm)
+{
+	return atomic_load(&vm->over) || atomic_load(&vm->stop);
+}
+
+static void end(struct vm *vm, enum vm_end how)
+{
+	pthread_mutex_lock(&vm->device_lock);
+	vm_request_end(vm, how);
+	pthread_mutex_unlock(&vm->device_lock);
+}
+
+static void handle_exit(struct vm *vm, enum engine_exit exit)
+{
+	switch (exit) {
+	case ENGINE_EXIT_SLICE:
+	case ENGINE_EXIT_HALT:
+		break;
+	case ENGINE_EXIT_SHUTDOWN:
+		end(vm, VM_END_SHUTDOWN);
+		break;
+	case ENGINE_EXIT_STOPPED:
+		end(vm, atomic_load(&vm->stop) ? VM_END_STOPPED :
+						 VM_END_MEMORY);
+		break;
+	case ENGINE_EXIT_BAD_FETCH:
+		end(vm, VM_END_BAD_FETCH);
+		break;
+	case ENGINE_EXIT_FAILED:
+		end(vm, VM_END_ENGINE);
+		break;
+	}
+}
+
+static void *cpu_loop(void *arg)
+{
+	struct cpu_thread *t = arg;
+	struct vm *vm = t->vm;
+
+	if (vm->link && !t->cpu)
+		link_set_processor(vm->link);
+	while (!is_over(vm))
+		handle_exit(vm, vm->engine_ops->run_cpu(vm->engine, t->cpu));
+	vm->engine_ops->leave_cpu(vm->engine, t->cpu);
+	vm_kick(vm);
+	return NULL;
+}
+
+static bool start_cpu(struct vm *vm, struct cpu_thread *t, unsigned int cpu)
+{
+	pthread_attr_t attr;
+	int r;
+
+	*t = (struct cpu_thread){.vm = vm, .cpu = cpu};
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, CPU_STACK_BYTES);
+	r = pthread_create(&t->thread, &attr, cpu_loop, t);
+	pthread_attr_destroy(&attr);
+	if (!r)
+		return true;
+	err_set(&vm->failure, -r, "no thread for processor %u: %s", cpu,
+		strerror(r));
+	end(vm, VM_END_ENGINE);
+	return false;
+}
+
+/* What is due without anybody asking. Return: when to look again. */
+static uint64_t look_after(struct vm *vm)
+{
+	uint64_t due;
+
+	pthread_mutex_lock(&vm->device_lock);
+	due = vm_balloon_poll(vm, vm->clock.now_ns(vm));
+	serial_flush(&vm->serial);
+	pthread_mutex_unlock(&vm->device_lock);
+	return vm->balloon ? due : NEVER;
+}
+
+static void sleep_until(struct vm *vm, uint64_t due)
+{
+	struct pollfd fd = {.fd = vm->kick_fd, .events = POLLIN};
+	const uint64_t now = vm->clock.now_ns(vm);
+	int ms = -1;
+	uint64_t n;
+
+	if (due != NEVER)
+		ms = due > now ? (int)((due - now) / 1000000) + 1 : 0;
+	atomic_store(&vm->asleep, true);
+	if (!atomic_load(&vm->kicked) && !is_over(vm))
+		poll(&fd, 1, ms);
+	atomic_store(&vm->asleep, false);
+	atomic_store(&vm->kicked, false);
+
+	const ssize_t r = read(vm->kick_fd, &n, sizeof(n));
+
+	(void)r; /* nothing there is fine: the descriptor does not block */
+}
+
+static void audit(struct vm *vm)
+{
+	int64_t n;
+
+	if (!vm->cfg->audit_every)
+		return;
+	pthread_mutex_lock(&vm->device_lock);
+	n = vm->engine_ops->audit(vm->engine, &vm->failure);
+	if (n < 0)
+		vm_request_end(vm, VM_END_AUDIT);
+	else
+		vm->audited += (uint64_t)n;
+	pthread_mutex_unlock(&vm->device_lock);
+}
+
+static void end_cpus(struct vm *vm, struct cpu_thread *threads, unsigned int n)
+{
+	pthread_mutex_lock(&vm->device_lock);
+	vm->engine_ops->stop(vm->engine);
+	pthread_mutex_unlock(&vm->device_lock);
+	for (unsigned int i = 0; i < n; i++)
+		pthread_join(threads[i].thread, NULL);
+}
+
+static void run_cpus(struct vm *vm, struct cpu_thread *threads)
+{
+	const unsigned int n_cpus = vm->cfg->features.n_cpus;
+	unsigned int n = 0;
+
+	while (n < n_cpus && start_cpu(vm, &threads[n], n))
+		n++;
+	while (!is_over(vm)) {
+		sleep_until(vm, look_after(vm));
+		audit(vm);
+	}
+	end_cpus(vm, threads, n);
+}
+
+void *vm_vcpus_loop(void *arg)
+{
+	struct vm *vm = arg;
+	struct cpu_thread *threads = calloc(vm->cfg->features.n_cpus,
+					    sizeof(*threads));
+
+	if (threads)
+		run_cpus(vm, threads);
+	free(threads);
+	end(vm, VM_END_STOPPED);
+	pthread_mutex_lock(&vm->device_lock);
+	serial_flush(&vm->serial);
+	pthread_mutex_unlock(&vm->device_lock);
+	vm->end_ns = vm->clock.now_ns(vm);
+	vm->cb->ended(vm->ctx);
+	return NULL;
+}
