@@ -140,6 +140,7 @@ OP(x87_fnclex)
 /* FNENI, FNDISI, FNSETPM: nothing on anything after the 80287 */
 OP(x87_nothing)
 {
+	(void)c;
 	NEXT();
 }
 

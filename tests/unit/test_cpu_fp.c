@@ -46,6 +46,7 @@ struct form {
 	uint8_t n_bytes;
 	bool env;        /* stores pointers, which are not compared */
 	bool fxsave;     /* the same, and MXCSR_MASK */
+	bool fcw;        /* the operand is a control word, often with all masked */
 };
 
 struct rig {
@@ -476,6 +477,8 @@ static void run_form(struct rig *r, const struct form *f, unsigned int n_runs,
 	guest_set_code(r, f->bytes, f->n_bytes);
 	for (unsigned int i = 0; i < n_runs; i++) {
 		fill(r, &in, x87, sse);
+		if (f->fcw && below(r, 4) && in.gpr[7] < in.window + 512)
+			in.mem[in.gpr[7] - in.window] |= 0x3f;
 		native = ours = in;
 		native_step(&native);
 		guest_step(r, &ours, f->n_bytes);
@@ -868,12 +871,50 @@ static void test_sequences(void **state)
 	check(r);
 }
 
+/* Ways in which the place of the x87 state changes that chance seldom finds. */
+static void test_transitions(void **state)
+{
+	static const struct form forms[] = {
+		{"fld1; movq %mm5, (%rdi)",
+		 {0xd9, 0xe8, 0x0f, 0x7f, 0x2f}, 5, false, false, false},
+		{"fld1; movd %mm5, (%rdi)",
+		 {0xd9, 0xe8, 0x0f, 0x7e, 0x2f}, 5, false, false, false},
+		{"fld1; paddb (%rdi), %mm1; fldpi",
+		 {0xd9, 0xe8, 0x0f, 0xfc, 0x0f, 0xd9, 0xeb}, 7, false, false,
+		 false},
+		{"paddb %mm1, %mm2; emms; fldpi",
+		 {0x0f, 0xfc, 0xd1, 0x0f, 0x77, 0xd9, 0xeb}, 7, false, false,
+		 false},
+		{"fld1; fldcw (%rdi); fdiv %st(1), %st; fldpi",
+		 {0xd9, 0xe8, 0xd9, 0x2f, 0xd8, 0xf1, 0xd9, 0xeb}, 8, false,
+		 false, true},
+		{"fldpi; fldcw (%rdi); fistpl 8(%rdi)",
+		 {0xd9, 0xeb, 0xd9, 0x2f, 0xdb, 0x5f, 0x08}, 7, false, false,
+		 true},
+		{"fdiv %st(1), %st; fnstsw %ax; fnstcw (%rdi); fld1",
+		 {0xd8, 0xf1, 0xdf, 0xe0, 0xd9, 0x3f, 0xd9, 0xe8}, 8, false,
+		 false, false},
+		{"fdiv %st(1), %st; fnclex; fld1; fninit; fldpi",
+		 {0xd8, 0xf1, 0xdb, 0xe2, 0xd9, 0xe8, 0xdb, 0xe3, 0xd9, 0xeb},
+		 10, false, false, false},
+		{"fdiv %st(1), %st; fnstsw (%rdi); fwait",
+		 {0xd8, 0xf1, 0xdd, 0x3f, 0x9b}, 5, false, false, false},
+	};
+	struct rig *r = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
+		run_form(r, &forms[i], 200, MASKED, MASKED);
+		run_form(r, &forms[i], 200, UNMASKED, MASKED);
+	}
+	check(r);
+}
+
 /* FXRSTOR of images whose MXCSR may be bad. */
 static void test_fxrstor(void **state)
 {
 	static const struct form forms[] = {
-		{"fxrstor (%rdi)", {0x0f, 0xae, 0x0f}, 3, false, false},
-		{"fxrstor64 (%rdi)", {0x48, 0x0f, 0xae, 0x0f}, 4, false, false},
+		{"fxrstor (%rdi)", {0x0f, 0xae, 0x0f}, 3, false, false, false},
+		{"fxrstor64 (%rdi)", {0x48, 0x0f, 0xae, 0x0f}, 4, false, false, false},
 	};
 	static struct run_state in, native, ours;
 	struct rig *r = *state;
@@ -1060,7 +1101,7 @@ static void test_fxsave_32(void **state)
 
 static void test_wait(void **state)
 {
-	static const struct form f = {"fwait", {0x9b}, 1, false, false};
+	static const struct form f = {"fwait", {0x9b}, 1, false, false, false};
 	struct rig *r = *state;
 
 	run_form(r, &f, 100, UNMASKED, MASKED);
@@ -1084,6 +1125,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_wait, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_sequences, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(test_transitions, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_fxrstor, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_availability, setup,
