@@ -8,10 +8,11 @@
  *   0  register store:  slot (1), offset (2), size exponent (1), value (4)
  *   1  register load:   slot (1), offset (2), size exponent (1)
  *   2  memory store:    address (3), length (1), bytes
- *   3  set up queue:    slot (1), queue (1), feature bits 28, 29 (1)
+ *   3  set up queue:    slot (1), queue (1), feature bits 28, 29, of the balloon 0-5 (1)
  *   4  descriptor:      slot (1), queue (1), index (1), address (4), length (4),
  *                       flags (1), next (1)
  *   5  offer and tell:  slot (1), queue (1), head (1)
+ *   6  the host:        size of the balloon (2), and ask it for statistics
  * Addresses are taken modulo a little more than RAM, so that most hit.
  */
 #include <fcntl.h>
@@ -23,6 +24,7 @@
 
 #include <base/verify.h>
 #include <dev/bus.h>
+#include <dev/virtio_balloon.h>
 #include <dev/virtio_blk.h>
 #include <dev/virtio_mmio.h>
 #include <dev/virtio_rng.h>
@@ -32,7 +34,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define RAM_BYTES   (UINT64_C(2) << 20)
 #define DISK_BYTES  (100 * 1024 + 77)
-#define N_SLOTS     2
+#define N_SLOTS     3
+#define BALLOON     2
 #define QUEUE_SIZE  8
 #define RINGS       0x10000
 #define RING_PAGES  3
@@ -43,6 +46,7 @@ struct guest {
 	struct bus *bus;
 	struct virtio_blk *blk;
 	struct virtio_rng *rng;
+	struct virtio_balloon *balloon;
 	uint16_t avail_idx[N_SLOTS];
 	bool level[N_SLOTS];
 	unsigned int reports;
@@ -105,7 +109,8 @@ static void set_up(struct guest *g, unsigned int slot, uint32_t queue,
 	reg_write(g, slot, 0x70, 0);
 	reg_write(g, slot, 0x70, 3);
 	reg_write(g, slot, 0x24, 0);
-	reg_write(g, slot, 0x20, (features & 3) << 28);
+	reg_write(g, slot, 0x20,
+		  (features & 3) << 28 | (slot == BALLOON ? features >> 2 : 0));
 	reg_write(g, slot, 0x24, 1);
 	reg_write(g, slot, 0x20, 1);
 	reg_write(g, slot, 0x70, 0xb);
@@ -168,10 +173,15 @@ static void store_desc(struct guest *g)
 			      sizeof(desc)));
 }
 
+static uint32_t some_queue(struct guest *g, unsigned int slot)
+{
+	return (uint32_t)take(g, 1) % (slot == BALLOON ? 5 : 2);
+}
+
 static void offer(struct guest *g)
 {
 	unsigned int slot = take(g, 1) % N_SLOTS;
-	uint32_t queue = (uint32_t)take(g, 1) % 2;
+	uint32_t queue = some_queue(g, slot);
 	uint16_t head = (uint16_t)(take(g, 1) % (QUEUE_SIZE + 1));
 	uint64_t ring = ring_at(slot, 1);
 	uint16_t idx = g->avail_idx[slot]++;
@@ -197,10 +207,16 @@ static void access_register(struct guest *g, bool write)
 		bus_mmio_read(g->bus, at, size, &v);
 }
 
+static void host_acts(struct guest *g)
+{
+	virtio_balloon_set_target(g->balloon, take(g, 2));
+	virtio_balloon_ask(g->balloon);
+}
+
 static void run(struct guest *g)
 {
 	for (unsigned int n = 0; g->left && n < MAX_RECORDS; n++) {
-		switch (take(g, 1) % 6) {
+		switch (take(g, 1) % 7) {
 		case 0:
 			access_register(g, true);
 			break;
@@ -212,7 +228,7 @@ static void run(struct guest *g)
 			break;
 		case 3: {
 			unsigned int slot = take(g, 1) % N_SLOTS;
-			uint32_t queue = (uint32_t)take(g, 1) % 2;
+			uint32_t queue = some_queue(g, slot);
 
 			set_up(g, slot, queue, (uint32_t)take(g, 1));
 			break;
@@ -220,8 +236,11 @@ static void run(struct guest *g)
 		case 4:
 			store_desc(g);
 			break;
-		default:
+		case 5:
 			offer(g);
+			break;
+		default:
+			host_acts(g);
 			break;
 		}
 	}
@@ -260,6 +279,18 @@ static void check_disk_works(struct guest *g)
 	VERIFY(status == 0);
 }
 
+/* Nothing is in the balloon of a driver that has gone, and the books are in order. */
+static void check_balloon(struct guest *g)
+{
+	struct physmap *map = guestmem_physmap(g->mem);
+
+	VERIFY(virtio_balloon_guest(g->balloon)->total_pages <=
+	       RAM_BYTES / PAGE_SIZE);
+	reg_write(g, BALLOON, 0x70, 0);
+	VERIFY(physmap_counts(map).pages[PHYSMAP_BALLOON] == 0);
+	VERIFY(physmap_audit(map));
+}
+
 static void plug(struct guest *g, unsigned int slot, struct virtio_dev *dev)
 {
 	const struct irq_line irq = {on_irq, g, 0};
@@ -283,11 +314,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	VERIFY(virtio_rng_new(g.mem, &report, &g.rng, NULL) == 0);
 	plug(&g, 0, virtio_blk_dev(g.blk));
 	plug(&g, 1, virtio_rng_dev(g.rng));
+	VERIFY(virtio_balloon_new(g.mem, &report, NULL, NULL, &g.balloon,
+				  NULL) == 0);
+	plug(&g, BALLOON, virtio_balloon_dev(g.balloon));
 
 	run(&g);
 	check_lines(&g);
 	check_disk_works(&g);
+	check_balloon(&g);
 
+	virtio_balloon_free(g.balloon);
 	virtio_rng_free(g.rng);
 	virtio_blk_close(g.blk);
 	bus_free(g.bus);

@@ -433,9 +433,12 @@ static void test_out_of_memory(void **state)
 	driver_start(&f->d, ALL, 4);
 	virtio_balloon_set_target(f->b, 100);
 	send_run(f, 0, DATA_P, 100);
-	/* A page of the balloon moves. */
+	/* A page of the balloon moves, once also while it grows. */
 	send_run(f, 0, DATA_P + 100, 1);
 	send_run(f, 1, DATA_P, 1);
+	virtio_balloon_set_target(f->b, 110);
+	send_run(f, 0, DATA_P + 101, 1);
+	send_run(f, 1, DATA_P + 101, 1);
 	assert_int_equal(s->oom_deflations, 0);
 	/* As asked for, the last part of it when the target is higher again. */
 	virtio_balloon_set_target(f->b, 50);
@@ -581,6 +584,20 @@ static void test_statistics_garbage(void **state)
 	assert_false(virtio_balloon_ask(f->b));
 }
 
+/* A request of the driver before belongs to nobody. */
+static void test_statistics_reset(void **state)
+{
+	struct fixture *f = *state;
+	const struct statistic s[] = {{5, 1 << 20}, {6, 4096}};
+
+	driver_start(&f->d, ALL, 4);
+	put_statistics(f, s, ARRAY_SIZE(s));
+	driver_kick(&f->d, 2);
+	driver_start(&f->d, ALL, 4);
+	assert_false(virtio_balloon_ask(f->b));
+	assert_int_equal(driver_used(&f->d, 2), 0);
+}
+
 /* The VM ends in the middle of it. */
 static void test_stopped(void **state)
 {
@@ -619,6 +636,7 @@ int main(void)
 		T(test_statistics),
 		T(test_statistics_event_index),
 		T(test_statistics_garbage),
+		T(test_statistics_reset),
 		T(test_stopped),
 	};
 
