@@ -98,6 +98,8 @@ static int spawn_with(const char *program, char *const *argv, int log_fd,
 	posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
 	posix_spawn_file_actions_adddup2(&files, log_fd, 1);
 	posix_spawn_file_actions_adddup2(&files, log_fd, 2);
+	/* Nothing else that this program may have open is the VM's business. */
+	posix_spawn_file_actions_addclosefrom_np(&files, 3);
 	/* Its own session: what ends this program does not end its VMs. */
 	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID |
 						POSIX_SPAWN_SETSIGMASK);

@@ -18,6 +18,7 @@
 
 #include <vm/console.h>
 #include <vm/image.h>
+#include <vm/sandbox.h>
 #include <vm/vm.h>
 
 /* Exit statuses besides 0 and those of the debug exit port. */
@@ -207,6 +208,11 @@ static int run(const struct vm_config *cfg)
 	console_init(&r.console);
 	if (vm_new(cfg, &callbacks, &r, &r.vm, &err))
 		return fail(&err);
+	/* Among VMs that share a host; a VM run by hand has its user's rights. */
+	if (cfg->link_dir && sandbox_enter(&err)) {
+		vm_free(r.vm);
+		return fail(&err);
+	}
 	if (vm_start(r.vm, &err)) {
 		vm_free(r.vm);
 		return fail(&err);
