@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include <base/verify.h>
+#include <cpu/translate.h>
 
 #define HASH_BITS   15
 #define FETCH_BITS  8
@@ -106,27 +107,41 @@ void block_flush(struct cpu *c)
 	memset(&bc->head, 0, sizeof(bc->head));
 	bc->pool_used = 0;
 	bc->generation++;
+	if (c->translator)
+		translator_clear(c->translator);
 	c->stats.code_flushes++;
 }
 
 size_t block_cache_bytes(const struct cpu *c)
 {
-	return sizeof(*c->blocks) + c->blocks->pool_used;
+	return sizeof(*c->blocks) + c->blocks->pool_used +
+	       (c->translator ? translator_bytes(c->translator) : 0);
+}
+
+static struct fetch_entry *fetch_slot(const struct cpu *c, uint64_t linear)
+{
+	return &c->blocks->fetch[(linear >> PAGE_SHIFT) &
+				 ((1U << FETCH_BITS) - 1)];
+}
+
+static bool fetch_cached(const struct cpu *c, uint64_t linear,
+			 struct code_fetch *ret)
+{
+	const struct fetch_entry *e = fetch_slot(c, linear);
+
+	*ret = e->code;
+	return e->page == (linear & PAGE_MASK) && e->key == cpu_jump_key(c);
 }
 
 /* Translate the page of a linear address for instruction fetch. */
 static bool fetch_page(struct cpu *c, uint64_t linear, struct code_fetch *ret)
 {
-	struct fetch_entry *e = &c->blocks->fetch[(linear >> PAGE_SHIFT) &
-						  ((1U << FETCH_BITS) - 1)];
-	const uint64_t key = cpu_jump_key(c);
+	struct fetch_entry *e = fetch_slot(c, linear);
 	const uint64_t page = linear & PAGE_MASK;
 	struct mmu_xlat x;
 
-	if (e->page == page && e->key == key) {
-		*ret = e->code;
+	if (fetch_cached(c, linear, ret))
 		return true;
-	}
 	switch (mmu_translate(c->mmu, gva(linear),
 			      MMU_ACC_FETCH |
 				      (c->cpl == 3 ? MMU_ACC_USER : 0),
@@ -340,7 +355,8 @@ static void make_room(struct cpu *c)
 	const size_t need =
 		sizeof(struct block) + (BLOCK_MAX_OPS + 8) * sizeof(struct op);
 
-	if (bc->pool_used + need > bc->pool_bytes || bc->n_free_records < 2)
+	if (bc->pool_used + need > bc->pool_bytes || bc->n_free_records < 2 ||
+	    (c->translator && translator_full(c->translator)))
 		block_flush(c);
 }
 
@@ -400,7 +416,7 @@ static struct block *block_build(struct cpu *c, uint64_t linear,
 
 	memset(b, 0, sizeof(*b));
 	b->key = code->ppn.v << PAGE_SHIFT | offset;
-	b->mode = c->code_mode;
+	b->mode = (uint16_t)c->code_mode;
 	block_decode(c, b, code->host + offset, n_bytes, NULL, 0, &need_next);
 	if (need_next) {
 		const uint64_t addr = (linear & PAGE_MASK) + PAGE_SIZE;
@@ -418,6 +434,9 @@ static struct block *block_build(struct cpu *c, uint64_t linear,
 			     &need_next);
 	}
 	block_register(c, b);
+	if (c->translator && c->features.translate_at_once && !b->key2 &&
+	    (b->mode & (CODE_BITS | CODE_SINGLE)) == CODE_64)
+		translate_block(c->translator, c, b, code->host + offset);
 	return b;
 }
 
@@ -455,6 +474,28 @@ struct block *block_lookup(struct cpu *c)
 			return NULL;
 	}
 	return block_build(c, linear, &code);
+}
+
+/* Slices that end at a block before it is worth translating. */
+#define HOT 3
+
+void block_sample(struct cpu *c)
+{
+	const uint64_t rip = c->gpr[REG_RIP];
+	const struct jump_entry *e =
+		cpu_jump_slot(c->blocks->head.jump, rip);
+	struct block *b = e->block;
+	struct code_fetch code;
+
+	if (!c->translator || c->exc.pending ||
+	    (c->code_mode & (CODE_BITS | CODE_SINGLE)) != CODE_64 ||
+	    e->rip != rip || e->key != cpu_jump_key(c) ||
+	    b->ops[0].fn == op_stale || b->heat > HOT || b->heat++ < HOT)
+		return;
+	/* The cached fetch cannot fault or move pages. */
+	if (fetch_cached(c, rip, &code))
+		translate_block(c->translator, c, b,
+				code.host + (rip & ~PAGE_MASK));
 }
 
 const struct op *cpu_enter_slow(struct cpu *c)

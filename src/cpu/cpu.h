@@ -213,6 +213,7 @@ struct cpu_stats {
 	uint64_t slow_loads;
 	uint64_t slow_stores;
 	uint64_t code_stores;     /* stores into pages that hold decoded code */
+	uint64_t fragments;       /* pieces of code translated */
 	uint64_t jump_misses;     /* jumps that the jump cache did not know */
 	uint64_t exceptions[32];  /* delivered, by vector */
 	uint64_t interrupts;      /* hardware interrupts delivered */
@@ -227,6 +228,7 @@ struct block;
 struct op;
 struct block_cache;
 struct cpu_decoder;
+struct translator;
 
 /**
  * struct cpu - one virtual processor. Used by its thread only.
@@ -270,6 +272,7 @@ struct cpu {
 	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
 	uint64_t pat, tsc_aux, tsc_offset, misc_enable, mtrr_def_type;
 
+	uint64_t random; /* state of RDRAND in repeatable runs */
 	uint64_t granted; /* instructions granted so far; retired = granted - left */
 	struct mmu *mmu;
 	struct guestmem *mem;
@@ -278,6 +281,7 @@ struct cpu {
 	struct cpu_features features;
 	struct block_cache *blocks;
 	struct cpu_decoder *decoder;
+	struct translator *translator; /* NULL: switched off */
 	struct cpu_piece rmw[2]; /* of the slow read-modify-write in progress: access.c */
 	uint32_t n_rmw;
 	gpa_t bad_fetch;      /* CPU_EXIT_BAD_FETCH */

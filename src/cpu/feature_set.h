@@ -17,6 +17,9 @@ struct cpu_features {
 	bool x2apic;
 	bool no_smap;
 	bool no_smep;
+	bool repeatable; /* not shown: RDRAND gives the same numbers in every run */
+	bool no_translate; /* not shown: interpret everything */
+	bool translate_at_once; /* not shown: translate blocks when they are decoded, for tests */
 	uint32_t apic_id;
 	uint32_t n_cpus;
 	uint32_t tsc_khz;

@@ -94,7 +94,8 @@ struct block {
 	struct block *cross_next;
 	uint64_t key;     /* PPN * PAGE_SIZE + offset of the first byte */
 	uint64_t key2;    /* the same of the page that its only instruction reaches into, or 0 */
-	uint32_t mode;    /* cpu.code_mode it was decoded for */
+	uint16_t mode;    /* cpu.code_mode it was decoded for */
+	uint16_t heat;    /* times that a slice ended here: run.c */
 	uint16_t bytes;
 	uint8_t n_insns;
 	uint8_t n_ops;

@@ -12,6 +12,14 @@
 #include <cpu/fp.h>
 #include <cpu/op.h>
 #include <cpu/sys.h>
+#include <cpu/translate.h>
+
+/* Translated code goes from handler to handler, which a dispatch loop does not expect. */
+#ifdef CPU_DISPATCH_LOOP
+#define TRANSLATE false
+#else
+#define TRANSLATE true
+#endif
 
 #define BLOCK_POOL_BYTES (14UL << 20)
 
@@ -38,6 +46,12 @@ int cpu_new(struct guestmem *mem, const struct cpu_ops *ops, void *ctx,
 		cpu_free(c);
 		return err_set(err, r, "no memory for a processor");
 	}
+	if (TRANSLATE && !features->no_translate)
+		r = translator_new(&c->translator);
+	if (r) {
+		cpu_free(c);
+		return err_set(err, r, "no memory for translated code");
+	}
 	r = mmu_new(mem, &c->tlb, mmu, &c->mmu, err);
 	if (r) {
 		cpu_free(c);
@@ -55,6 +69,7 @@ struct cpu *cpu_free(struct cpu *c)
 	mmu_free(c->mmu);
 	decoder_free(c);
 	block_cache_free(c);
+	translator_free(c->translator);
 	tlb_release(&c->tlb);
 	free(c);
 	return NULL;
@@ -185,8 +200,10 @@ enum cpu_exit cpu_run(struct cpu *c, uint32_t n_insns)
 		}
 		if (c->shutdown || c->stopped || c->fetch_failed || c->halted)
 			break;
-		if (c->left < BLOCK_MAX_INSNS)
+		if (c->left < BLOCK_MAX_INSNS) {
+			block_sample(c);
 			break;
+		}
 		if (c->intr_wanted && cpu_can_interrupt(c))
 			break;
 		if (unlikely(c->shadow || (c->code_mode & CODE_SINGLE)))

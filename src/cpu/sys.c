@@ -246,10 +246,19 @@ OP(wrpkru)
 	LEAVE();
 }
 
+static bool random_number(struct cpu *c)
+{
+	if (!c->features.repeatable)
+		return getrandom(c->scratch, 8, 0) == 8;
+	c->random = c->random * UINT64_C(6364136223846793005) + 1;
+	c->scratch[0] = c->random ^ c->random >> 29;
+	return true;
+}
+
 OP(rdrand)
 {
 	const unsigned int bits = (unsigned int)op->imm;
-	const bool ok = getrandom(c->scratch, 8, 0) == 8;
+	const bool ok = random_number(c);
 	const uint64_t v = ok ? c->scratch[0] : 0;
 
 	c->af = (uint16_t)(0x0200U | (ok ? AF_CF : 0));

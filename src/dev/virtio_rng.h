@@ -35,6 +35,13 @@ int virtio_rng_new(struct guestmem *mem, const struct virtio_report *report,
 /** virtio_rng_free() - end it; NULL is fine. Return: NULL. */
 struct virtio_rng *virtio_rng_free(struct virtio_rng *rng);
 
+/**
+ * virtio_rng_set_repeatable() - give the same bytes in every run instead of entropy.
+ * @rng: the device
+ * @seed: of the sequence, not 0
+ */
+void virtio_rng_set_repeatable(struct virtio_rng *rng, uint64_t seed);
+
 /** virtio_rng_dev() - the device, for virtio_mmio_attach(). */
 struct virtio_dev *virtio_rng_dev(struct virtio_rng *rng);
 

@@ -192,6 +192,7 @@ static void cpu_counters(const struct cpu *c, engine_counter_fn *fn, void *arg)
 	fn(arg, "cpu", "instructions_decoded", s->insns_decoded);
 	fn(arg, "cpu", "code_flushes", s->code_flushes);
 	fn(arg, "cpu", "code_stores", s->code_stores);
+	fn(arg, "cpu", "fragments", s->fragments);
 	fn(arg, "cpu", "jump_misses", s->jump_misses);
 	fn(arg, "cpu", "slow_loads", s->slow_loads);
 	fn(arg, "cpu", "slow_stores", s->slow_stores);

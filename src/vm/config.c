@@ -97,6 +97,7 @@ enum option_id {
 	OPT_MMU,
 	OPT_SHADOW_MEMORY,
 	OPT_WITHOUT,
+	OPT_TRANSLATE_AT_ONCE,
 	OPT_CPU,
 	OPT_CLOCK,
 	OPT_STATS,
@@ -139,7 +140,9 @@ static const struct option_row options[] = {
 	{OPT_SHADOW_MEMORY, "shadow-memory", 0, "SIZE",
 	 "bound of shadow tables (1/64 of RAM, at least 2M)"},
 	{OPT_WITHOUT, "without", 0, "LIST",
-	 "switch off: caches,large,prefetch,unsync"},
+	 "switch off: caches,large,prefetch,unsync,translate"},
+	{OPT_TRANSLATE_AT_ONCE, "translate-at-once", 0, NULL,
+	 "translate all code, not only what is hot"},
 	{OPT_CPU, "cpu", 0, "LIST",
 	 "also show: pcid,fsgsbase,pku,umip,x2apic; hide: nosmap,nosmep"},
 	{OPT_CLOCK, "clock", 0, "host|instructions",
@@ -231,7 +234,7 @@ static int each_word(const char *option, const char *value,
 }
 
 static const char *const without_words[] = {"caches", "large", "prefetch",
-					    "unsync", NULL};
+					    "unsync", "translate", NULL};
 
 static void set_without(struct vm_config *cfg, int word)
 {
@@ -239,7 +242,10 @@ static void set_without(struct vm_config *cfg, int word)
 	bool *const fields[] = {&o->structure_caches, &o->large_pages,
 				&o->prefetch, &o->out_of_sync};
 
-	*fields[word] = false;
+	if (word == (int)ARRAY_SIZE(fields))
+		cfg->features.no_translate = true;
+	else
+		*fields[word] = false;
 }
 
 static const char *const cpu_words[] = {"pcid", "fsgsbase", "pku",    "umip",
@@ -359,6 +365,9 @@ static int apply(struct vm_config *cfg, const struct option_row *o,
 	case OPT_WITHOUT:
 		return each_word(o->name, value, without_words, set_without,
 				 cfg, err);
+	case OPT_TRANSLATE_AT_ONCE:
+		cfg->features.translate_at_once = true;
+		return 0;
 	case OPT_CPU:
 		return each_word(o->name, value, cpu_words, set_cpu, cfg, err);
 	case OPT_CLOCK:
@@ -466,6 +475,7 @@ int vm_config_complete(struct vm_config *cfg, const char *image_dir,
 {
 	int r = 0;
 
+	cfg->features.repeatable = cfg->clock == VM_CLOCK_INSTRUCTIONS;
 	cfg->mmu_options.mode = cfg->mmu == VM_MMU_SOFTWARE ? MMU_SOFTWARE :
 							      MMU_HARDWARE;
 	if (cfg->kernel)

@@ -313,6 +313,8 @@ static int add_rng(struct vm *vm, struct err *err)
 
 	if (r)
 		return r;
+	if (vm->cfg->clock == VM_CLOCK_INSTRUCTIONS)
+		virtio_rng_set_repeatable(vm->rng, 1);
 	return virtio_mmio_attach(virtio_rng_dev(vm->rng), vm->bus, 0, &irq,
 				  err);
 }

@@ -386,13 +386,17 @@ struct cpu_harness *cpu_harness_new(const struct cpu_features *features,
 	const struct mmu_options mmu_default = mmu_options_default();
 	const struct cpu_features feature_default = {.n_cpus = 1,
 						     .tsc_khz = 1000000};
+	struct cpu_features used = features ? *features : feature_default;
 	struct err err = {""};
 
 	assert_non_null(h);
+	/* The same tests run on translated code: see meson.build. */
+	if (getenv("CPU_TRANSLATE_AT_ONCE"))
+		used.translate_at_once = true;
 	if (guestmem_new(HARNESS_RAM_BYTES, &h->mem, &err))
 		fail_msg("%s", err.text);
 	if (cpu_new(h->mem, &ops, h, mmu ? mmu : &mmu_default,
-		    features ? features : &feature_default, &h->cpu, &err))
+		    &used, &h->cpu, &err))
 		fail_msg("%s", err.text);
 	guestmem_set_ops(h->mem, &mem_ops, h);
 	h->next_page = PAGE_SIZE;
