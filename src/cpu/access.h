@@ -73,6 +73,16 @@ bool cpu_sys_load(struct cpu *c, uint64_t addr, unsigned int size);
 /** cpu_sys_store() - implicit supervisor write from scratch. */
 bool cpu_sys_store(struct cpu *c, uint64_t addr, unsigned int size);
 
+/* Where an entry points: never NULL, which spares callers a test of what they asked already. */
+static inline uint8_t *host_of(uint64_t addr, const struct tlb_entry *e)
+{
+	uint8_t *p = (uint8_t *)(uintptr_t)(addr + e->addend);
+
+	if (!p)
+		__builtin_unreachable();
+	return p;
+}
+
 /** cpu_read_hit() - host address of a read that hits, or NULL. @size at most PAGE_SIZE. */
 static inline uint8_t *cpu_read_hit(const struct cpu *c, uint64_t addr,
 				    unsigned int size)
@@ -81,7 +91,7 @@ static inline uint8_t *cpu_read_hit(const struct cpu *c, uint64_t addr,
 
 	if (likely(e->read ==
 		   (((addr + size - 1) & PAGE_MASK) | c->tlb.ctx)))
-		return (uint8_t *)(uintptr_t)(addr + e->addend);
+		return host_of(addr, e);
 	return NULL;
 }
 
@@ -93,7 +103,7 @@ static inline uint8_t *cpu_write_hit(const struct cpu *c, uint64_t addr,
 
 	if (likely(e->write ==
 		   (((addr + size - 1) & PAGE_MASK) | c->tlb.ctx)))
-		return (uint8_t *)(uintptr_t)(addr + e->addend);
+		return host_of(addr, e);
 	return NULL;
 }
 
