@@ -34,6 +34,7 @@ struct fake {
 	uint64_t drop_pct;
 	bool sequential; /* write all once, then only look */
 	bool balloon;
+	uint64_t spoil_next;
 	uint64_t seed;
 	uint64_t rng;
 	uint32_t *holds; /* by page: what was written there, 0: zeros */
@@ -184,7 +185,10 @@ static void step(struct fake *f)
 	guestmem_service(f->mem);
 	if (f->ballooned[page])
 		return;
-	if (dice < f->drop_pct)
+	if (atomic_load(&f->progress->spoil))
+		write_page(f, f->spoil_next++ % f->active,
+			   FAKE_COMMON + (uint32_t)(r >> 34));
+	else if (dice < f->drop_pct)
 		drop_page(f, page, PHYSMAP_ZERO);
 	else if (dice < f->drop_pct + f->write_pct)
 		write_page(f, page, choose(f));

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -434,6 +435,81 @@ static void more_is_touched_than_there_is(void **state)
 	sums_are_exact(w);
 }
 
+static uint64_t shared_by_all(struct world *w)
+{
+	return figures_of(w, "a").shared_pages + figures_of(w, "b").shared_pages +
+	       figures_of(w, "c").shared_pages;
+}
+
+static void spoil(struct world *w, const char *name)
+{
+	struct fake_progress *p = progress_of(w, name);
+
+	atomic_store(&p->spoil, 1);
+	munmap(p, PAGE_SIZE);
+}
+
+/* Three VMs that fit only because they share, and then all write to every page. */
+static void all_shared_pages_break_at_once(void **state)
+{
+	static const char *const names[] = {"a", "b", "c"};
+	struct world *w = *state;
+	struct err err;
+
+	must_open(w);
+	/* Scans at full speed from the beginning. */
+	assert_int_equal(host_option_set(w->host, "Mem.MemMinFreePct", "50",
+					 &err), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		struct host_vm_settings s = vm_settings(names[i], 60);
+
+		snprintf(s.group, sizeof(s.group), "g");
+		with_arg(&s, "--common", "100");
+		with_arg(&s, "--write", "0");
+		with_arg(&s, "--drop", "0");
+		with_arg(&s, "--sequential", "1");
+		start(w, &s);
+	}
+	for (int i = 0; i < 600 && shared_by_all(w) < 30000; i++)
+		nap_ms(50);
+	print_host(w, "before");
+	assert_true(shared_by_all(w) >= 30000);
+	for (unsigned i = 0; i < 3; i++)
+		spoil(w, names[i]);
+	for (int i = 0; i < 40; i++) {
+		nap_ms(50);
+		memory_is_not_exceeded(w);
+		sums_are_exact(w);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		run_for(w, names[i], 15360);
+	print_host(w, "after");
+	pause_three(w, true);
+	nap_ms(200);
+	audit_is_clean(w);
+}
+
+/* The kernel refuses to make files longer than the limit, as a full disk would. */
+static void a_full_disk_is_an_error_at_start(void **state)
+{
+	struct world *w = *state;
+	struct host_vm_settings s = vm_settings("one", 32);
+	struct rlimit old, small;
+	struct err err = {0};
+
+	must_open(w);
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	small = old;
+	small.rlim_cur = MIB(8);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	assert_int_equal(host_vm_start(w->host, &s, &err), -EFBIG);
+	assert_non_null(strstr(err.text, "32 MiB"));
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	start(w, &s);
+	run_for(w, "one", 1000);
+}
+
 static pid_t start_mezzd(struct world *w)
 {
 	const pid_t pid = fork();
@@ -604,6 +680,8 @@ int main(int argc, char *argv[])
 		TEST(strangers_do_not_share),
 		TEST(idle_memory_is_noticed),
 		TEST(more_is_touched_than_there_is),
+		TEST(all_shared_pages_break_at_once),
+		TEST(a_full_disk_is_an_error_at_start),
 		TEST(a_balloon_takes_unused_memory),
 		TEST(a_killed_vm_gives_all_back),
 		TEST(vms_outlive_killed_hosts),
