@@ -1,0 +1,702 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The guest RAM window: pages taken away and brought back, shared and copied, while a
+ * processor uses them.
+ *
+ * The processor is a guest in user mode under /dev/kvm, which even a KVM without hardware
+ * support runs directly; and, as a second one, this process itself, whose accesses fault in
+ * the same way. Without userfaultfd, or without /dev/kvm, what needs it is skipped.
+ */
+#include <engine/kvm_window.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <arch/x86.h>
+#include <mem/memfile.h>
+#include <mem/revoke_stress.h>
+
+#define RAM_BYTES (UINT64_C(16) << 20)
+#define N_PAGES   (RAM_BYTES / PAGE_SIZE)
+#define FRAMES    64
+#define SECOND_NS UINT64_C(1000000000)
+
+/* The guest's own pages. */
+#define CODE_PAGE  UINT64_C(1)
+#define TABLE_PAGE UINT64_C(2) /* PML4, PDPT, PD */
+#define FIRST_FREE UINT64_C(16)
+#define READ_AT    UINT64_C(0)
+#define WRITE_AT   UINT64_C(16)
+
+struct box {
+	struct guestmem *mem;
+	struct kvm_window *window;
+	struct revoke_host *host;
+	pthread_mutex_t lock;
+	int group_fd;
+	bool failed;
+	uint8_t away[N_PAGES][16]; /* what pages had that are ZIPPED */
+	unsigned int fills;
+	unsigned int left;
+	/* The guest, or -1. */
+	int kvm, vm, cpu;
+	struct kvm_run *run;
+	size_t run_bytes;
+};
+
+/* Which processor the tests use. */
+static bool use_kvm;
+
+static int on_send(void *ctx, const struct revoke_request *request)
+{
+	struct box *b = ctx;
+
+	return guestmem_revoke(b->mem, request);
+}
+
+static void on_ack(void *ctx, uint64_t ticket)
+{
+	struct box *b = ctx;
+
+	revoke_host_ack(b->host, ticket);
+}
+
+static void on_failed(void *ctx)
+{
+	struct box *b = ctx;
+
+	b->failed = true;
+}
+
+static int on_fill(void *ctx, ppn_t page, uint64_t entry, uint8_t *frame)
+{
+	struct box *b = ctx;
+
+	(void)entry;
+	memcpy(frame, b->away[page.v], sizeof(b->away[0]));
+	b->fills++;
+	return 0;
+}
+
+static void on_left(void *ctx, ppn_t page, uint64_t entry)
+{
+	struct box *b = ctx;
+
+	(void)page;
+	(void)entry;
+	b->left++;
+}
+
+static const struct guestmem_source_ops source = {on_fill, on_left};
+
+/* MOV RAX, [RDI] or MOV [RDI], RSI; OUT 0x10, AL */
+static const uint8_t read_code[] = {0x48, 0x8b, 0x07, 0xe6, 0x10};
+static const uint8_t write_code[] = {0x48, 0x89, 0x37, 0xe6, 0x10};
+
+static void put(struct box *b, uint64_t at, const void *bytes, size_t n)
+{
+	assert_true(guestmem_write(b->mem, gpa(at), bytes, n));
+}
+
+static void load_guest(struct box *b)
+{
+	const uint64_t flags = PTE_P | PTE_W | PTE_U;
+	const uint64_t pml4 = (TABLE_PAGE + 1) * PAGE_SIZE | flags;
+	const uint64_t pdpt = (TABLE_PAGE + 2) * PAGE_SIZE | flags;
+
+	put(b, CODE_PAGE * PAGE_SIZE + READ_AT, read_code, sizeof(read_code));
+	put(b, CODE_PAGE * PAGE_SIZE + WRITE_AT, write_code,
+	    sizeof(write_code));
+	put(b, TABLE_PAGE * PAGE_SIZE, &pml4, sizeof(pml4));
+	put(b, (TABLE_PAGE + 1) * PAGE_SIZE, &pdpt, sizeof(pdpt));
+	for (uint64_t i = 0; i < RAM_BYTES >> 21; i++) {
+		const uint64_t pd = i << 21 | flags | PTE_PS;
+
+		put(b, (TABLE_PAGE + 2) * PAGE_SIZE + 8 * i, &pd, sizeof(pd));
+	}
+}
+
+static void set_user_mode(struct box *b)
+{
+	const struct kvm_segment cs = {
+		.limit = UINT32_MAX,
+		.selector = 0x33,
+		.type = 11,
+		.present = 1,
+		.dpl = 3,
+		.s = 1,
+		.l = 1,
+		.g = 1,
+	};
+	struct kvm_segment ds = cs;
+	struct kvm_sregs s;
+
+	assert_int_equal(ioctl(b->cpu, KVM_GET_SREGS, &s), 0);
+	ds.selector = 0x2b;
+	ds.type = 3;
+	ds.l = 0;
+	ds.db = 1;
+	s.cs = cs;
+	s.ds = s.es = s.ss = s.fs = s.gs = ds;
+	s.cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
+	s.cr3 = TABLE_PAGE * PAGE_SIZE;
+	s.cr4 = CR4_PAE | CR4_OSFXSR;
+	s.efer = EFER_LME | EFER_LMA | EFER_SCE;
+	assert_int_equal(ioctl(b->cpu, KVM_SET_SREGS, &s), 0);
+}
+
+static void start_guest(struct box *b)
+{
+	struct kvm_userspace_memory_region region = {
+		.memory_size = RAM_BYTES,
+		.userspace_addr = (uint64_t)(uintptr_t)kvm_window_base(
+			b->window),
+	};
+
+	b->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	assert_true(b->kvm >= 0);
+	b->vm = ioctl(b->kvm, KVM_CREATE_VM, 0);
+	assert_true(b->vm >= 0);
+	assert_int_equal(ioctl(b->vm, KVM_SET_USER_MEMORY_REGION, &region), 0);
+	b->cpu = ioctl(b->vm, KVM_CREATE_VCPU, 0);
+	assert_true(b->cpu >= 0);
+	b->run_bytes = (size_t)ioctl(b->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	b->run = mmap(NULL, b->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+		      b->cpu, 0);
+	assert_ptr_not_equal(b->run, MAP_FAILED);
+	set_user_mode(b);
+}
+
+/* Run one of the two snippets, up to its OUT. Return: RAX. */
+static uint64_t guest_access(struct box *b, uint64_t code, uint64_t addr,
+			     uint64_t value)
+{
+	const struct kvm_regs regs = {
+		.rip = CODE_PAGE * PAGE_SIZE + code,
+		.rdi = addr,
+		.rsi = value,
+		.rflags = RFLAGS_ONE | RFLAGS_IOPL,
+	};
+	struct kvm_regs after;
+
+	b->run->immediate_exit = 1;
+	(void)ioctl(b->cpu, KVM_RUN, 0);
+	b->run->immediate_exit = 0;
+	assert_int_equal(ioctl(b->cpu, KVM_SET_REGS, &regs), 0);
+	for (int tries = 0; ioctl(b->cpu, KVM_RUN, 0); tries++)
+		assert_true((errno == EINTR || errno == EFAULT) && tries < 100);
+	if (b->run->exit_reason != KVM_EXIT_IO)
+		print_message("exit %u\n", b->run->exit_reason);
+	assert_int_equal(b->run->exit_reason, KVM_EXIT_IO);
+	assert_int_equal(ioctl(b->cpu, KVM_GET_REGS, &after), 0);
+	return after.rax;
+}
+
+static uint64_t load(struct box *b, uint64_t page)
+{
+	if (b->cpu >= 0)
+		return guest_access(b, READ_AT, page * PAGE_SIZE, 0);
+	return *(volatile uint64_t *)(void *)(kvm_window_base(b->window) +
+					      page * PAGE_SIZE);
+}
+
+static void store(struct box *b, uint64_t page, uint64_t value)
+{
+	if (b->cpu >= 0)
+		guest_access(b, WRITE_AT, page * PAGE_SIZE, value);
+	else
+		*(volatile uint64_t *)(void *)(kvm_window_base(b->window) +
+					       page * PAGE_SIZE) = value;
+}
+
+static void make_group(struct box *b)
+{
+	struct err err;
+	uint64_t *frames;
+
+	assert_int_equal(memfile_new("test-group", FRAMES * PAGE_SIZE, true,
+				     &b->group_fd, &err),
+			 0);
+	frames = mmap(NULL, FRAMES * PAGE_SIZE, PROT_READ | PROT_WRITE,
+		      MAP_SHARED, b->group_fd, 0);
+	assert_ptr_not_equal(frames, MAP_FAILED);
+	for (uint64_t i = 0; i < FRAMES; i++)
+		frames[i * PAGE_SIZE / 8] = 0x5000 + i;
+	munmap(frames, FRAMES * PAGE_SIZE);
+
+	/* As a VM gets it: it cannot write there. */
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", b->group_fd);
+
+	const int ro = open(path, O_RDONLY | O_CLOEXEC);
+
+	assert_true(ro >= 0);
+	assert_int_equal(machine_map_group(guestmem_machine(b->mem), ro,
+					   FRAMES * PAGE_SIZE, &err),
+			 0);
+	close(ro);
+}
+
+static struct box *new_box(uint64_t max_runs, uint64_t limit_pages)
+{
+	struct box *b = calloc(1, sizeof(*b));
+	struct kvm_window_config cfg = {
+		.failed = on_failed,
+		.ctx = b,
+		.max_runs = max_runs,
+	};
+	struct err err = {0};
+
+	b->kvm = b->vm = b->cpu = -1;
+	pthread_mutex_init(&b->lock, NULL);
+	assert_int_equal(guestmem_new(RAM_BYTES, &b->mem, &err), 0);
+	if (limit_pages)
+		guestmem_set_limit(b->mem, limit_pages);
+	guestmem_set_source(b->mem, &source, b);
+	assert_int_equal(revoke_host_new(guestmem_physmap(b->mem),
+					 guestmem_machine(b->mem)->home_fd,
+					 on_send, b, &b->host),
+			 0);
+	guestmem_connect_host(b->mem, on_ack, b);
+	make_group(b);
+	cfg.mem = b->mem;
+	cfg.lock = &b->lock;
+	assert_int_equal(kvm_window_new(&cfg, &b->window, &err), 0);
+	load_guest(b);
+	if (use_kvm)
+		start_guest(b);
+	assert_int_equal(kvm_window_start(b->window, &err), 0);
+	return b;
+}
+
+static void audit(struct box *b)
+{
+	struct err err = {0};
+	int64_t r;
+
+	pthread_mutex_lock(&b->lock);
+	r = kvm_window_audit(b->window, &err);
+	pthread_mutex_unlock(&b->lock);
+	if (r < 0)
+		print_message("%s\n", err.text);
+	assert_true(r >= 0);
+}
+
+static void free_box(struct box *b)
+{
+	audit(b);
+	assert_false(b->failed);
+	if (b->run)
+		munmap(b->run, b->run_bytes);
+	if (b->cpu >= 0) {
+		close(b->cpu);
+		close(b->vm);
+		close(b->kvm);
+	}
+	kvm_window_free(b->window);
+	guestmem_connect_host(b->mem, NULL, NULL);
+	revoke_host_free(b->host);
+	guestmem_free(b->mem);
+	close(b->group_fd);
+	pthread_mutex_destroy(&b->lock);
+	free(b);
+}
+
+static uint64_t used_pages(struct box *b)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(guestmem_machine(b->mem)->home_fd, &st), 0);
+	return (uint64_t)st.st_blocks * 512 / PAGE_SIZE;
+}
+
+static uint64_t entry(struct box *b, uint64_t page)
+{
+	return physmap_load(guestmem_physmap(b->mem), ppn(page));
+}
+
+/* The host takes one page; its contents are remembered if it becomes ZIPPED. */
+static void take(struct box *b, uint64_t page, uint64_t final)
+{
+	const ppn_t pages[] = {ppn(page)};
+	struct revoke_batch batch;
+
+	assert_int_equal(revoke_take(b->host, pages, 1,
+				     ~(1U << PHYSMAP_BUSY), &batch),
+			 1);
+	assert_int_equal(revoke_wait(b->host, &batch, SECOND_NS), 0);
+	if (physmap_state(final) == PHYSMAP_ZIPPED)
+		memcpy(b->away[page],
+		       machine_ptr(guestmem_machine(b->mem),
+				   ma(MACHINE_HOME + page * PAGE_SIZE)),
+		       sizeof(b->away[0]));
+	assert_int_equal(revoke_finish(b->host, &batch, 0, final), 0);
+	revoke_end(b->host, &batch);
+}
+
+static void test_untouched(void **state)
+{
+	struct box *b = new_box(100, 0);
+	const uint64_t used = used_pages(b);
+
+	(void)state;
+	/* All the VM's, without memory, and nobody watches. */
+	assert_int_equal(entry(b, 1000), PHYSMAP_HOME_ENTRY);
+	assert_true(used < 16);
+	assert_int_equal(kvm_window_stats(b->window).chunks_registered, 0);
+	for (uint64_t p = 1000; p < 1010; p++) {
+		assert_int_equal(load(b, p), 0);
+		store(b, p, p);
+	}
+	for (uint64_t p = 1000; p < 1010; p++)
+		assert_int_equal(load(b, p), p);
+	assert_int_equal(kvm_window_stats(b->window).missing_faults, 0);
+	assert_true(used_pages(b) >= used + 10 && used_pages(b) <= used + 16);
+	free_box(b);
+}
+
+static void test_zipped(void **state)
+{
+	struct box *b = new_box(100, 0);
+
+	(void)state;
+	for (uint64_t p = 1000; p < 1010; p++)
+		store(b, p, 0xabc000 + p);
+
+	const uint64_t used = used_pages(b);
+
+	for (uint64_t p = 1000; p < 1010; p++)
+		take(b, p, physmap_zipped(p, 100));
+	assert_int_equal(used_pages(b), used - 10);
+	assert_int_equal(kvm_window_stats(b->window).chunks_registered, 1);
+	for (uint64_t p = 1000; p < 1010; p++) {
+		assert_int_equal(load(b, p), 0xabc000 + p);
+		assert_int_equal(entry(b, p), PHYSMAP_HOME_ENTRY);
+	}
+	assert_int_equal(b->fills, 10);
+	assert_int_equal(b->left, 10);
+	store(b, 1003, 7);
+	take(b, 1003, physmap_zipped(1, 100));
+	store(b, 1003, 8); /* a write brings it too */
+	assert_int_equal(load(b, 1003), 8);
+	assert_int_equal(b->fills, 11);
+	free_box(b);
+}
+
+static void test_zero(void **state)
+{
+	struct box *b = new_box(100, 0);
+
+	(void)state;
+	store(b, 1000, 1);
+	store(b, 1001, 1);
+	store(b, 1000, 0);
+	store(b, 1001, 0);
+	take(b, 1000, physmap_zero());
+	take(b, 1001, physmap_zero());
+	assert_int_equal(entry(b, 1000), physmap_zero());
+	assert_int_equal(load(b, 1000), 0);
+	store(b, 1001, 5);
+	assert_int_equal(load(b, 1001), 5);
+	assert_int_equal(entry(b, 1001), PHYSMAP_HOME_ENTRY);
+	free_box(b);
+}
+
+/* Devices see what the processor wrote, and the other way round. */
+static void test_devices(void **state)
+{
+	struct box *b = new_box(100, 0);
+	uint64_t value = 0;
+
+	(void)state;
+	store(b, 1000, 77);
+	pthread_mutex_lock(&b->lock);
+	assert_true(guestmem_read(b->mem, gpa(1000 * PAGE_SIZE), &value, 8));
+	pthread_mutex_unlock(&b->lock);
+	assert_int_equal(value, 77);
+	store(b, 1001, 0);
+	take(b, 1001, physmap_zero());
+	value = 78;
+	pthread_mutex_lock(&b->lock);
+	assert_true(guestmem_write(b->mem, gpa(1001 * PAGE_SIZE), &value, 8));
+	assert_int_equal(guestmem_drop(b->mem, ppn(1000), PHYSMAP_BALLOON),
+			 MEM_OK);
+	pthread_mutex_unlock(&b->lock);
+	assert_int_equal(load(b, 1001), 78);
+	assert_int_equal(load(b, 1000), 0);
+	free_box(b);
+}
+
+static void test_shared(void **state)
+{
+	struct box *b = new_box(100, 0);
+	uint64_t used;
+
+	(void)state;
+	for (uint64_t i = 0; i < 16; i++)
+		store(b, 1000 + i, 1);
+	for (uint64_t i = 0; i < 16; i++)
+		take(b, 1000 + i, physmap_shared(8 + i));
+	used = used_pages(b);
+	for (uint64_t i = 0; i < 16; i++)
+		assert_int_equal(load(b, 1000 + i), 0x5008 + i);
+	assert_int_equal(used_pages(b), used);
+	assert_int_equal(kvm_window_stats(b->window).runs, 1);
+	assert_int_equal(kvm_window_stats(b->window).shared_mapped, 16);
+
+	/* Copy on write in the middle: one more run, and only this page. */
+	store(b, 1005, 42);
+	assert_int_equal(load(b, 1005), 42);
+	assert_int_equal(entry(b, 1005), PHYSMAP_HOME_ENTRY);
+	assert_int_equal(entry(b, 1004), physmap_shared(12));
+	assert_int_equal(load(b, 1004), 0x500c);
+	assert_int_equal(load(b, 1006), 0x500e);
+	assert_int_equal(kvm_window_stats(b->window).runs, 2);
+	assert_int_equal(used_pages(b), used + 1);
+	assert_true(kvm_window_stats(b->window).write_faults >= 1);
+
+	/* Taken from the run: to another frame, and then zipped. */
+	take(b, 1002, physmap_shared(40));
+	assert_int_equal(load(b, 1002), 0x5000 + 40);
+	assert_int_equal(b->left, 1);
+	free_box(b);
+}
+
+/* Pages that were never mapped are written first. */
+static void test_shared_write_first(void **state)
+{
+	struct box *b = new_box(100, 0);
+
+	(void)state;
+	for (uint64_t i = 0; i < 4; i++)
+		take(b, 1000 + i, physmap_shared(i));
+	store(b, 1002, 9);
+	assert_int_equal(load(b, 1002), 9);
+	assert_int_equal(load(b, 1001), 0x5001);
+	assert_int_equal(load(b, 1003), 0x5003);
+	free_box(b);
+}
+
+static void test_bound(void **state)
+{
+	struct box *b = new_box(3, 0);
+
+	(void)state;
+	/* Frames backwards: no two pages are one run. */
+	for (uint64_t i = 0; i < 16; i++)
+		take(b, 1000 + i, physmap_shared(32 - i));
+	for (uint64_t i = 0; i < 16; i++)
+		assert_int_equal(load(b, 1000 + i), 0x5000 + 32 - i);
+	assert_int_equal(kvm_window_stats(b->window).runs, 3);
+	assert_int_equal(kvm_window_stats(b->window).runs_refused, 13);
+	assert_int_equal(b->left, 13);
+	for (uint64_t i = 0; i < 16; i++) {
+		store(b, 1000 + i, i);
+		assert_int_equal(load(b, 1000 + i), i);
+	}
+	assert_int_equal(kvm_window_stats(b->window).runs, 0);
+	free_box(b);
+}
+
+static void test_watched(void **state)
+{
+	struct box *b = new_box(100, 0);
+	struct physmap *map = guestmem_physmap(b->mem);
+	const ppn_t pages[] = {ppn(1000), ppn(1001), ppn(1002)};
+
+	(void)state;
+	for (uint64_t p = 1000; p < 1003; p++)
+		store(b, p, p);
+	assert_int_equal(revoke_watch(b->host, pages, 3, SECOND_NS), 3);
+	assert_int_equal(load(b, 1001), 1001);
+	assert_int_equal(physmap_touched(map), 1);
+	assert_true(physmap_is_watched(entry(b, 1000)));
+	store(b, 1000, 3);
+	store(b, 1000, 4);
+	assert_int_equal(physmap_touched(map), 2);
+	assert_true(physmap_is_watched(entry(b, 1002)));
+	free_box(b);
+}
+
+/* Less than all of RAM is allowed: every page comes through a fault. */
+static void test_limited(void **state)
+{
+	struct box *b = new_box(100, N_PAGES / 2);
+	const uint64_t home = physmap_counts(guestmem_physmap(b->mem))
+				      .pages[PHYSMAP_HOME];
+
+	(void)state;
+	assert_true(home < 16);
+	assert_int_equal(kvm_window_stats(b->window).chunks_registered,
+			 RAM_BYTES >> 21);
+	for (uint64_t p = 1000; p < 1032; p++)
+		store(b, p, p);
+	for (uint64_t p = 1000; p < 1032; p++)
+		assert_int_equal(load(b, p), p);
+	assert_true(kvm_window_stats(b->window).missing_faults > 0);
+	assert_true(physmap_counts(guestmem_physmap(b->mem))
+			    .pages[PHYSMAP_HOME] >= home + 32);
+	free_box(b);
+}
+
+static void nap_ms(long ms)
+{
+	const struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+
+	nanosleep(&t, NULL);
+}
+
+static void test_rebuilt(void **state)
+{
+	struct box *b = new_box(100, 0);
+
+	(void)state;
+	store(b, 1000, 1);
+	take(b, 1000, physmap_zipped(1, 100));
+	assert_int_equal(load(b, 1000), 1);
+	assert_int_equal(kvm_window_stats(b->window).chunks_registered, 1);
+	for (int i = 0; i < 60; i++) {
+		if (kvm_window_stats(b->window).chunks_rebuilt)
+			break;
+		nap_ms(100);
+	}
+	assert_int_equal(kvm_window_stats(b->window).chunks_rebuilt, 1);
+	assert_int_equal(kvm_window_stats(b->window).chunks_registered, 0);
+	assert_int_equal(load(b, 1000), 1);
+	take(b, 1000, physmap_zipped(1, 100));
+	assert_int_equal(load(b, 1000), 1);
+	free_box(b);
+}
+
+/* The host spoils and returns pages as fast as it can while they are counted up. */
+static void test_stress(void **state)
+{
+	struct box *b = new_box(100, 0);
+	struct revoke_stress *stress;
+	struct revoke_stress_stats stats;
+	struct err err = {0};
+	uint64_t rounds = 0;
+	struct timespec start, now;
+
+	(void)state;
+	guestmem_connect_host(b->mem, NULL, NULL);
+	assert_int_equal(revoke_stress_start(b->mem, 20000, 1, &stress, &err),
+			 0);
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		rounds++;
+		for (uint64_t p = FIRST_FREE; p < N_PAGES; p += 37) {
+			const uint64_t seen = load(b, p);
+
+			if (seen != rounds - 1)
+				print_message("page %llu: %llu, not %llu\n",
+					      (unsigned long long)p,
+					      (unsigned long long)seen,
+					      (unsigned long long)rounds - 1);
+			assert_int_equal(seen, rounds - 1);
+			store(b, p, rounds);
+		}
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while (now.tv_sec - start.tv_sec < 3 || rounds < 5);
+	stats = revoke_stress_stats(stress);
+	revoke_stress_stop(stress);
+	print_message("%llu rounds, %llu pages taken, %llu brought back\n",
+		      (unsigned long long)rounds,
+		      (unsigned long long)stats.taken,
+		      (unsigned long long)kvm_window_stats(b->window)
+			      .minor_faults);
+	assert_true(stats.taken > 500);
+	free_box(b);
+}
+
+/* The end of a VM lets a processor go that waits for a page which never comes. */
+static void *touch(void *arg)
+{
+	struct box *b = arg;
+
+	load(b, 1000);
+	return NULL;
+}
+
+static void test_end_while_waiting(void **state)
+{
+	struct box *b = new_box(100, 0);
+	const ppn_t pages[] = {ppn(1000)};
+	struct revoke_batch batch;
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(revoke_take(b->host, pages, 1, 1U << PHYSMAP_HOME,
+				     &batch),
+			 1);
+	assert_int_equal(revoke_wait(b->host, &batch, SECOND_NS), 0);
+	assert_int_equal(pthread_create(&thread, NULL, touch, b), 0);
+	nap_ms(50);
+	guestmem_stop(b->mem);
+	pthread_join(thread, NULL);
+	assert_true(b->failed);
+	b->failed = false;
+	revoke_end(b->host, &batch);
+	free_box(b);
+}
+
+static bool have_kvm(void)
+{
+	const int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	close(fd);
+	return true;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_untouched),
+		cmocka_unit_test(test_zipped),
+		cmocka_unit_test(test_zero),
+		cmocka_unit_test(test_devices),
+		cmocka_unit_test(test_shared),
+		cmocka_unit_test(test_shared_write_first),
+		cmocka_unit_test(test_bound),
+		cmocka_unit_test(test_watched),
+		cmocka_unit_test(test_limited),
+		cmocka_unit_test(test_rebuilt),
+		cmocka_unit_test(test_stress),
+		cmocka_unit_test(test_end_while_waiting),
+	};
+	struct kvm_userfault fault;
+	const int fd = kvm_userfault_open(&fault);
+	int failed;
+
+	if (fd < 0) {
+		printf("skipped: %s\n", fault.reason);
+		return 77;
+	}
+	close(fd);
+	failed = cmocka_run_group_tests_name("by this process", tests, NULL,
+					     NULL);
+	if (!have_kvm()) {
+		printf("the tests with a guest are skipped: no /dev/kvm\n");
+		return failed;
+	}
+	use_kvm = true;
+	failed += cmocka_run_group_tests_name("by a guest in user mode", tests,
+					      NULL, NULL);
+	return failed;
+}
