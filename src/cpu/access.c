@@ -80,6 +80,11 @@ static bool check_address(struct cpu *c, const struct op *op, uint64_t *addr,
 		}
 	} else {
 		*addr = (uint32_t)*addr;
+		/* Beyond the limit of a flat segment; whether that faults is up to the processor. */
+		if (unlikely(*addr + size - 1 > UINT32_MAX)) {
+			raise_segment(c, op);
+			return false;
+		}
 		if (unlikely(!check_segment(c, op, *addr, size, write)))
 			return false;
 	}

@@ -26,7 +26,7 @@ static inline uint64_t next_rip64(const struct cpu *c, const struct op *op)
 static inline uint64_t next_rip_narrow(const struct cpu *c,
 				       const struct op *op)
 {
-	return (uint32_t)next_rip64(c, op) & (uint32_t)op->disp;
+	return (uint32_t)next_rip64(c, op);
 }
 
 static inline uint64_t target_narrow(const struct cpu *c, const struct op *op)

@@ -12,6 +12,8 @@
 
 #define XSTATE_BV_OFFSET 512
 #define XSTATE_X87_SSE   3
+#define LINUX_USER32_CS  0x23
+#define LINUX_USER_DS    0x2b
 
 /* Indices into gregs, in the architecture's order. */
 static const int greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX,
@@ -44,6 +46,11 @@ static void load(ucontext_t *u, const struct host_state *s)
 		u->uc_mcontext.gregs[greg_of[i]] = (greg_t)s->gpr[i];
 	u->uc_mcontext.gregs[REG_RIP] = (greg_t)s->rip;
 	u->uc_mcontext.gregs[REG_EFL] = (greg_t)s->rflags;
+	if (s->is_32) {
+		greg_t *cs = &u->uc_mcontext.gregs[REG_CSGSFS];
+
+		*cs = (*cs & ~(greg_t)0xffff) | LINUX_USER32_CS;
+	}
 	memcpy(fp->_xmm, s->xmm, sizeof(s->xmm));
 	fp->mxcsr = s->mxcsr;
 	*xstate_bv(u) |= XSTATE_X87_SSE;
@@ -94,6 +101,10 @@ void host_exec_init(void)
 		.sa_flags = SA_SIGINFO | SA_ONSTACK,
 	};
 
+	__asm__ volatile("mov %0, %%ds\n\tmov %0, %%es"
+			 :
+			 : "r"(LINUX_USER_DS)
+			 : "memory");
 	if (sigaltstack(&alt, NULL))
 		abort();
 	for (unsigned int i = 0; i < sizeof(signals) / sizeof(*signals); i++)

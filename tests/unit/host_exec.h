@@ -9,6 +9,7 @@
 #ifndef TESTS_UNIT_HOST_EXEC_H
 #define TESTS_UNIT_HOST_EXEC_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* User-visible state; gpr in the architecture's order. */
@@ -18,6 +19,7 @@ struct host_state {
 	uint64_t rflags;
 	uint8_t xmm[16][16];
 	uint32_t mxcsr;
+	bool is_32; /* run in compatibility mode; upper halves of registers mean nothing */
 };
 
 /**
@@ -32,7 +34,7 @@ struct host_end {
 	uint64_t cr2;
 };
 
-/** host_exec_init() - install signal handlers. Once. */
+/** host_exec_init() - install signal handlers, load data segments that 32-bit code can use. */
 void host_exec_init(void);
 
 /** host_exec_set_gs() - base of GS for the code. */

@@ -56,6 +56,8 @@ enum form_flags {
 	F_MOFFS = 1 << 18,  /* 64-bit address follows */
 	F_ALIGN16 = 1 << 19, /* operand is mostly aligned */
 	F_STACK = 1 << 20,  /* pops a return address */
+	F_ONLY64 = 1 << 21,
+	F_ONLY32 = 1 << 22,
 };
 
 struct form {
@@ -165,7 +167,7 @@ static const struct form int_forms[] = {
 	{"movzx", {0x0f, 0xb7}, 2, -1, F_MODRM},
 	{"movsx", {0x0f, 0xbe}, 2, -1, F_MODRM | F_BYTE},
 	{"movsx", {0x0f, 0xbf}, 2, -1, F_MODRM},
-	{"movsxd", {0x63}, 1, -1, F_MODRM},
+	{"movsxd", {0x63}, 1, -1, F_MODRM | F_ONLY64},
 	{"lea", {0x8d}, 1, -1, F_MODRM | F_MEM},
 	{"xchg", {0x86}, 1, -1, F_MODRM | F_BYTE | F_LOCK},
 	{"xchg", {0x87}, 1, -1, F_MODRM | F_LOCK},
@@ -212,6 +214,18 @@ static const struct form int_forms[] = {
 	{"call", {0xff}, 1, 2, F_MODRM | F_NO_66 | F_TARGET},
 	{"ret", {0xc3}, 1, -1, F_NO_66 | F_STACK},
 	{"ret", {0xc2}, 1, -1, F_NO_66 | F_STACK | F_IMM16},
+	{"inc", {0x40}, 1, -1, F_PLUS | F_ONLY32},
+	{"dec", {0x48}, 1, -1, F_PLUS | F_ONLY32},
+	{"daa", {0x27}, 1, -1, F_ONLY32},
+	{"das", {0x2f}, 1, -1, F_ONLY32},
+	{"aaa", {0x37}, 1, -1, F_ONLY32},
+	{"aas", {0x3f}, 1, -1, F_ONLY32},
+	{"aam", {0xd4}, 1, -1, F_IMM8 | F_ONLY32},
+	{"aad", {0xd5}, 1, -1, F_IMM8 | F_ONLY32},
+	{"pusha", {0x60}, 1, -1, F_ONLY32},
+	{"popa", {0x61}, 1, -1, F_ONLY32},
+	{"bound", {0x62}, 1, -1, F_MODRM | F_MEM | F_ONLY32},
+	{"into", {0xce}, 1, -1, F_ONLY32},
 	STRING("movs", 0xa4, 0),
 	STRING("stos", 0xaa, 0),
 	STRING("lods", 0xac, 0),
@@ -233,6 +247,7 @@ struct variant {
 	unsigned int n_cpus; /* more than one: locked host instructions */
 	bool single;         /* one instruction per block, as with breakpoints set */
 	enum mmu_mode mmu;
+	bool is_32;
 	unsigned int share;  /* of the number of cases */
 };
 
@@ -389,6 +404,21 @@ static uint64_t disp_of(struct fixture *f, unsigned int mod)
 	return 0;
 }
 
+/* 16-bit addresses: nothing is mapped there, but the fault and LEA tell what was computed. */
+static void put_modrm_mem16(struct fixture *f, struct test_case *t,
+			    unsigned int reg)
+{
+	const unsigned int mod = (unsigned int)below(f, 3);
+	const unsigned int rm = (unsigned int)below(f, 8);
+	const uint64_t disp = rnd(f);
+
+	put8(t, mod << 6 | reg << 3 | rm);
+	if (mod == 1)
+		put(t, &disp, 1);
+	else if (mod == 2 || rm == 6)
+		put(t, &disp, 2);
+}
+
 /* Base register, displacement, and maybe a scaled index, so that they add up to @at. */
 static void put_modrm_mem(struct fixture *f, struct test_case *t,
 			  const struct form *m, const struct encoding *x)
@@ -404,9 +434,15 @@ static void put_modrm_mem(struct fixture *f, struct test_case *t,
 		at -= bit_delta(f, t, x, reg);
 	if (x->gs)
 		at -= GS_BASE_VALUE;
-	if (mod == 0 && rm == 5) { /* RIP-relative */
+	if (x->p67 && f->variant->is_32) {
+		put_modrm_mem16(f, t, reg);
+		return;
+	}
+	if (mod == 0 && rm == 5) { /* relative to RIP, or to nothing */
 		const uint64_t next =
-			t->state.rip + t->len + 5 + x->n_tail;
+			f->variant->is_32 ?
+				0 :
+				t->state.rip + t->len + 5 + x->n_tail;
 
 		put8(t, reg << 3 | 5);
 		disp = at - next;
@@ -467,12 +503,16 @@ static void put_prefixes(struct test_case *t, const struct encoding *x)
 
 static struct encoding choose(struct fixture *f, const struct form *m)
 {
+	const bool is_32 = f->variant->is_32;
+	const bool is_branch = m->flags & (F_REL8 | F_REL32 | F_TARGET);
 	struct encoding x = {
-		.p66 = !(m->flags & F_NO_66) && !below(f, 4),
+		.p66 = is_branch && is_32    ? !below(f, 64) :
+		       m->flags & F_NO_66 ? false :
+					       !below(f, 4),
 		.p67 = !below(f, 16),
 		.lock = (m->flags & F_LOCK) ? !below(f, 4) : !below(f, 128),
-		.gs = !below(f, 16),
-		.has_rex = below(f, 2),
+		.gs = !is_32 && !below(f, 16),
+		.has_rex = !is_32 && below(f, 2),
 	};
 
 	if (m->flags & F_STRING) {
@@ -503,14 +543,14 @@ static void put_imm(struct fixture *f, struct test_case *t,
 }
 
 static void put_relative(struct fixture *f, struct test_case *t,
-			 const struct form *m)
+			 const struct form *m, const struct encoding *x)
 {
 	/* Somewhere in the code, where all else is INT3. */
 	const uint64_t to = CODE_BASE + below(f, CODE_PAGES * PAGE_SIZE);
 	uint64_t rel = m->flags & F_REL8 ? 2 + below(f, 100) :
 					   to - t->state.rip - t->len - 4;
 
-	put(t, &rel, m->flags & F_REL8 ? 1 : 4);
+	put(t, &rel, m->flags & F_REL8 ? 1 : x->p66 ? 2 : 4);
 }
 
 static void set_string_state(struct fixture *f, struct test_case *t,
@@ -549,10 +589,10 @@ static void put_insn(struct fixture *f, struct test_case *t,
 		const uint64_t at = data_address(f, false) -
 				    (x.gs ? GS_BASE_VALUE : 0);
 
-		put(t, &at, x.p67 ? 4 : 8);
+		put(t, &at, (f->variant->is_32 ? 4U : 8U) >> x.p67);
 	}
 	if (m->flags & (F_REL8 | F_REL32))
-		put_relative(f, t, m);
+		put_relative(f, t, m, &x);
 	else
 		put_imm(f, t, m, &x);
 	if (m->flags & F_STRING)
@@ -614,6 +654,25 @@ static bool find_undefined(struct fixture *f, struct test_case *t)
 	return true;
 }
 
+static const struct form *choose_form(struct fixture *f,
+				      const struct form *forms, size_t n)
+{
+	const uint32_t not_here = f->variant->is_32 ? F_ONLY64 : F_ONLY32;
+	const struct form *m;
+
+	do
+		m = &forms[below(f, n)];
+	while (m->flags & not_here);
+	return m;
+}
+
+/* 32-bit code sees and leaves the lower halves of eight registers. */
+static void narrow(struct host_state *s)
+{
+	for (unsigned int i = 0; i < 16; i++)
+		s->gpr[i] = i < 8 ? (uint32_t)s->gpr[i] : 0;
+}
+
 static void make_case(struct fixture *f, struct test_case *t,
 		      const struct form *forms, size_t n_forms)
 {
@@ -624,13 +683,16 @@ static void make_case(struct fixture *f, struct test_case *t,
 		t->names[0] = '\0';
 		random_state(f, t);
 		while (n--) {
-			const struct form *m = &forms[below(f, n_forms)];
+			const struct form *m = choose_form(f, forms, n_forms);
 
 			strcat(strcat(t->names, m->name), " ");
 			put_insn(f, t, m);
 			if (m->flags & (F_REL8 | F_REL32 | F_TARGET))
 				break; /* else it may go into what follows */
 		}
+		t->state.is_32 = f->variant->is_32;
+		if (t->state.is_32)
+			narrow(&t->state);
 	} while (!find_undefined(f, t));
 }
 
@@ -673,7 +735,7 @@ static struct harness_end run_guest(struct fixture *f, struct host_state *s)
 {
 	struct cpu *c = f->h->cpu;
 
-	cpu_harness_set_mode(f->h, 64, 3);
+	cpu_harness_set_mode(f->h, s->is_32 ? 32 : 64, 3);
 	c->gpr[REG_SEG + SEG_GS] = GS_BASE_VALUE;
 	memcpy(c->gpr, s->gpr, sizeof(s->gpr));
 	cpu_set_rflags(c, s->rflags);
@@ -828,6 +890,11 @@ static void run_case(struct fixture *f, const struct test_case *t,
 		return;
 	}
 	const struct host_end host_end = host_exec(&host);
+
+	if (t->state.is_32) {
+		narrow(&host);
+		narrow(&guest);
+	}
 	const bool ok = same(t, &host, &guest, &host_end, &guest_end);
 	const bool memory_ok = same_memory(f);
 
@@ -895,8 +962,13 @@ static int setup(void **state)
 	f->guest_data = guest_ptr(f, DATA_BASE);
 	f->guest_stack = guest_ptr(f, STACK_BASE);
 	f->guest_code = guest_ptr(f, CODE_BASE);
-	ZydisDecoderInit(&f->decoder, ZYDIS_MACHINE_MODE_LONG_64,
-			 ZYDIS_STACK_WIDTH_64);
+	if (f->variant->is_32)
+		ZydisDecoderInit(&f->decoder,
+				 ZYDIS_MACHINE_MODE_LONG_COMPAT_32,
+				 ZYDIS_STACK_WIDTH_32);
+	else
+		ZydisDecoderInit(&f->decoder, ZYDIS_MACHINE_MODE_LONG_64,
+				 ZYDIS_STACK_WIDTH_64);
 	fill_code(f);
 	*state = f;
 	return 0;
@@ -938,10 +1010,12 @@ static void test_integer(void **state)
 #define INTEGER_TEST(name, variant) \
 	{name, test_integer, setup, teardown, variant}
 
-static struct variant plain = {1, false, MMU_HARDWARE, 1};
-static struct variant locked = {2, false, MMU_HARDWARE, 4};
-static struct variant single = {1, true, MMU_HARDWARE, 4};
-static struct variant shadow = {1, false, MMU_SOFTWARE, 4};
+static struct variant plain = {.n_cpus = 1, .share = 1};
+static struct variant locked = {.n_cpus = 2, .share = 4};
+static struct variant single = {.n_cpus = 1, .single = true, .share = 4};
+static struct variant shadow = {
+	.n_cpus = 1, .mmu = MMU_SOFTWARE, .share = 4};
+static struct variant compat = {.n_cpus = 1, .is_32 = true, .share = 2};
 
 int main(int argc, char **argv)
 {
@@ -950,6 +1024,7 @@ int main(int argc, char **argv)
 		INTEGER_TEST("integer, locked", &locked),
 		INTEGER_TEST("integer, one instruction per block", &single),
 		INTEGER_TEST("integer, shadow paging", &shadow),
+		INTEGER_TEST("integer, 32-bit", &compat),
 	};
 
 	if (argc > 1)
