@@ -14,6 +14,19 @@ struct command {
 
 static const struct command commands[] = {
 	{"run", cmd_run, "run a VM on this terminal until it ends"},
+	{"create", cmd_create, "define a VM"},
+	{"start", cmd_start, "start VMs"},
+	{"stop", cmd_stop, "press the power button of VMs, or end them"},
+	{"rm", cmd_rm, "remove VMs that do not run"},
+	{"ls", cmd_ls, "list VMs"},
+	{"show", cmd_show, "show all about a VM"},
+	{"set", cmd_set, "change the settings of a VM, also while it runs"},
+	{"console", cmd_console, "connect this terminal to a VM"},
+	{"top", cmd_top, "memory of host and VMs, live, as in esxtop"},
+	{"host", cmd_host, "memory of the host, advanced options, audit"},
+	{"pool", cmd_pool, "resource pools"},
+	{"map", cmd_map, "draw where the pages of a VM are"},
+	{"events", cmd_events, "print events as they happen"},
 	{"mmu", cmd_mmu, "compare the MMU counters of runs (report FILE...)"},
 };
 

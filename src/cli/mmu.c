@@ -82,8 +82,8 @@ static void print_report(json_t *const runs[], char *const names[], int n)
 		printf(" %16.16s", base_name(names[i]));
 	printf("\n%-32s", "memory virtualization");
 	for (int i = 0; i < n; i++) {
-		const char *mode = json_string_value(json_object_get(
-			json_object_get(runs[i], "vm"), "mmu"));
+		const char *mode = json_string_value(
+			json_object_get(json_object_get(runs[i], "vm"), "mmu"));
 
 		printf(" %16s", mode ? mode : "?");
 	}
@@ -102,7 +102,8 @@ static int report(int n, char *files[])
 	int loaded = 0, status = 0;
 
 	if (n < 1 || n > RUNS_MAX) {
-		fprintf(stderr, "mezz: mmu report takes 1 to %d files made by 'mezz run --stats'\n",
+		fprintf(stderr,
+			"mezz: mmu report takes 1 to %d files made by 'mezz run --stats'\n",
 			RUNS_MAX);
 		return 2;
 	}
@@ -110,11 +111,10 @@ static int report(int n, char *files[])
 		json_error_t e;
 
 		runs[loaded] = json_load_file(files[loaded], 0, &e);
-		if (!runs[loaded] ||
-		    !json_object_get(runs[loaded], "mmu")) {
+		if (!runs[loaded] || !json_object_get(runs[loaded], "mmu")) {
 			fprintf(stderr, "mezz: %s: %s\n", files[loaded],
-				runs[loaded] ? "no counters of a run in it" :
-					       e.text);
+				runs[loaded] ? "no counters of a run in it"
+					     : e.text);
 			json_decref(runs[loaded]);
 			status = 2;
 			break;

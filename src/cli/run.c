@@ -60,8 +60,8 @@ static void raw_terminal(void)
 /* Beside this program in an installation, in ../vm in a build folder. */
 static int find_vm(char *buf, size_t size)
 {
-	static const char *const places[] = {
-		"mezz-vm", "../vm/mezz-vm", "../libexec/mezzanine/mezz-vm"};
+	static const char *const places[] = {"mezz-vm", "../vm/mezz-vm",
+					     "../libexec/mezzanine/mezz-vm"};
 	char self[4096];
 	const ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
@@ -70,8 +70,7 @@ static int find_vm(char *buf, size_t size)
 	self[n] = 0;
 	*strrchr(self, '/') = 0;
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-		if ((size_t)snprintf(buf, size, "%s/%s", self, places[i]) <
-			    size &&
+		if ((size_t)snprintf(buf, size, "%s/%s", self, places[i]) < size &&
 		    !access(buf, X_OK))
 			return 0;
 	}
@@ -99,7 +98,8 @@ int cmd_run(int argc, char *argv[])
 	char **args = calloc((size_t)argc + 2, sizeof(*args));
 
 	if (!args || find_vm(path, sizeof(path))) {
-		fprintf(stderr, "mezz: the program mezz-vm is not beside this one\n");
+		fprintf(stderr,
+			"mezz: the program mezz-vm is not beside this one\n");
 		free(args);
 		return 1;
 	}

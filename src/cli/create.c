@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mezz create: define a VM. */
+#include <stdio.h>
+
+#include <cli/commands.h>
+#include <cli/common.h>
+
+static const char usage[] =
+	"create NAME [KEY=VALUE]... [--start] [-- OPTION-OF-mezz-vm...]\n\n"
+	"Define a VM: memory=SIZE (512M), reservation=SIZE, limit=SIZE|unlimited,\n"
+	"shares=low|normal|high|NUMBER, pool=NAME, group=NAME, sharing=on|off, floor=SIZE,\n"
+	"autostart=on|off. What follows -- goes to mezz-vm: --kernel, --disk and so on.";
+
+static const struct cli_option options[] = {
+	{"start", 's', NULL, "start it too"},
+	{NULL, 0, NULL, NULL},
+};
+
+static json_t *make_body(const struct cli *cli)
+{
+	json_t *body = cli_settings(cli, 1), *args = json_array();
+
+	for (int i = 0; i < cli->n_rest; i++)
+		json_array_append_new(args, json_string(cli->rest[i]));
+	if (!body) {
+		json_decref(args);
+		return NULL;
+	}
+	if (!json_object_get(body, "memorySize"))
+		json_object_set_new(body, "memorySize",
+				    json_integer(INT64_C(512) << 20));
+	json_object_set_new(body, "name", json_string(cli->args[0]));
+	json_object_set_new(body, "args", args);
+	return body;
+}
+
+int cmd_create(int argc, char *argv[])
+{
+	struct cli cli;
+	int status = cli_begin(&cli, argc, argv, usage, options, 1, CLI_ARGS);
+
+	if (status >= 0)
+		return status;
+	json_t *body = make_body(&cli);
+	const struct client_request create = {.op = API_CREATE_VM, .body = body};
+	const struct client_request start = {.op = API_START_VM,
+					     .name = cli.args[0]};
+
+	status = body ? cli_call(&cli, &create, NULL) : CLI_FAILED;
+	if (status != CLI_FAILED && cli.values[0])
+		status = cli_call(&cli, &start, NULL);
+	json_decref(body);
+	return cli_end(&cli, status < 0 ? CLI_OK : status);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mezz set: change the settings of a VM, also while it runs. */
+#include <stdio.h>
+
+#include <cli/commands.h>
+#include <cli/common.h>
+
+int cmd_set(int argc, char *argv[])
+{
+	struct cli cli;
+	int status = cli_begin(
+		&cli, argc, argv,
+		"set NAME KEY=VALUE...\n\n"
+		"Change a VM: memory, reservation, limit, shares, pool, group, sharing, floor,\n"
+		"autostart. At once, but for memory and group, which wait for its next start.",
+		NULL, 2, CLI_ARGS);
+
+	if (status >= 0)
+		return status;
+	json_t *body = cli_settings(&cli, 1);
+	const struct client_request req = {.op = API_SET_VM,
+					   .name = cli.args[0],
+					   .body = body};
+
+	status = body ? cli_call(&cli, &req, NULL) : CLI_FAILED;
+	json_decref(body);
+	return cli_end(&cli, status < 0 ? CLI_OK : status);
+}

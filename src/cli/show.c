@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mezz show: everything about one VM. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include <cli/commands.h>
+#include <cli/common.h>
+
+static void line(const char *name, double v)
+{
+	printf("  %-22s %12.1f MiB\n", name, v);
+}
+
+static void show_config(const struct api_vm_config *c)
+{
+	char promises[ALLOC_TEXT];
+
+	printf("%s\n", c->name);
+	line("memory", mib(c->size_pages));
+	printf("  %s\n", mem_alloc_format(&c->alloc, promises));
+	printf("  pool=%s group=%s sharing=%s autostart=%s\n",
+	       *c->pool ? c->pool : "(host)", *c->group ? c->group : "(alone)",
+	       c->share ? "on" : "off", c->autostart ? "on" : "off");
+	for (unsigned int i = 0; i < c->args.n; i++)
+		printf("%s%s%s", i ? " " : "  args: ", c->args.v[i],
+		       i + 1 == c->args.n ? "\n" : "");
+}
+
+static void show_stats(const struct api_stats *s, uint64_t size_pages)
+{
+	const struct {
+		const char *name;
+		uint64_t pages;
+	} parts[] = {
+		{"private", s->private_pages},
+		{"shared", s->shared_pages},
+		{"zero", s->zero_pages},
+		{"ballooned", s->ballooned_pages},
+		{"compressed", s->compressed_pages},
+		{"swapped", s->swapped_pages},
+	};
+
+	printf("guest memory\n");
+	for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+		line(parts[i].name, mib(parts[i].pages));
+	line("together", mib(size_pages));
+	printf("machine memory\n");
+	line("consumed", mib(s->consumed_pages));
+	line("active (estimate)", mib(s->active_pages));
+	line("entitlement", mib(s->entitlement_pages));
+	line("overhead", mib(s->overhead_pages));
+	line("page tables", mib(s->table_pages));
+	line("balloon target", mib(s->balloon_target_pages));
+}
+
+static void show_stalls(const struct api_stats *s)
+{
+	const double run = s->run_ns ? (double)s->run_ns : 1;
+
+	printf("waited for memory, %% of its time\n");
+	printf("  unpacking %.3f, disk %.3f, host %.3f, moves %.3f\n",
+	       100 * (double)s->stall_zip_ns / run,
+	       100 * (double)s->stall_swap_ns / run,
+	       100 * (double)s->stall_host_ns / run,
+	       100 * (double)s->stall_busy_ns / run);
+}
+
+int cmd_show(int argc, char *argv[])
+{
+	struct api_vm vm = {0};
+	struct cli cli;
+	int status = cli_begin(&cli, argc, argv,
+			       "show NAME\n\nShow all about a VM.", NULL, 1, 1);
+
+	if (status >= 0)
+		return status;
+	const struct client_request req = {.op = API_GET_VM,
+					   .name = cli.args[0]};
+
+	status = cli_call(&cli, &req, &vm);
+	if (status == CLI_OK) {
+		show_config(&vm.config);
+		printf("  %s, process %" PRIu64 "%s\n",
+		       api_power_name(vm.runtime.power), vm.runtime.pid,
+		       vm.runtime.pending
+			       ? "; some changes wait for its next start"
+			       : "");
+		if (vm.runtime.pid) {
+			show_stats(&vm.stats, vm.config.size_pages);
+			show_stalls(&vm.stats);
+		}
+	}
+	api_release(&api_vm_schema, &vm);
+	return cli_end(&cli, status < 0 ? CLI_OK : status);
+}
