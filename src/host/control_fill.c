@@ -107,7 +107,7 @@ void fill_stats(struct api_stats *to, const struct host_vm_figures *from)
 	};
 }
 
-_Static_assert(API_NAME_MAX == HOST_NAME_MAX, "names fit on both sides");
+_Static_assert(API_NAME_MAX == HOST_NAME_SIZE, "names fit on both sides");
 _Static_assert(API_STRINGS_MAX == HOST_ARGS_MAX, "args fit on both sides");
 
 void fill_settings(struct host_vm_settings *to, const struct api_vm_config *from)

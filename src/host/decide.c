@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From figures to a plan, and the plan into force. */
-#include <host/host_impl.h>
-
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/statvfs.h>
 #include <time.h>
 
+#include <host/host_impl.h>
 #include <mem/link_msg.h>
 
 #define OVERHEAD_BASE ((UINT64_C(16) << 20) / PAGE_SIZE)

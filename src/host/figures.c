@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Figures: copies that add up, and the audit that compares them with the kernel's. */
-#include <host/host_impl.h>
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <host/host_impl.h>
 #include <mem/memfile.h>
 
 static uint64_t sub(uint64_t a, uint64_t b)

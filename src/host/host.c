@@ -143,10 +143,10 @@ int host_name_check(const char *name, struct err *err)
 				       "\"%.60s\" is no name: letters and digits, and after the first . _ - too",
 				       name);
 	}
-	if (!len || len >= HOST_NAME_MAX)
+	if (!len || len >= HOST_NAME_SIZE)
 		return err_set(err, -EINVAL,
 			       "a name has 1 to %d characters, not %zu",
-			       HOST_NAME_MAX - 1, len);
+			       HOST_NAME_SIZE - 1, len);
 	return 0;
 }
 

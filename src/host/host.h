@@ -25,7 +25,7 @@
 #include <policy/options.h>
 #include <policy/state.h>
 
-#define HOST_NAME_MAX  48 /* with the NUL; letters, digits, and . _ - not first */
+#define HOST_NAME_SIZE  48 /* with the NUL; letters, digits, and . _ - not first */
 #define HOST_ARGS_MAX  64
 #define HOST_EVENT_MAX 256
 
@@ -57,7 +57,7 @@ struct host_event {
 	uint64_t seq;
 	uint64_t time_ms;
 	enum host_event_kind kind;
-	char vm[HOST_NAME_MAX];
+	char vm[HOST_NAME_SIZE];
 	char text[HOST_EVENT_MAX];
 };
 
@@ -122,9 +122,9 @@ struct host *host_free(struct host *host);
  * @args: further options of mezz-vm (--kernel, --disk and so on), without the memory's
  */
 struct host_vm_settings {
-	char name[HOST_NAME_MAX];
-	char pool[HOST_NAME_MAX];
-	char group[HOST_NAME_MAX];
+	char name[HOST_NAME_SIZE];
+	char pool[HOST_NAME_SIZE];
+	char group[HOST_NAME_SIZE];
 	uint64_t size_pages;
 	struct mem_alloc alloc;
 	uint64_t floor_pages;
@@ -427,8 +427,8 @@ struct host_figures {
  * @consumed_pages: what they have
  */
 struct host_pool_figures {
-	char name[HOST_NAME_MAX];
-	char parent[HOST_NAME_MAX];
+	char name[HOST_NAME_SIZE];
+	char parent[HOST_NAME_SIZE];
 	struct mem_alloc alloc;
 	struct pool_usage usage;
 	uint64_t entitlement_pages;

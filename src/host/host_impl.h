@@ -76,8 +76,8 @@ struct chore {
 };
 
 struct hpool {
-	char name[HOST_NAME_MAX];
-	char parent[HOST_NAME_MAX];
+	char name[HOST_NAME_SIZE];
+	char parent[HOST_NAME_SIZE];
 	struct mem_alloc alloc;
 };
 

@@ -3,8 +3,6 @@
  * The manager: one thread that hears what VMs say, notices when they end, and decides at
  * the end of each period, or sooner when a VM waits for memory.
  */
-#include <host/host_impl.h>
-
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,6 +12,7 @@
 #include <unistd.h>
 
 #include <base/verify.h>
+#include <host/host_impl.h>
 #include <mem/link_msg.h>
 
 #define TICK_MS     100
@@ -108,7 +107,7 @@ static void on_end(struct hvm *vm)
 static void vm_gone(struct hvm *vm)
 {
 	struct host *host = vm->host;
-	char name[HOST_NAME_MAX];
+	char name[HOST_NAME_SIZE];
 	char path[4096];
 
 	memcpy(name, vm->set.name, sizeof(name));

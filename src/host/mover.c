@@ -3,11 +3,10 @@
  * The mover: one thread that moves pages, a batch at a time, from VM to VM. Reclaiming
  * goes first, sampling and scanning have the rest.
  */
-#include <host/host_impl.h>
-
 #include <time.h>
 
 #include <base/verify.h>
+#include <host/host_impl.h>
 
 #define ROUND_MS   20
 /* Batches that one VM may have in a row. */

@@ -7,8 +7,6 @@
  * itself: the size and the group's file from the settings in the directory, the swap file
  * by its path.
  */
-#include <host/host_impl.h>
-
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +24,7 @@
 #include <unistd.h>
 
 #include <base/verify.h>
+#include <host/host_impl.h>
 
 #define CONNECT_MS 10000
 

@@ -53,11 +53,11 @@ int settings_write(int dir_fd, const struct settings_file *s, struct err *err)
 		 : 0;
 }
 
-static int set_name(char to[HOST_NAME_MAX], const char *value)
+static int set_name(char to[HOST_NAME_SIZE], const char *value)
 {
-	if (strlen(value) >= HOST_NAME_MAX)
+	if (strlen(value) >= HOST_NAME_SIZE)
 		return -EBADMSG;
-	snprintf(to, HOST_NAME_MAX, "%s", value);
+	snprintf(to, HOST_NAME_SIZE, "%s", value);
 	return 0;
 }
 

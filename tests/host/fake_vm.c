@@ -16,10 +16,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "fake_vm.h"
 #include <base/verify.h>
 #include <mem/guestmem.h>
 #include <vm/link.h>
+
+#include "progress.h"
 
 struct fake {
 	struct guestmem *mem;

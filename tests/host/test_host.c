@@ -23,8 +23,9 @@
 
 #include <cmocka.h>
 
-#include "fake_vm.h"
 #include <host/host.h>
+
+#include "progress.h"
 
 #define MIB(n) ((uint64_t)(n) << 20)
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the tests know of the fake VM. */
-#ifndef TESTS_FAKE_VM_H
-#define TESTS_FAKE_VM_H
+#ifndef TESTS_HOST_PROGRESS_H
+#define TESTS_HOST_PROGRESS_H
 
 #include <base/types.h>
 
