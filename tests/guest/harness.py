@@ -6,6 +6,7 @@ MEZZ_TEST_BUILD, the build folder; MEZZ_TEST_IMAGE, the folder that `make guest`
 is guest/ of the build folder unless said otherwise. Without an image a test that boots Linux
 is skipped as a whole (status 77, which meson knows)."""
 
+import base64
 import dataclasses
 import json
 import os
@@ -118,6 +119,11 @@ def newc_file(name, data, mode=0o100755):
     fields = [0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name), 0]
     head = b"070701" + b"".join(b"%08x" % field for field in fields) + name
     return head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)
+
+
+def command_parameter(script):
+    """The kernel parameter that makes /init run a short script."""
+    return "mezz.run64=" + base64.b64encode(script.encode()).decode()
 
 
 def initrd_with(script):

@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The terminal as the guest's console: it works, and gets its modes back on every way out."""
+
+import os
+import pathlib
+import pty
+import re
+import select
+import signal
+import subprocess
+import termios
+import time
+import unittest
+
+import harness
+
+PROMPT = b"mezz:~# "
+
+
+class Terminal:
+    """mezz run on a pseudo-terminal of its own."""
+
+    def __init__(self, options=()):
+        self.master, self.slave = pty.openpty()
+        self.before = termios.tcgetattr(self.slave)
+        self.proc = harness.spawn(["--timeout", "100", *options], stdin=self.slave,
+                                  stdout=self.slave, stderr=self.slave)
+        self.seen = b""
+
+    def read_until(self, wanted, timeout_s=60):
+        """Read until a pattern is there. Return what came before it and it."""
+        end = time.monotonic() + timeout_s
+        while not (found := re.search(wanted, self.seen)):
+            left = end - time.monotonic()
+            if left <= 0 or not select.select([self.master], [], [], left)[0]:
+                raise AssertionError(f"no {wanted!r} within {timeout_s} s: {self.seen[-2000:]!r}")
+            self.seen += os.read(self.master, 65536)
+        text, self.seen = self.seen[:found.end()], self.seen[found.end():]
+        return text
+
+    def type(self, data):
+        """What a person types."""
+        os.write(self.master, data)
+
+    def vm_pid(self):
+        """The process of the VM."""
+        tasks = pathlib.Path(f"/proc/{self.proc.pid}/task/{self.proc.pid}/children")
+        return int(tasks.read_text().split()[0])
+
+    def is_raw(self):
+        """No echo, no lines, no signals of keys."""
+        flags = termios.tcgetattr(self.slave)[3]
+        return not flags & (termios.ECHO | termios.ICANON | termios.ISIG)
+
+    def wait(self, timeout_s=20):
+        """Until the program has ended. Return its status."""
+        end = time.monotonic() + timeout_s
+        while self.proc.poll() is None:
+            if time.monotonic() > end:
+                raise AssertionError(f"still running: {self.seen[-2000:]!r}")
+            if select.select([self.master], [], [], 0.05)[0]:
+                self.seen += os.read(self.master, 65536)
+        while select.select([self.master], [], [], 0.1)[0]:
+            self.seen += os.read(self.master, 65536)
+        return self.proc.returncode
+
+    def close(self):
+        """End what is left."""
+        harness.end_session(self.proc)
+        os.close(self.master)
+        os.close(self.slave)
+
+
+class Console(unittest.TestCase):
+    """Ways out of a VM on a terminal."""
+
+    def start(self, options=()):
+        """A terminal that is closed after the test."""
+        terminal = Terminal(options)
+        self.addCleanup(terminal.close)
+        return terminal
+
+    def restored(self, terminal):
+        """The modes are those from before."""
+        self.assertEqual(terminal.before, termios.tcgetattr(terminal.slave))
+
+    def test_shell(self):
+        """A shell with echo, Ctrl-C for the guest, Ctrl-A twice, and a normal end."""
+        terminal = self.start()
+        terminal.read_until(PROMPT)
+        self.assertTrue(terminal.is_raw())
+        terminal.type(b"echo $((6 * 7))\r")
+        self.assertIn(b"42", terminal.read_until(PROMPT))
+        terminal.type(b"sleep 60\r")
+        time.sleep(1)
+        terminal.type(b"\3")
+        terminal.read_until(PROMPT, 20)
+        terminal.type(b"echo 12\1\0013\r")  # the line editor goes to the start
+        terminal.read_until(b"3echo 12")
+        terminal.type(b"\3")
+        terminal.read_until(PROMPT)
+        terminal.type(b"\1h")
+        terminal.read_until(b"Ctrl-A x")
+        long = b"x" * 600
+        terminal.type(b"echo " + long + b" | wc -c\r")
+        terminal.read_until(rb"\n601\r")
+        terminal.read_until(PROMPT)
+        terminal.type(b"poweroff -f\r")
+        self.assertEqual(0, terminal.wait(), terminal.seen)
+        self.restored(terminal)
+
+    def test_command_key(self):
+        """Ctrl-A x."""
+        terminal = self.start()
+        terminal.read_until(b"mezz-init: up")
+        terminal.type(b"\1x")
+        self.assertEqual(harness.STATUS_STOPPED, terminal.wait(), terminal.seen)
+        self.restored(terminal)
+
+    def test_terminate(self):
+        """SIGTERM to the program that was typed, and to the VM's process."""
+        for whom in ("mezz", "vm"):
+            with self.subTest(whom=whom):
+                terminal = self.start()
+                terminal.read_until(b"mezz-init: up")
+                self.assertTrue(terminal.is_raw())
+                vm = terminal.vm_pid()
+                os.kill(terminal.proc.pid if whom == "mezz" else vm, signal.SIGTERM)
+                self.assertEqual(harness.STATUS_STOPPED, terminal.wait(), terminal.seen)
+                self.restored(terminal)
+                self.assertFalse(os.path.exists(f"/proc/{vm}"))
+
+    def test_kill_vm(self):
+        """kill -9 of the VM's process."""
+        terminal = self.start()
+        terminal.read_until(b"mezz-init: up")
+        os.kill(terminal.vm_pid(), signal.SIGKILL)
+        self.assertEqual(128 + signal.SIGKILL, terminal.wait(), terminal.seen)
+        terminal.seen.index(b"signal 9")
+        self.restored(terminal)
+
+    def test_kill_mezz(self):
+        """kill -9 of the program that was typed: its VM does not stay behind."""
+        terminal = self.start()
+        terminal.read_until(b"mezz-init: up")
+        vm = terminal.vm_pid()
+        os.kill(terminal.proc.pid, signal.SIGKILL)
+        terminal.wait()
+        end = time.monotonic() + 10
+        while os.path.exists(f"/proc/{vm}/exe") and time.monotonic() < end:
+            time.sleep(0.05)
+        self.assertFalse(os.path.exists(f"/proc/{vm}/exe"))
+
+    def test_bad_option(self):
+        """An error message before anything runs, in full lines."""
+        terminal = self.start(["--memory", "lots"])
+        self.assertEqual(harness.STATUS_USAGE, terminal.wait())
+        self.assertTrue(terminal.seen.startswith(b"mezz: --memory"), terminal.seen)
+        self.assertTrue(terminal.seen.endswith(b"\r\n"), terminal.seen)
+        self.restored(terminal)
+
+    def test_time_limit(self):
+        """The time limit ends a VM that has not ended by itself."""
+        terminal = self.start(["--timeout", "1"])
+        self.assertEqual(harness.STATUS_TIMEOUT, terminal.wait(), terminal.seen)
+        self.assertIn(b"time limit of 1 s", terminal.seen)
+        self.restored(terminal)
+
+
+class Pipe(unittest.TestCase):
+    """Standard input that is no terminal."""
+
+    def test_pipe(self):
+        """Commands from a pipe, sent when the guest listens; Ctrl-A is an ordinary byte there."""
+        proc = harness.spawn(["--timeout", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+        try:
+            seen = b""
+            while PROMPT not in seen:
+                data = os.read(proc.stdout.fileno(), 4096)
+                self.assertTrue(data, seen)
+                seen += data
+            out, err = proc.communicate(b"stty -echo; od -A n -t x1 -N 3\n\1xy\npoweroff -f\n", 60)
+        finally:
+            harness.end_session(proc)
+        self.assertEqual(0, proc.returncode, err)
+        self.assertIn(b"01 78 79", out)
+
+    def test_null(self):
+        """No input at all does not spin or end the guest."""
+        proc = harness.spawn(["--timeout", "60", "--append", harness.command_parameter(
+            "sleep 4; echo waited")], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+        try:
+            out, _ = proc.communicate(timeout=60)
+        finally:
+            harness.end_session(proc)
+        self.assertEqual(0, proc.returncode)
+        self.assertIn(b"waited", out)
+
+    def test_closed_output(self):
+        """Nobody reads what the guest prints: it runs to its end all the same."""
+        read, write = os.pipe()
+        os.close(read)
+        proc = harness.spawn(["--timeout", "60", "--append", harness.command_parameter("true")],
+                             stdin=subprocess.DEVNULL, stdout=write, stderr=subprocess.PIPE)
+        os.close(write)
+        try:
+            _, err = proc.communicate(timeout=60)
+        finally:
+            harness.end_session(proc)
+        self.assertEqual(0, proc.returncode, err)
+
+
+if __name__ == "__main__":
+    harness.main()
