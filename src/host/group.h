@@ -43,7 +43,7 @@ struct group {
 	uint32_t *refs;      /* by frame */
 	uint32_t *tags;      /* by frame */
 	uint64_t first_free; /* no free frame before it */
-	uint64_t end_used;   /* no frame was used from here on */
+	_Atomic uint64_t end_used; /* no frame was used from here on */
 };
 
 /**

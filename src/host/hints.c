@@ -61,7 +61,9 @@ static bool grow(struct hints *h)
 			put(&bigger, h->slots[i]);
 	}
 	free(h->slots);
-	*h = bigger;
+	h->slots = bigger.slots;
+	h->bits = bigger.bits;
+	h->bytes = sizeof(*h->slots) << h->bits;
 	return true;
 }
 
@@ -136,5 +138,5 @@ bool hints_next(const struct hints *h, struct hints_iter *it,
 
 uint64_t hints_bytes(const struct hints *h)
 {
-	return h->slots ? sizeof(*h->slots) << h->bits : 0;
+	return h->bytes;
 }

@@ -12,11 +12,12 @@
 
 #define HINT_FRAME UINT32_C(0x80000000) /* in @where: a frame, not a page */
 
-/* Members: the owner's. */
+/* Members: the owner's, but for @bytes, which any thread may read. */
 struct hints {
 	uint64_t *slots; /* tag in the low half, place in the high; 0: free */
 	uint32_t bits;   /* 1 << bits slots */
 	uint32_t n;      /* used */
+	_Atomic uint64_t bytes; /* of @slots */
 };
 
 /** struct hints_iter - a walk over the entries of one tag. */
@@ -52,7 +53,7 @@ void hints_find(const struct hints *h, uint32_t tag, struct hints_iter *it);
 bool hints_next(const struct hints *h, struct hints_iter *it,
 		uint32_t *ret_where);
 
-/** hints_bytes() - memory of the table. */
+/** hints_bytes() - memory of the table. Any thread. */
 uint64_t hints_bytes(const struct hints *h);
 
 #endif
