@@ -9,11 +9,11 @@
 #include <policy/rng.h>
 #include <policy/units.h>
 
-#define ROUNDS   21
-#define POOLS    150u
-#define VMS_MAX  20000u
-#define BAR_VMS  10000u
-#define BAR_MS   10.0
+#define ROUNDS  21
+#define POOLS   150u
+#define VMS_MAX 20000u
+#define BAR_VMS 10000u
+#define BAR_MS  10.0
 
 struct world {
 	struct tree_node nodes[POOLS + VMS_MAX];
@@ -26,7 +26,9 @@ static uint64_t world_fill(struct world *w, uint32_t n, struct rng *rng)
 	uint64_t charged = 0;
 
 	for (uint32_t i = 0; i < POOLS; i++) {
-		w->nodes[i] = (struct tree_node){.name = "pool", .kind = TREE_POOL,
+		w->nodes[i] = (struct tree_node){
+			.name = "pool",
+			.kind = TREE_POOL,
 			.parent = i ? (uint32_t)rng_below(rng, i) : 0};
 		mem_alloc_init(&w->nodes[i].alloc);
 	}
@@ -34,18 +36,22 @@ static uint64_t world_fill(struct world *w, uint32_t n, struct rng *rng)
 		struct tree_node *const node = &w->nodes[POOLS + i];
 		struct plan_vm *const vm = &w->vms[i];
 
-		*node = (struct tree_node){.name = "vm", .kind = TREE_VM,
+		*node = (struct tree_node){
+			.name = "vm",
+			.kind = TREE_VM,
 			.parent = (uint32_t)rng_below(rng, POOLS),
 			.size_pages = (128 + rng_below(rng, 1024)) * MIB_PAGES};
 		mem_alloc_init(&node->alloc);
 		node->active_pages = rng_below(rng, node->size_pages);
 		if (rng_below(rng, 4) == 0)
 			node->alloc.reservation_pages = node->size_pages / 4;
-		*vm = (struct plan_vm){.node = POOLS + i,
+		*vm = (struct plan_vm){
+			.node = POOLS + i,
 			.private_pages = rng_below(rng, node->size_pages),
 			.swap_free_pages = node->size_pages,
 			.available_pages = node->size_pages / 2,
-			.driver = BALLOON_READY, .stats_valid = true};
+			.driver = BALLOON_READY,
+			.stats_valid = true};
 		charged += vm->private_pages;
 	}
 	return charged;

@@ -2,7 +2,6 @@
 /* The client library: requests to mezzd as function calls. */
 #ifndef API_CLIENT_H
 #define API_CLIENT_H
-
 #include <api/routes.h>
 
 struct client;

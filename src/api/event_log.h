@@ -2,7 +2,6 @@
 /* The last events, for clients that wait for the next. */
 #ifndef API_EVENT_LOG_H
 #define API_EVENT_LOG_H
-
 #include <pthread.h>
 
 #include <api/types.h>

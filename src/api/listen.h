@@ -2,7 +2,6 @@
 /* Sockets to listen on. */
 #ifndef API_LISTEN_H
 #define API_LISTEN_H
-
 #include <sys/socket.h>
 
 #include <base/error.h>

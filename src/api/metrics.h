@@ -2,7 +2,6 @@
 /* Figures in the text format that Prometheus reads. */
 #ifndef API_METRICS_H
 #define API_METRICS_H
-
 #include <api/types.h>
 
 /**

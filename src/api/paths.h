@@ -2,7 +2,6 @@
 /* Where things are if nobody says otherwise; the same for mezzd and its clients. */
 #ifndef API_PATHS_H
 #define API_PATHS_H
-
 #include <base/error.h>
 #include <base/types.h>
 

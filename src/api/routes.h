@@ -2,7 +2,6 @@
 /* What may be asked of mezzd: one table from which requests are matched and described. */
 #ifndef API_ROUTES_H
 #define API_ROUTES_H
-
 #include <api/types.h>
 
 enum api_op {

@@ -7,7 +7,6 @@
  */
 #ifndef API_SCHEMA_H
 #define API_SCHEMA_H
-
 #include <jansson.h>
 
 #include <base/error.h>

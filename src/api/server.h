@@ -8,7 +8,6 @@
  */
 #ifndef API_SERVER_H
 #define API_SERVER_H
-
 #include <api/routes.h>
 
 #define API_BODY_MAX        (UINT64_C(64) << 10)

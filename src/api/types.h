@@ -8,7 +8,6 @@
  */
 #ifndef API_TYPES_H
 #define API_TYPES_H
-
 #include <api/schema.h>
 #include <policy/alloc.h>
 #include <policy/balloon.h>

@@ -2,7 +2,6 @@
 /* x86-64 facts: control bits, page-table entry bits, vectors, MSR numbers. [APM2], [SDM3] */
 #ifndef ARCH_X86_H
 #define ARCH_X86_H
-
 #include <stdint.h>
 
 #define BIT64(n) (UINT64_C(1) << (n))
@@ -46,11 +45,11 @@
 #define CR4_PKE        BIT64(22)
 
 /* EFER */
-#define EFER_SCE  BIT64(0)
-#define EFER_LME  BIT64(8)
-#define EFER_LMA  BIT64(10)
-#define EFER_NXE  BIT64(11)
-#define EFER_SVME BIT64(12)
+#define EFER_SCE   BIT64(0)
+#define EFER_LME   BIT64(8)
+#define EFER_LMA   BIT64(10)
+#define EFER_NXE   BIT64(11)
+#define EFER_SVME  BIT64(12)
 #define EFER_FFXSR BIT64(14)
 
 /* RFLAGS */
@@ -76,17 +75,17 @@
 	(RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
 
 /* Page-table entries; the same bits in guest, shadow and nested tables. */
-#define PTE_P    BIT64(0)
-#define PTE_W    BIT64(1)
-#define PTE_U    BIT64(2)
-#define PTE_PWT  BIT64(3)
-#define PTE_PCD  BIT64(4)
-#define PTE_A    BIT64(5)
-#define PTE_D    BIT64(6)
-#define PTE_PS   BIT64(7)
-#define PTE_G    BIT64(8)
-#define PTE_NX   BIT64(63)
-#define PTE_ADDR UINT64_C(0x000ffffffffff000)
+#define PTE_P          BIT64(0)
+#define PTE_W          BIT64(1)
+#define PTE_U          BIT64(2)
+#define PTE_PWT        BIT64(3)
+#define PTE_PCD        BIT64(4)
+#define PTE_A          BIT64(5)
+#define PTE_D          BIT64(6)
+#define PTE_PS         BIT64(7)
+#define PTE_G          BIT64(8)
+#define PTE_NX         BIT64(63)
+#define PTE_ADDR       UINT64_C(0x000ffffffffff000)
 #define PTE_PKEY_SHIFT 59
 
 /* Page-fault error code. [SDM3 4.7 "Page-Fault Exceptions"] */
@@ -120,32 +119,32 @@ enum x86_vector {
 };
 
 /* MSRs */
-#define MSR_TSC              0x10U
-#define MSR_APIC_BASE        0x1bU
-#define MSR_FEATURE_CONTROL  0x3aU
-#define MSR_TSC_ADJUST       0x3bU
-#define MSR_BIOS_SIGN_ID     0x8bU
-#define MSR_MTRRCAP          0xfeU
-#define MSR_SYSENTER_CS      0x174U
-#define MSR_SYSENTER_ESP     0x175U
-#define MSR_SYSENTER_EIP     0x176U
-#define MSR_MCG_CAP          0x179U
-#define MSR_MISC_ENABLE      0x1a0U
-#define MSR_DEBUGCTL         0x1d9U
-#define MSR_PAT              0x277U
-#define MSR_MTRR_DEF_TYPE    0x2ffU
-#define MSR_TSC_DEADLINE     0x6e0U
-#define MSR_X2APIC_FIRST     0x800U
-#define MSR_X2APIC_LAST      0x8ffU
-#define MSR_EFER             0xc0000080U
-#define MSR_STAR             0xc0000081U
-#define MSR_LSTAR            0xc0000082U
-#define MSR_CSTAR            0xc0000083U
-#define MSR_SFMASK           0xc0000084U
-#define MSR_FS_BASE          0xc0000100U
-#define MSR_GS_BASE          0xc0000101U
-#define MSR_KERNEL_GS_BASE   0xc0000102U
-#define MSR_TSC_AUX          0xc0000103U
+#define MSR_TSC             0x10U
+#define MSR_APIC_BASE       0x1bU
+#define MSR_FEATURE_CONTROL 0x3aU
+#define MSR_TSC_ADJUST      0x3bU
+#define MSR_BIOS_SIGN_ID    0x8bU
+#define MSR_MTRRCAP         0xfeU
+#define MSR_SYSENTER_CS     0x174U
+#define MSR_SYSENTER_ESP    0x175U
+#define MSR_SYSENTER_EIP    0x176U
+#define MSR_MCG_CAP         0x179U
+#define MSR_MISC_ENABLE     0x1a0U
+#define MSR_DEBUGCTL        0x1d9U
+#define MSR_PAT             0x277U
+#define MSR_MTRR_DEF_TYPE   0x2ffU
+#define MSR_TSC_DEADLINE    0x6e0U
+#define MSR_X2APIC_FIRST    0x800U
+#define MSR_X2APIC_LAST     0x8ffU
+#define MSR_EFER            0xc0000080U
+#define MSR_STAR            0xc0000081U
+#define MSR_LSTAR           0xc0000082U
+#define MSR_CSTAR           0xc0000083U
+#define MSR_SFMASK          0xc0000084U
+#define MSR_FS_BASE         0xc0000100U
+#define MSR_GS_BASE         0xc0000101U
+#define MSR_KERNEL_GS_BASE  0xc0000102U
+#define MSR_TSC_AUX         0xc0000103U
 
 /* Physical address width that we advertise; entry bits above it are reserved. */
 #define X86_PHYS_BITS 46

@@ -2,7 +2,6 @@
 /* Address types: one-member structs, so that the compiler refuses to mix them. */
 #ifndef BASE_TYPES_H
 #define BASE_TYPES_H
-
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

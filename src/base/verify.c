@@ -7,7 +7,7 @@
 
 _Noreturn void verify_failed(const char *expr, const char *file, int line)
 {
-	fprintf(stderr, "mezzanine: bug: %s does not hold at %s:%d\n", expr, file,
-		line);
+	fprintf(stderr, "mezzanine: bug: %s does not hold at %s:%d\n", expr,
+		file, line);
 	abort();
 }

@@ -2,7 +2,6 @@
 /* Assertions about our own code. No guest and no user input can make one fail. */
 #ifndef BASE_VERIFY_H
 #define BASE_VERIFY_H
-
 #include <base/types.h>
 
 /**
@@ -16,10 +15,10 @@
 _Noreturn void verify_failed(const char *expr, const char *file, int line);
 
 /* Always on. The condition has no side effects. */
-#define VERIFY(cond)                                                     \
-	do {                                                             \
-		if (unlikely(!(cond)))                                   \
-			verify_failed(#cond, __FILE__, __LINE__);        \
+#define VERIFY(cond)                                              \
+	do {                                                      \
+		if (unlikely(!(cond)))                            \
+			verify_failed(#cond, __FILE__, __LINE__); \
 	} while (0)
 
 /* For checks too costly for a release: on unless built with NDEBUG. */

@@ -2,7 +2,6 @@
 /* What the commands that talk to mezzd share: options, errors, sizes. */
 #ifndef CLI_COMMON_H
 #define CLI_COMMON_H
-
 #include <api/client.h>
 
 #define CLI_OK      0

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mezz mmu report: what memory virtualization did in several runs, side by side. */
-#include <cli/commands.h>
-
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+
+#include <cli/commands.h>
 
 #define RUNS_MAX 8
 

@@ -5,8 +5,6 @@
  * The VM is a process of its own. This one stays, so that the terminal gets its modes back
  * however the VM ends.
  */
-#include <cli/commands.h>
-
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +13,8 @@
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
+
+#include <cli/commands.h>
 
 #define STATUS_SIGNAL 128
 

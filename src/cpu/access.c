@@ -53,8 +53,7 @@ static bool check_segment(struct cpu *c, const struct op *op, uint64_t addr,
 	const unsigned int n = op->seg - REG_SEG;
 	const uint32_t first = (uint32_t)(addr - c->gpr[op->seg]);
 
-	if (segment_allows(&c->seg[n], first, (uint64_t)first + size - 1,
-			   write))
+	if (segment_allows(&c->seg[n], first, (uint64_t)first + size - 1, write))
 		return true;
 	cpu_raise_code(c, n == SEG_SS ? VEC_SS : VEC_GP, 0);
 	return false;
@@ -62,8 +61,8 @@ static bool check_segment(struct cpu *c, const struct op *op, uint64_t addr,
 
 static bool check_alignment(struct cpu *c, uint64_t addr, unsigned int size)
 {
-	if (c->cpl != 3 || !(c->sys_flags & RFLAGS_AC) ||
-	    !(c->cr0 & CR0_AM) || size > 8 || !(addr & (size - 1)))
+	if (c->cpl != 3 || !(c->sys_flags & RFLAGS_AC) || !(c->cr0 & CR0_AM) ||
+	    size > 8 || !(addr & (size - 1)))
 		return true;
 	cpu_raise_code(c, VEC_AC, 0);
 	return false;
@@ -148,8 +147,7 @@ static void fill_tlb(struct cpu *c, uint64_t addr, const struct mmu_xlat *x,
 
 /* Translate the part of an access that lies in one page. False: exception or stop pending. */
 static bool resolve_piece(struct cpu *c, uint64_t addr, unsigned int size,
-			  unsigned int access, bool fill,
-			  struct cpu_piece *ret)
+			  unsigned int access, bool fill, struct cpu_piece *ret)
 {
 	struct mmu_xlat x;
 
@@ -194,8 +192,7 @@ static unsigned int resolve(struct cpu *c, uint64_t addr, unsigned int size,
 	do {
 		epoch = guestmem_epoch(c->mem);
 		if (!resolve_piece(c, addr, room, access, fill, &piece[0]) ||
-		    !resolve_piece(c, next, size - room, access, fill,
-				   &piece[1]))
+		    !resolve_piece(c, next, size - room, access, fill, &piece[1]))
 			return 0;
 	} while (epoch != guestmem_epoch(c->mem));
 	return 2;
@@ -205,8 +202,8 @@ static void device_read(struct cpu *c, const struct cpu_piece *p, uint8_t *out)
 {
 	for (unsigned int done = 0; done < p->size;) {
 		const unsigned int n = p->size - done < 8 ? p->size - done : 8;
-		const uint64_t v = c->ops->mmio_read(
-			c->ctx, gpa_add(p->gpa, done), n);
+		const uint64_t v = c->ops->mmio_read(c->ctx,
+						     gpa_add(p->gpa, done), n);
 
 		memcpy(out + done, &v, n);
 		done += n;
@@ -251,8 +248,7 @@ static void copy_small(void *to, const void *from, unsigned int size)
 	}
 }
 
-static void read_pieces(struct cpu *c, const struct cpu_piece *p,
-			unsigned int n)
+static void read_pieces(struct cpu *c, const struct cpu_piece *p, unsigned int n)
 {
 	uint8_t *out = (uint8_t *)c->scratch;
 
@@ -389,11 +385,11 @@ static uint8_t *sys_access(struct cpu *c, uint64_t addr, unsigned int size,
 
 	tlb_set_user(&c->tlb, false);
 	if (!c->tlb.n_smap)
-		hit = write ? cpu_write_hit(c, addr, size) :
-			      cpu_read_hit(c, addr, size);
+		hit = write ? cpu_write_hit(c, addr, size)
+			    : cpu_read_hit(c, addr, size);
 	if (!hit)
-		*ret_n = resolve(c, addr, size, write ? MMU_ACC_WRITE : 0,
-				 true, piece);
+		*ret_n = resolve(c, addr, size, write ? MMU_ACC_WRITE : 0, true,
+				 piece);
 	tlb_set_user(&c->tlb, user);
 	return hit;
 }

@@ -8,10 +8,9 @@
  */
 #ifndef CPU_ACCESS_H
 #define CPU_ACCESS_H
+#include <string.h>
 
 #include <cpu/op.h>
-
-#include <string.h>
 
 /** cpu_ea_slow() - the unusual forms: 16/32-bit addresses, segment bases and limits.
  * Does not fail; limit checks are made by the slow access itself, to which such operands go. */
@@ -89,8 +88,7 @@ static inline uint8_t *cpu_read_hit(const struct cpu *c, uint64_t addr,
 {
 	const struct tlb_entry *e = tlb_slot(c->tlb.cur, addr);
 
-	if (likely(e->read ==
-		   (((addr + size - 1) & PAGE_MASK) | c->tlb.ctx)))
+	if (likely(e->read == (((addr + size - 1) & PAGE_MASK) | c->tlb.ctx)))
 		return host_of(addr, e);
 	return NULL;
 }
@@ -101,23 +99,22 @@ static inline uint8_t *cpu_write_hit(const struct cpu *c, uint64_t addr,
 {
 	const struct tlb_entry *e = tlb_slot(c->tlb.cur, addr);
 
-	if (likely(e->write ==
-		   (((addr + size - 1) & PAGE_MASK) | c->tlb.ctx)))
+	if (likely(e->write == (((addr + size - 1) & PAGE_MASK) | c->tlb.ctx)))
 		return host_of(addr, e);
 	return NULL;
 }
 
 /* Unaligned, alias-free access to host memory. */
-#define HOST_ACCESS(type, suffix)                                        \
-	static inline type host_ld##suffix(const void *p)                \
-	{                                                                \
-		type v;                                                  \
-		memcpy(&v, p, sizeof(v));                                \
-		return v;                                                \
-	}                                                                \
-	static inline void host_st##suffix(void *p, type v)              \
-	{                                                                \
-		memcpy(p, &v, sizeof(v));                                \
+#define HOST_ACCESS(type, suffix)                           \
+	static inline type host_ld##suffix(const void *p)   \
+	{                                                   \
+		type v;                                     \
+		memcpy(&v, p, sizeof(v));                   \
+		return v;                                   \
+	}                                                   \
+	static inline void host_st##suffix(void *p, type v) \
+	{                                                   \
+		memcpy(p, &v, sizeof(v));                   \
 	}
 HOST_ACCESS(uint8_t, 8)
 HOST_ACCESS(uint16_t, 16)
@@ -129,54 +126,52 @@ HOST_ACCESS(uint64_t, 64)
  * LOAD(bits, var, addr): declare nothing; set var (an uint<bits>_t) from memory at a linear address,
  * or leave the handler with the fault.
  */
-#define LOAD(bits, var, addr)                                            \
-	do {                                                             \
-		const uint64_t load_a_ = (addr);                         \
-		const uint8_t *load_p_ =                                 \
-			cpu_read_hit(c, load_a_, (bits) / 8);            \
-		if (likely(load_p_ != NULL)) {                           \
-			(var) = host_ld##bits(load_p_);                  \
-		} else {                                                 \
-			if (!cpu_load_slow(c, op, load_a_, (bits) / 8))  \
-				FAULT();                                 \
-			(var) = host_ld##bits(c->scratch);               \
-		}                                                        \
+#define LOAD(bits, var, addr)                                                  \
+	do {                                                                   \
+		const uint64_t load_a_ = (addr);                               \
+		const uint8_t *load_p_ = cpu_read_hit(c, load_a_, (bits) / 8); \
+		if (likely(load_p_ != NULL)) {                                 \
+			(var) = host_ld##bits(load_p_);                        \
+		} else {                                                       \
+			if (!cpu_load_slow(c, op, load_a_, (bits) / 8))        \
+				FAULT();                                       \
+			(var) = host_ld##bits(c->scratch);                     \
+		}                                                              \
 	} while (0)
 
 /* STORE(bits, addr, value): store, or leave the handler with the fault. */
-#define STORE(bits, addr, value)                                         \
-	do {                                                             \
-		const uint64_t store_a_ = (addr);                        \
-		uint8_t *store_p_ =                                      \
-			cpu_write_hit(c, store_a_, (bits) / 8);          \
-		if (likely(store_p_ != NULL)) {                          \
-			host_st##bits(store_p_, (value));                \
-		} else {                                                 \
-			host_st##bits(c->scratch, (value));              \
-			if (!cpu_store_slow(c, op, store_a_, (bits) / 8)) \
-				FAULT();                                 \
-		}                                                        \
+#define STORE(bits, addr, value)                                            \
+	do {                                                                \
+		const uint64_t store_a_ = (addr);                           \
+		uint8_t *store_p_ = cpu_write_hit(c, store_a_, (bits) / 8); \
+		if (likely(store_p_ != NULL)) {                             \
+			host_st##bits(store_p_, (value));                   \
+		} else {                                                    \
+			host_st##bits(c->scratch, (value));                 \
+			if (!cpu_store_slow(c, op, store_a_, (bits) / 8))   \
+				FAULT();                                    \
+		}                                                           \
 	} while (0)
 
 /*
  * RMW_BEGIN(bits, ptr, addr): ptr (an uint8_t *) is where the operand can be read and changed,
  * or leave the handler with the fault. RMW_END(ptr) makes the change real.
  */
-#define RMW_BEGIN(bits, ptr, addr)                                       \
-	do {                                                             \
-		const uint64_t rmw_a_ = (addr);                          \
-		(ptr) = cpu_write_hit(c, rmw_a_, (bits) / 8);            \
-		if (unlikely((ptr) == NULL)) {                           \
-			if (!cpu_rmw_slow(c, op, rmw_a_, (bits) / 8))    \
-				FAULT();                                 \
-			(ptr) = (uint8_t *)c->scratch;                   \
-		}                                                        \
+#define RMW_BEGIN(bits, ptr, addr)                                    \
+	do {                                                          \
+		const uint64_t rmw_a_ = (addr);                       \
+		(ptr) = cpu_write_hit(c, rmw_a_, (bits) / 8);         \
+		if (unlikely((ptr) == NULL)) {                        \
+			if (!cpu_rmw_slow(c, op, rmw_a_, (bits) / 8)) \
+				FAULT();                              \
+			(ptr) = (uint8_t *)c->scratch;                \
+		}                                                     \
 	} while (0)
 
-#define RMW_END(ptr)                                             \
-	do {                                                     \
-		if (unlikely((ptr) == (uint8_t *)c->scratch))    \
-			cpu_rmw_finish(c);                       \
+#define RMW_END(ptr)                                          \
+	do {                                                  \
+		if (unlikely((ptr) == (uint8_t *)c->scratch)) \
+			cpu_rmw_finish(c);                    \
 	} while (0)
 
 #endif

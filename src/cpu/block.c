@@ -10,11 +10,11 @@
 #include <base/verify.h>
 #include <cpu/translate.h>
 
-#define HASH_BITS   15
-#define FETCH_BITS  8
-#define LINE_SHIFT  6 /* granularity at which stores miss code */
-#define PAGES_BITS  12
-#define CODE_PAGES  16384 /* 64 MiB of code; with more the cache is flushed */
+#define HASH_BITS  15
+#define FETCH_BITS 8
+#define LINE_SHIFT 6 /* granularity at which stores miss code */
+#define PAGES_BITS 12
+#define CODE_PAGES 16384 /* 64 MiB of code; with more the cache is flushed */
 
 /* Where fetches of a page go; a small TLB of its own, valid for one jump key. */
 struct fetch_entry {
@@ -27,9 +27,9 @@ struct fetch_entry {
 struct code_page {
 	struct code_page *next;
 	ppn_t ppn;
-	uint64_t lines;      /* one bit per 64 bytes that hold decoded code */
+	uint64_t lines;       /* one bit per 64 bytes that hold decoded code */
 	struct block *blocks; /* by page_next: those that begin here */
-	struct block *cross;  /* by cross_next: those whose instruction ends here */
+	struct block *cross; /* by cross_next: those whose instruction ends here */
 };
 
 struct block_cache {
@@ -120,8 +120,7 @@ size_t block_cache_bytes(const struct cpu *c)
 
 static struct fetch_entry *fetch_slot(const struct cpu *c, uint64_t linear)
 {
-	return &c->blocks->fetch[(linear >> PAGE_SHIFT) &
-				 ((1U << FETCH_BITS) - 1)];
+	return &c->blocks->fetch[(linear >> PAGE_SHIFT) & ((1U << FETCH_BITS) - 1)];
 }
 
 static bool fetch_cached(const struct cpu *c, uint64_t linear,
@@ -143,8 +142,7 @@ static bool fetch_page(struct cpu *c, uint64_t linear, struct code_fetch *ret)
 	if (fetch_cached(c, linear, ret))
 		return true;
 	switch (mmu_translate(c->mmu, gva(linear),
-			      MMU_ACC_FETCH |
-				      (c->cpl == 3 ? MMU_ACC_USER : 0),
+			      MMU_ACC_FETCH | (c->cpl == 3 ? MMU_ACC_USER : 0),
 			      &x)) {
 	case MMU_OK:
 		ret->host = machine_ptr(guestmem_machine(c->mem),
@@ -179,9 +177,8 @@ static size_t hash_of(uint64_t key, uint32_t mode)
 
 static struct code_page **page_slot(struct block_cache *bc, ppn_t page)
 {
-	struct code_page **p =
-		&bc->pages[(page.v * UINT64_C(0x9e3779b97f4a7c15)) >>
-			   (64 - PAGES_BITS)];
+	struct code_page **p = &bc->pages[(page.v * UINT64_C(0x9e3779b97f4a7c15)) >>
+					  (64 - PAGES_BITS)];
 
 	while (*p && (*p)->ppn.v != page.v)
 		p = &(*p)->next;
@@ -263,8 +260,7 @@ static void block_kill(struct cpu *c, struct block *b)
  */
 static void cross_unlink(struct cpu *c, struct block *b)
 {
-	struct code_page *p =
-		*page_slot(c->blocks, ppn(b->key2 >> PAGE_SHIFT));
+	struct code_page *p = *page_slot(c->blocks, ppn(b->key2 >> PAGE_SHIFT));
 
 	if (!b->key2 || !p)
 		return;
@@ -277,8 +273,7 @@ static void cross_unlink(struct cpu *c, struct block *b)
 
 static void head_unlink(struct cpu *c, struct block *b)
 {
-	struct code_page *p =
-		*page_slot(c->blocks, ppn(b->key >> PAGE_SHIFT));
+	struct code_page *p = *page_slot(c->blocks, ppn(b->key >> PAGE_SHIFT));
 
 	if (!p)
 		return;
@@ -312,8 +307,7 @@ static uint64_t kill_overlapping(struct cpu *c, struct code_page *p,
 	return lines;
 }
 
-static uint64_t kill_crossing(struct cpu *c, struct code_page *p,
-			      uint64_t first)
+static uint64_t kill_crossing(struct cpu *c, struct code_page *p, uint64_t first)
 {
 	uint64_t lines = 0;
 
@@ -352,8 +346,8 @@ void block_written(struct cpu *c, ppn_t page, uint64_t offset, uint64_t len)
 static void make_room(struct cpu *c)
 {
 	struct block_cache *bc = c->blocks;
-	const size_t need =
-		sizeof(struct block) + (BLOCK_MAX_OPS + 8) * sizeof(struct op);
+	const size_t need = sizeof(struct block) +
+			    (BLOCK_MAX_OPS + 8) * sizeof(struct op);
 
 	if (bc->pool_used + need > bc->pool_bytes || bc->n_free_records < 2 ||
 	    (c->translator && translator_full(c->translator)))
@@ -394,9 +388,9 @@ static bool check_rip(struct cpu *c)
 {
 	const uint64_t rip = c->gpr[REG_RIP];
 
-	if ((c->code_mode & CODE_BITS) == CODE_64 ?
-		    (uint64_t)((int64_t)(rip << 16) >> 16) == rip :
-		    rip <= c->seg[SEG_CS].limit)
+	if ((c->code_mode & CODE_BITS) == CODE_64
+		    ? (uint64_t)((int64_t)(rip << 16) >> 16) == rip
+		    : rip <= c->seg[SEG_CS].limit)
 		return true;
 	cpu_raise_code(c, VEC_GP, 0);
 	return false;
@@ -467,8 +461,7 @@ struct block *block_lookup(struct cpu *c)
 	     b = b->hash_next) {
 		if (b->key != key || b->mode != c->code_mode)
 			continue;
-		if (likely(!b->key2) ||
-		    cross_is_current(c, b, linear, &failed))
+		if (likely(!b->key2) || cross_is_current(c, b, linear, &failed))
 			return b;
 		if (failed)
 			return NULL;
@@ -482,8 +475,7 @@ struct block *block_lookup(struct cpu *c)
 void block_sample(struct cpu *c)
 {
 	const uint64_t rip = c->gpr[REG_RIP];
-	const struct jump_entry *e =
-		cpu_jump_slot(c->blocks->head.jump, rip);
+	const struct jump_entry *e = cpu_jump_slot(c->blocks->head.jump, rip);
 	struct block *b = e->block;
 	struct code_fetch code;
 
@@ -506,8 +498,8 @@ const struct op *cpu_enter_slow(struct cpu *c)
 		return NULL;
 	c->stats.jump_misses++;
 	if (likely(!b->key2)) {
-		struct jump_entry *e =
-			cpu_jump_slot(c->blocks->head.jump, c->gpr[REG_RIP]);
+		struct jump_entry *e = cpu_jump_slot(c->blocks->head.jump,
+						     c->gpr[REG_RIP]);
 
 		e->rip = c->gpr[REG_RIP];
 		e->key = cpu_jump_key(c);
@@ -519,22 +511,20 @@ const struct op *cpu_enter_slow(struct cpu *c)
 static struct block *jump_or_lookup(struct cpu *c)
 {
 	const uint64_t rip = c->gpr[REG_RIP];
-	const struct jump_entry *e =
-		cpu_jump_slot(c->blocks->head.jump, rip);
+	const struct jump_entry *e = cpu_jump_slot(c->blocks->head.jump, rip);
 
 	if (e->rip == rip && e->key == cpu_jump_key(c))
 		return e->block;
 	return block_lookup(c);
 }
 
-const struct op *cpu_link(struct cpu *c, const struct op *op,
-			  unsigned int side, uint64_t from_rip)
+const struct op *cpu_link(struct cpu *c, const struct op *op, unsigned int side,
+			  uint64_t from_rip)
 {
 	struct block *from = op_block(op);
 	const uint64_t generation = c->blocks->generation;
 	const bool is_dead = from->ops[0].fn == op_stale;
-	const bool is_same_page =
-		!((from_rip ^ c->gpr[REG_RIP]) & PAGE_MASK);
+	const bool is_same_page = !((from_rip ^ c->gpr[REG_RIP]) & PAGE_MASK);
 	struct block *b = jump_or_lookup(c);
 
 	if (!b)
@@ -543,8 +533,8 @@ const struct op *cpu_link(struct cpu *c, const struct op *op,
 	    generation == c->blocks->generation) {
 		from->link[side] = b;
 	} else if (!b->key2) {
-		struct jump_entry *e =
-			cpu_jump_slot(c->blocks->head.jump, c->gpr[REG_RIP]);
+		struct jump_entry *e = cpu_jump_slot(c->blocks->head.jump,
+						     c->gpr[REG_RIP]);
 
 		*e = (struct jump_entry){c->gpr[REG_RIP], cpu_jump_key(c), b};
 	}

@@ -11,7 +11,6 @@
  */
 #ifndef CPU_BLOCK_H
 #define CPU_BLOCK_H
-
 #include <cpu/op.h>
 
 /** block_cache_new() - @pool_bytes of room for decoded code. Return: 0 or -ENOMEM. */

@@ -12,7 +12,6 @@
  * Intel's behaviour, and what Zydis decodes.
  */
 #include <cpu/emit.h>
-
 #include <cpu/int.h>
 #include <cpu/stack.h>
 #include <cpu/sys_ops.h>
@@ -23,8 +22,7 @@ static inline uint64_t next_rip64(const struct cpu *c, const struct op *op)
 	return c->gpr[REG_RIP] + op->off + op->len;
 }
 
-static inline uint64_t next_rip_narrow(const struct cpu *c,
-				       const struct op *op)
+static inline uint64_t next_rip_narrow(const struct cpu *c, const struct op *op)
 {
 	return (uint32_t)next_rip64(c, op);
 }
@@ -40,28 +38,28 @@ static inline bool is_canonical(uint64_t addr)
 }
 
 /* Branch to one of two places, both sides linked. */
-#define BRANCH64(condition)                                          \
-	do {                                                         \
-		if (condition)                                       \
-			JUMP_DIRECT(c->gpr[REG_RIP] + op->imm, 1);   \
-		JUMP_DIRECT(next_rip64(c, op), 0);                   \
+#define BRANCH64(condition)                                        \
+	do {                                                       \
+		if (condition)                                     \
+			JUMP_DIRECT(c->gpr[REG_RIP] + op->imm, 1); \
+		JUMP_DIRECT(next_rip64(c, op), 0);                 \
 	} while (0)
 
-#define BRANCH_NARROW(condition)                                     \
-	do {                                                         \
-		if (condition)                                       \
-			JUMP_DIRECT(target_narrow(c, op), 1);        \
-		JUMP_DIRECT(next_rip_narrow(c, op), 0);              \
+#define BRANCH_NARROW(condition)                              \
+	do {                                                  \
+		if (condition)                                \
+			JUMP_DIRECT(target_narrow(c, op), 1); \
+		JUMP_DIRECT(next_rip_narrow(c, op), 0);       \
 	} while (0)
 
-#define JCC(cc, name, ...)                                           \
-	OP(j##name##_64)                                             \
-	{                                                            \
-		BRANCH64(af_condition(c->af, cc));                   \
-	}                                                            \
-	OP(j##name##_narrow)                                         \
-	{                                                            \
-		BRANCH_NARROW(af_condition(c->af, cc));              \
+#define JCC(cc, name, ...)                              \
+	OP(j##name##_64)                                \
+	{                                               \
+		BRANCH64(af_condition(c->af, cc));      \
+	}                                               \
+	OP(j##name##_narrow)                            \
+	{                                               \
+		BRANCH_NARROW(af_condition(c->af, cc)); \
 	}
 
 FOR_EACH_CC(JCC, )
@@ -75,72 +73,72 @@ static op_fn *const jcc_fns[16][2] = {FOR_EACH_CC(JCC_ROW, )};
  * read back. An immediate is in the low half of op.imm and the branch target in the
  * high half; other kinds have the target in all of it, as Jcc has.
  */
-#define FUSED_ASM(insn, outcome)                                     \
-	__asm__(insn " %[s_], %[d_]" ASM_GET_FLAGS                   \
-		: "=&a"(af), "=@cc" #outcome(taken)                  \
+#define FUSED_ASM(insn, outcome)                    \
+	__asm__(insn " %[s_], %[d_]" ASM_GET_FLAGS  \
+		: "=&a"(af), "=@cc" #outcome(taken) \
 		: [d_] "r"(d), [s_] "r"(s))
 
-#define FUSED_END(insn, name, target)                                \
-	int taken;                                                   \
-	uint16_t af;                                                 \
-	FUSED_ASM(insn, name);                                       \
-	c->af = af;                                                  \
-	if (taken)                                                   \
-		JUMP_DIRECT(c->gpr[REG_RIP] + (target), 1);          \
+#define FUSED_END(insn, name, target)                       \
+	int taken;                                          \
+	uint16_t af;                                        \
+	FUSED_ASM(insn, name);                              \
+	c->af = af;                                         \
+	if (taken)                                          \
+		JUMP_DIRECT(c->gpr[REG_RIP] + (target), 1); \
 	JUMP_DIRECT(next_rip64(c, op), 0)
 
-#define IMM_TARGET   ((uint64_t)((int64_t)op->imm >> 32))
-#define IMM_VALUE    ((uint64_t)(int64_t)(int32_t)op->imm)
+#define IMM_TARGET ((uint64_t)((int64_t)op->imm >> 32))
+#define IMM_VALUE  ((uint64_t)(int64_t)(int32_t)op->imm)
 
-#define FUSED_LOAD(variant, fname, bits, ea)                         \
+#define FUSED_LOAD(variant, fname, bits, ea)                          \
 	const uint8_t *hit_ = cpu_read_hit(c, ea(c, op), (bits) / 8); \
-	if (unlikely(!hit_))                                         \
-		return op_##fname##_x(c, op);                        \
+	if (unlikely(!hit_))                                          \
+		return op_##fname##_x(c, op);                         \
 	const UINT(bits) m = host_ld##bits(hit_);
 
 #define FUSED_MEM(fname, cc_name, insn, bits, d_value, s_value, target) \
-	OP_SLOW(fname##_x)                                           \
-	{                                                            \
-		UINT(bits) m;                                        \
-		LOAD(bits, m, cpu_ea(c, op));                        \
-		const UINT(bits) d = (UINT(bits))(d_value);          \
-		const UINT(bits) s = (UINT(bits))(s_value);          \
-		FUSED_END(insn, cc_name, target);                    \
-	}                                                            \
-	OP(fname##_s)                                                \
-	{                                                            \
-		FUSED_LOAD(_s, fname, bits, cpu_ea_simple)           \
-		const UINT(bits) d = (UINT(bits))(d_value);          \
-		const UINT(bits) s = (UINT(bits))(s_value);          \
-		FUSED_END(insn, cc_name, target);                    \
-	}                                                            \
-	OP(fname##_f)                                                \
-	{                                                            \
-		FUSED_LOAD(_f, fname, bits, cpu_ea_full)             \
-		const UINT(bits) d = (UINT(bits))(d_value);          \
-		const UINT(bits) s = (UINT(bits))(s_value);          \
-		FUSED_END(insn, cc_name, target);                    \
+	OP_SLOW(fname##_x)                                              \
+	{                                                               \
+		UINT(bits) m;                                           \
+		LOAD(bits, m, cpu_ea(c, op));                           \
+		const UINT(bits) d = (UINT(bits))(d_value);             \
+		const UINT(bits) s = (UINT(bits))(s_value);             \
+		FUSED_END(insn, cc_name, target);                       \
+	}                                                               \
+	OP(fname##_s)                                                   \
+	{                                                               \
+		FUSED_LOAD(_s, fname, bits, cpu_ea_simple)              \
+		const UINT(bits) d = (UINT(bits))(d_value);             \
+		const UINT(bits) s = (UINT(bits))(s_value);             \
+		FUSED_END(insn, cc_name, target);                       \
+	}                                                               \
+	OP(fname##_f)                                                   \
+	{                                                               \
+		FUSED_LOAD(_f, fname, bits, cpu_ea_full)                \
+		const UINT(bits) d = (UINT(bits))(d_value);             \
+		const UINT(bits) s = (UINT(bits))(s_value);             \
+		FUSED_END(insn, cc_name, target);                       \
 	}
 
-#define FUSED(cc, name, insn, bits)                                  \
-	OP(insn##_j##name##_rr##bits)                                \
-	{                                                            \
-		const UINT(bits) d = RD(bits, op->dst);              \
-		const UINT(bits) s = RD(bits, op->src);              \
-		FUSED_END(#insn, name, op->imm);                     \
-	}                                                            \
-	OP(insn##_j##name##_ri##bits)                                \
-	{                                                            \
-		const UINT(bits) d = RD(bits, op->dst);              \
-		const UINT(bits) s = (UINT(bits))IMM_VALUE;          \
-		FUSED_END(#insn, name, IMM_TARGET);                  \
-	}                                                            \
-	FUSED_MEM(insn##_j##name##_rm##bits, name, #insn, bits,      \
-		  RD(bits, op->dst), m, op->imm)                     \
-	FUSED_MEM(insn##_j##name##_mr##bits, name, #insn, bits, m,   \
-		  RD(bits, op->src), op->imm)                        \
-	FUSED_MEM(insn##_j##name##_mi##bits, name, #insn, bits, m,   \
-		  IMM_VALUE, IMM_TARGET)
+#define FUSED(cc, name, insn, bits)                                           \
+	OP(insn##_j##name##_rr##bits)                                         \
+	{                                                                     \
+		const UINT(bits) d = RD(bits, op->dst);                       \
+		const UINT(bits) s = RD(bits, op->src);                       \
+		FUSED_END(#insn, name, op->imm);                              \
+	}                                                                     \
+	OP(insn##_j##name##_ri##bits)                                         \
+	{                                                                     \
+		const UINT(bits) d = RD(bits, op->dst);                       \
+		const UINT(bits) s = (UINT(bits))IMM_VALUE;                   \
+		FUSED_END(#insn, name, IMM_TARGET);                           \
+	}                                                                     \
+	FUSED_MEM(insn##_j##name##_rm##bits, name, #insn, bits,               \
+		  RD(bits, op->dst), m, op->imm)                              \
+	FUSED_MEM(insn##_j##name##_mr##bits, name, #insn, bits, m,            \
+		  RD(bits, op->src), op->imm)                                 \
+	FUSED_MEM(insn##_j##name##_mi##bits, name, #insn, bits, m, IMM_VALUE, \
+		  IMM_TARGET)
 
 FOR_EACH_CC(FUSED, cmp, 8)
 FOR_EACH_CC(FUSED, cmp, 32)
@@ -149,19 +147,19 @@ FOR_EACH_CC(FUSED, test, 8)
 FOR_EACH_CC(FUSED, test, 32)
 FOR_EACH_CC(FUSED, test, 64)
 
-#define FUSED_ROW(cc, name, insn, bits)                              \
-	[cc] = {                                                     \
-		op_##insn##_j##name##_rr##bits,                      \
-		op_##insn##_j##name##_ri##bits,                      \
-		op_##insn##_j##name##_rm##bits##_s,                  \
-		op_##insn##_j##name##_rm##bits##_f,                  \
-		op_##insn##_j##name##_rm##bits##_x,                  \
-		op_##insn##_j##name##_mr##bits##_s,                  \
-		op_##insn##_j##name##_mr##bits##_f,                  \
-		op_##insn##_j##name##_mr##bits##_x,                  \
-		op_##insn##_j##name##_mi##bits##_s,                  \
-		op_##insn##_j##name##_mi##bits##_f,                  \
-		op_##insn##_j##name##_mi##bits##_x,                  \
+#define FUSED_ROW(cc, name, insn, bits)             \
+	[cc] = {                                    \
+		op_##insn##_j##name##_rr##bits,     \
+		op_##insn##_j##name##_ri##bits,     \
+		op_##insn##_j##name##_rm##bits##_s, \
+		op_##insn##_j##name##_rm##bits##_f, \
+		op_##insn##_j##name##_rm##bits##_x, \
+		op_##insn##_j##name##_mr##bits##_s, \
+		op_##insn##_j##name##_mr##bits##_f, \
+		op_##insn##_j##name##_mr##bits##_x, \
+		op_##insn##_j##name##_mi##bits##_s, \
+		op_##insn##_j##name##_mi##bits##_f, \
+		op_##insn##_j##name##_mi##bits##_x, \
 	},
 
 /* The kinds as alu_handler() numbers them. */
@@ -186,8 +184,7 @@ static bool is_imm_kind(unsigned int kind)
 }
 
 /* The fused handler for a compare's handler, or NULL. */
-static op_fn *find_fused(op_fn *fn, unsigned int cc,
-			 unsigned int *ret_kind)
+static op_fn *find_fused(op_fn *fn, unsigned int cc, unsigned int *ret_kind)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(fused_fns); i++)
 		for (unsigned int kind = 0; kind < ALU_KINDS; kind++)
@@ -218,9 +215,9 @@ static bool fuse(struct emitter *e, unsigned int cc, int64_t target)
 	if (!fn)
 		return false;
 	prev->fn = fn;
-	prev->imm = is_imm_kind(kind) ?
-			    (uint64_t)target << 32 | (uint32_t)prev->imm :
-			    (uint64_t)target;
+	prev->imm = is_imm_kind(kind)
+			    ? (uint64_t)target << 32 | (uint32_t)prev->imm
+			    : (uint64_t)target;
 	prev->len = (uint8_t)(prev->len + e->insn->length);
 	return true;
 }
@@ -302,23 +299,23 @@ static inline const struct jump_entry *jump_hit(const struct cpu *c,
 	return likely(j->rip == rip && j->key == cpu_jump_key(c)) ? j : NULL;
 }
 
-#define JUMP_CHECK(target)                                           \
-	do {                                                         \
-		if (unlikely(!is_canonical(target))) {               \
-			cpu_raise_code(c, VEC_GP, 0);                \
-			FAULT();                                     \
-		}                                                    \
+#define JUMP_CHECK(target)                             \
+	do {                                           \
+		if (unlikely(!is_canonical(target))) { \
+			cpu_raise_code(c, VEC_GP, 0);  \
+			FAULT();                       \
+		}                                      \
 	} while (0)
 
 /* Go where the jump cache says, or let the slow twin do it all. */
-#define JUMP_HIT(rip, slow)                                          \
-	do {                                                         \
-		const uint64_t to_ = (rip);                          \
-		const struct jump_entry *j_ = jump_hit(c, to_);      \
-		if (unlikely(!j_))                                   \
-			return op_##slow(c, op);                     \
-		c->gpr[REG_RIP] = to_;                               \
-		BLOCK_ENTER(j_->block);                              \
+#define JUMP_HIT(rip, slow)                                     \
+	do {                                                    \
+		const uint64_t to_ = (rip);                     \
+		const struct jump_entry *j_ = jump_hit(c, to_); \
+		if (unlikely(!j_))                              \
+			return op_##slow(c, op);                \
+		c->gpr[REG_RIP] = to_;                          \
+		BLOCK_ENTER(j_->block);                         \
 	} while (0)
 
 OP_SLOW(jmp_r64_slow)
@@ -353,16 +350,16 @@ OP(jmp_m64)
 }
 
 /* CALL: may the push be done, is the target good, and then both. */
-#define CALL_TO(target)                                              \
-	do {                                                         \
-		const uint64_t to_ = (target);                       \
-		if (unlikely(!is_canonical(to_)) &&                  \
-		    !cpu_stack_probe(c, -(uint64_t)8, 8))            \
-			FAULT();                                     \
-		JUMP_CHECK(to_);                                     \
-		if (!cpu_push(c, 8, next_rip64(c, op)))              \
-			FAULT();                                     \
-		JUMP(to_);                                           \
+#define CALL_TO(target)                                   \
+	do {                                              \
+		const uint64_t to_ = (target);            \
+		if (unlikely(!is_canonical(to_)) &&       \
+		    !cpu_stack_probe(c, -(uint64_t)8, 8)) \
+			FAULT();                          \
+		JUMP_CHECK(to_);                          \
+		if (!cpu_push(c, 8, next_rip64(c, op)))   \
+			FAULT();                          \
+		JUMP(to_);                                \
 	} while (0)
 
 OP_SLOW(call_r64_slow)
@@ -430,12 +427,12 @@ OP(jmp_m16)
 	JUMP(target);
 }
 
-#define CALL_NARROW(size, target)                                    \
-	do {                                                         \
-		const uint64_t to_ = (target);                       \
-		if (!cpu_push(c, (size), cpu_next_rip(c, op)))       \
-			FAULT();                                     \
-		JUMP(to_);                                           \
+#define CALL_NARROW(size, target)                              \
+	do {                                                   \
+		const uint64_t to_ = (target);                 \
+		if (!cpu_push(c, (size), cpu_next_rip(c, op))) \
+			FAULT();                               \
+		JUMP(to_);                                     \
 	} while (0)
 
 OP(call_r_narrow)
@@ -572,9 +569,9 @@ static bool emit_ret(struct emitter *e, const struct insn_emit *self)
 /* LOOP, LOOPE, LOOPNE and JRCXZ: op->src is the width of the counter by emit_size(). */
 static inline uint64_t count_mask(const struct op *op)
 {
-	return op->src == 3 ? UINT64_MAX :
-	       op->src == 2 ? UINT32_MAX :
-			      UINT16_MAX;
+	return op->src == 3   ? UINT64_MAX
+	       : op->src == 2 ? UINT32_MAX
+			      : UINT16_MAX;
 }
 
 /* Write the counter as its width demands; return whether it is not zero yet. */
@@ -589,14 +586,14 @@ static inline bool count_down(struct cpu *c, const struct op *op)
 	return n & count_mask(op);
 }
 
-#define LOOP(name, condition)                                        \
-	OP(name##_64)                                                \
-	{                                                            \
-		BRANCH64(condition);                                 \
-	}                                                            \
-	OP(name##_narrow)                                            \
-	{                                                            \
-		BRANCH_NARROW(condition);                            \
+#define LOOP(name, condition)             \
+	OP(name##_64)                     \
+	{                                 \
+		BRANCH64(condition);      \
+	}                                 \
+	OP(name##_narrow)                 \
+	{                                 \
+		BRANCH_NARROW(condition); \
 	}
 
 LOOP(loopne, count_down(c, op) && !(c->af & AF_ZF))
@@ -614,8 +611,8 @@ static bool emit_loop(struct emitter *e, const struct insn_emit *self)
 	};
 
 	emit_direct(e, fns[self->arg]);
-	e->block->ops[e->block->n_ops - 1].src =
-		(uint8_t)emit_size(e->insn->address_width);
+	e->block->ops[e->block->n_ops - 1].src = (uint8_t)emit_size(
+		e->insn->address_width);
 	return true;
 }
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Control and debug registers, and TLB instructions. */
-#include <cpu/emit.h>
-
 #include <cpu/access.h>
+#include <cpu/emit.h>
 #include <cpu/fp.h>
 #include <cpu/sys.h>
 #include <cpu/sys_ops.h>
@@ -109,16 +108,15 @@ static bool set_cr3(struct cpu *c, uint64_t value)
 		cr3 = (uint32_t)value;
 	}
 	c->cr3 = cr3;
-	mmu_load_cr3(c->mmu, cr3 | (noflush && (c->cr4 & CR4_PCIDE) ?
-					    CR3_NOFLUSH :
-					    0));
+	mmu_load_cr3(c->mmu,
+		     cr3 | (noflush && (c->cr4 & CR4_PCIDE) ? CR3_NOFLUSH : 0));
 	return true;
 }
 
 OP(mov_cr_r)
 {
-	const uint64_t v = cpu_is_64(c) ? c->gpr[op->src] :
-					  (uint32_t)c->gpr[op->src];
+	const uint64_t v = cpu_is_64(c) ? c->gpr[op->src]
+					: (uint32_t)c->gpr[op->src];
 	bool ok = need_cpl0(c);
 
 	if (ok) {
@@ -233,8 +231,9 @@ bool sys_set_dr(struct cpu *c, uint8_t n, uint64_t value)
 
 OP(mov_dr_r)
 {
-	if (!sys_set_dr(c, op->dst, cpu_is_64(c) ? c->gpr[op->src] :
-						   (uint32_t)c->gpr[op->src]))
+	if (!sys_set_dr(c, op->dst,
+			cpu_is_64(c) ? c->gpr[op->src]
+				     : (uint32_t)c->gpr[op->src]))
 		FAULT();
 	LEAVE();
 }
@@ -303,8 +302,7 @@ OP(lmsw_r)
 	const uint64_t low = c->gpr[op->src] & 0xf;
 
 	/* LMSW cannot clear PE. */
-	if (!need_cpl0(c) ||
-	    !cpu_set_cr0(c, (c->cr0 & ~UINT64_C(0xe)) | low))
+	if (!need_cpl0(c) || !cpu_set_cr0(c, (c->cr0 & ~UINT64_C(0xe)) | low))
 		FAULT();
 	LEAVE();
 }
@@ -360,8 +358,8 @@ OP(invlpg)
 /* [SDM2 "INVPCID"] */
 static bool do_invpcid(struct cpu *c, const struct op *op)
 {
-	const uint64_t type = cpu_is_64(c) ? c->gpr[op->src] :
-					     (uint32_t)c->gpr[op->src];
+	const uint64_t type = cpu_is_64(c) ? c->gpr[op->src]
+					   : (uint32_t)c->gpr[op->src];
 	uint64_t pcid, addr;
 
 	if (!need_cpl0(c))
@@ -405,7 +403,8 @@ static bool emit_plain(struct emitter *e, op_fn *fn)
 
 bool emit_control(struct emitter *e, const struct insn_emit *self)
 {
-	const bool mem = e->insn->operand_count_visible && emit_is_mem(&e->ops[0]);
+	const bool mem = e->insn->operand_count_visible &&
+			 emit_is_mem(&e->ops[0]);
 	struct op *op;
 
 	(void)self;

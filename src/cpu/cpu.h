@@ -7,7 +7,6 @@
  */
 #ifndef CPU_CPU_H
 #define CPU_CPU_H
-
 #include <arch/x86.h>
 #include <base/error.h>
 #include <base/types.h>
@@ -35,7 +34,7 @@ enum cpu_reg {
 	REG_R14,
 	REG_R15,
 	/* Not architectural registers, but found by the same index in effective addresses: */
-	REG_RIP,  /* linear-less RIP of the first instruction of the running block */
+	REG_RIP, /* linear-less RIP of the first instruction of the running block */
 	REG_ZERO, /* always 0 */
 	REG_SEG,  /* REG_SEG + enum cpu_seg: base of that segment */
 	REG_COUNT = REG_SEG + 6,
@@ -52,15 +51,15 @@ enum cpu_seg {
 };
 
 /* Attribute bits of a segment as in the second word of its descriptor, bits 8 to 23. */
-#define SEG_TYPE    0x000fU
-#define SEG_S       0x0010U
-#define SEG_DPL     0x0060U
+#define SEG_TYPE      0x000fU
+#define SEG_S         0x0010U
+#define SEG_DPL       0x0060U
 #define SEG_DPL_SHIFT 5
-#define SEG_P       0x0080U
-#define SEG_AVL     0x1000U
-#define SEG_L       0x2000U
-#define SEG_DB      0x4000U
-#define SEG_G       0x8000U
+#define SEG_P         0x0080U
+#define SEG_AVL       0x1000U
+#define SEG_L         0x2000U
+#define SEG_DB        0x4000U
+#define SEG_G         0x8000U
 
 /**
  * struct cpu_segment - the hidden part of a segment register.
@@ -89,11 +88,12 @@ enum cpu_code_mode {
 	CODE_16 = 2,
 	CODE_BITS = 3,
 	CODE_STACK32 = 1 << 2, /* SS.D: stack pointer is ESP (outside 64-bit mode) */
-	CODE_COMPAT = 1 << 3,  /* EFER.LMA set: 32- or 16-bit code under long mode */
+	CODE_COMPAT = 1 << 3, /* EFER.LMA set: 32- or 16-bit code under long mode */
 	CODE_SEGMENTED = 1 << 4, /* some segment is not flat: check limits */
-	CODE_SINGLE = 1 << 5,  /* one instruction per block: trap flag, shadow, debug */
+	CODE_SINGLE = 1 << 5, /* one instruction per block: trap flag, shadow, debug */
 	CODE_FP_TRAP = 1 << 6, /* floating point must look at CR0 and CR4 first: fp.h */
-	CODE_FP_UNMASKED = 1 << 7, /* MXCSR unmasks an exception: SSE arithmetic is watched */
+	CODE_FP_UNMASKED = 1
+			   << 7, /* MXCSR unmasks an exception: SSE arithmetic is watched */
 };
 
 struct cpu_exception {
@@ -136,9 +136,9 @@ struct cpu_x87 {
 
 /* Where the x87 registers are. */
 enum fp_where {
-	FP_MEM,  /* in cpu.x87 */
+	FP_MEM, /* in cpu.x87 */
 	FP_LIVE, /* in the host's x87; cpu.x87 has only fcw and the pointers right */
-	FP_MMX,  /* in cpu.x87, with top of stack 0 and all tags valid, as MMX wants it */
+	FP_MMX, /* in cpu.x87, with top of stack 0 and all tags valid, as MMX wants it */
 };
 
 /**
@@ -198,7 +198,7 @@ struct cpu_ops {
 
 /* Why cpu_run() returned. */
 enum cpu_exit {
-	CPU_EXIT_SLICE,    /* its instructions are used up, or the machine wants attention */
+	CPU_EXIT_SLICE, /* its instructions are used up, or the machine wants attention */
 	CPU_EXIT_HLT,      /* halted: wait for an interrupt */
 	CPU_EXIT_SHUTDOWN, /* triple fault */
 	CPU_EXIT_STOPPED,  /* memory could not be provided, see guestmem */
@@ -207,17 +207,17 @@ enum cpu_exit {
 
 struct cpu_stats {
 	uint64_t blocks_decoded;
-	uint64_t blocks_dropped;  /* because the guest wrote over their code */
-	uint64_t code_flushes;    /* whole block cache thrown away */
+	uint64_t blocks_dropped; /* because the guest wrote over their code */
+	uint64_t code_flushes;   /* whole block cache thrown away */
 	uint64_t insns_decoded;
 	uint64_t slow_loads;
 	uint64_t slow_stores;
-	uint64_t code_stores;     /* stores into pages that hold decoded code */
-	uint64_t fragments;       /* pieces of code translated */
-	uint64_t jump_misses;     /* jumps that the jump cache did not know */
-	uint64_t exceptions[32];  /* delivered, by vector */
-	uint64_t interrupts;      /* hardware interrupts delivered */
-	uint64_t page_faults;     /* delivered to the guest */
+	uint64_t code_stores;    /* stores into pages that hold decoded code */
+	uint64_t fragments;      /* pieces of code translated */
+	uint64_t jump_misses;    /* jumps that the jump cache did not know */
+	uint64_t exceptions[32]; /* delivered, by vector */
+	uint64_t interrupts;     /* hardware interrupts delivered */
+	uint64_t page_faults;    /* delivered to the guest */
 	uint64_t mmio;
 	uint64_t pio;
 	uint64_t syscalls;
@@ -236,11 +236,12 @@ struct translator;
 struct cpu {
 	uint64_t gpr[REG_COUNT];
 	struct tlb tlb;
-	int64_t left;   /* instructions left in this slice; < 0 is never stored */
-	uint16_t af;    /* arithmetic flags, form of LAHF and SETO: flags.h */
+	int64_t left; /* instructions left in this slice; < 0 is never stored */
+	uint16_t af;  /* arithmetic flags, form of LAHF and SETO: flags.h */
 	uint32_t code_mode; /* enum cpu_code_mode bits */
 
-	uint64_t scratch[8] __attribute__((aligned(16))); /* slow-path data: access.h */
+	uint64_t scratch[8]
+		__attribute__((aligned(16))); /* slow-path data: access.h */
 	uint64_t sys_flags; /* RFLAGS without the arithmetic ones */
 	union cpu_xmm xmm[16];
 	struct cpu_x87 x87;
@@ -248,12 +249,12 @@ struct cpu {
 
 	uint8_t cpl;
 	bool halted;
-	bool shadow;      /* interrupts are inhibited for one instruction (STI, MOV SS) */
+	bool shadow; /* interrupts are inhibited for one instruction (STI, MOV SS) */
 	bool shadow_ss;   /* so are debug exceptions: it was a load of SS */
 	bool intr_wanted; /* leave at once when interrupts become possible */
 	bool stopped;     /* guest memory refused: CPU_EXIT_STOPPED */
 	bool shutdown;
-	bool attention;  /* cpu_end_slice() was called */
+	bool attention;    /* cpu_end_slice() was called */
 	bool fetch_failed; /* CPU_EXIT_BAD_FETCH */
 	bool debug_data;   /* DR7 watches data: every access is slow */
 	uint8_t debug_hits; /* DR6.B3-B0 of data breakpoints hit by this instruction */
@@ -284,7 +285,7 @@ struct cpu {
 	struct translator *translator; /* NULL: switched off */
 	struct cpu_piece rmw[2]; /* of the slow read-modify-write in progress: access.c */
 	uint32_t n_rmw;
-	gpa_t bad_fetch;      /* CPU_EXIT_BAD_FETCH */
+	gpa_t bad_fetch; /* CPU_EXIT_BAD_FETCH */
 	struct cpu_stats stats;
 };
 

@@ -3,17 +3,17 @@
  * CPUID: an AMD identity without Meltdown, x86-64-v1 and what the MMU is interested in. It never
  * names anything that the processor lacks. [APM3 appendix E "Obtaining Processor Information"]
  */
-#include <cpu/sys.h>
-
 #include <string.h>
 
-#define LEAF1_EDX                                                             \
-	(BIT64(0) /* FPU */ | BIT64(2) /* DE */ | BIT64(3) /* PSE */ |        \
-	 BIT64(4) /* TSC */ | BIT64(5) /* MSR */ | BIT64(6) /* PAE */ |       \
-	 BIT64(8) /* CX8 */ | BIT64(9) /* APIC */ | BIT64(11) /* SEP */ |     \
-	 BIT64(12) /* MTRR */ | BIT64(13) /* PGE */ | BIT64(15) /* CMOV */ |  \
+#include <cpu/sys.h>
+
+#define LEAF1_EDX                                                              \
+	(BIT64(0) /* FPU */ | BIT64(2) /* DE */ | BIT64(3) /* PSE */ |         \
+	 BIT64(4) /* TSC */ | BIT64(5) /* MSR */ | BIT64(6) /* PAE */ |        \
+	 BIT64(8) /* CX8 */ | BIT64(9) /* APIC */ | BIT64(11) /* SEP */ |      \
+	 BIT64(12) /* MTRR */ | BIT64(13) /* PGE */ | BIT64(15) /* CMOV */ |   \
 	 BIT64(16) /* PAT */ | BIT64(17) /* PSE36 */ | BIT64(19) /* CLFSH */ | \
-	 BIT64(23) /* MMX */ | BIT64(24) /* FXSR */ | BIT64(25) /* SSE */ |   \
+	 BIT64(23) /* MMX */ | BIT64(24) /* FXSR */ | BIT64(25) /* SSE */ |    \
 	 BIT64(26) /* SSE2 */)
 
 /* Bits that AMD repeats in 8000_0001h EDX. */
@@ -29,8 +29,7 @@ static void leaf_features(const struct cpu *c, uint32_t r[4])
 	const struct cpu_features *f = &c->features;
 
 	r[0] = 0x00060fb1; /* family 15, model 107, stepping 1: a K8 without errata that matter */
-	r[1] = f->apic_id << 24 | (f->n_cpus > 1 ? f->n_cpus : 1) << 16 |
-	       8 << 8;
+	r[1] = f->apic_id << 24 | (f->n_cpus > 1 ? f->n_cpus : 1) << 16 | 8 << 8;
 	r[2] = (uint32_t)(BIT64(13) /* CX16 */ | BIT64(24) /* TSC deadline */ |
 			  BIT64(30) /* RDRAND */ | BIT64(31) /* hypervisor */ |
 			  (f->pcid ? BIT64(17) : 0) |
@@ -38,8 +37,7 @@ static void leaf_features(const struct cpu *c, uint32_t r[4])
 	r[3] = LEAF1_EDX | (f->n_cpus > 1 ? BIT64(28) : 0);
 }
 
-static void leaf_structured(const struct cpu *c, uint32_t subleaf,
-			    uint32_t r[4])
+static void leaf_structured(const struct cpu *c, uint32_t subleaf, uint32_t r[4])
 {
 	const struct cpu_features *f = &c->features;
 

@@ -6,14 +6,13 @@
  * mapped, at the end of the page, or when it is long enough. An instruction that reaches
  * into the next page is a block of its own.
  */
-#include <cpu/emit.h>
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <base/verify.h>
 #include <cpu/block.h>
+#include <cpu/emit.h>
 
 #define X86_MAX_INSN 15
 #define MAX_TOPICS   3
@@ -192,10 +191,10 @@ void emit_mem(struct emitter *e, struct op *op, const ZydisDecodedOperand *m)
 	}
 	if (mem->index != ZYDIS_REGISTER_NONE) {
 		op->index = emit_gpr(mem->index);
-		op->scale = mem->scale == 8 ? 3 :
-			    mem->scale == 4 ? 2 :
-			    mem->scale == 2 ? 1 :
-					      0;
+		op->scale = mem->scale == 8   ? 3
+			    : mem->scale == 4 ? 2
+			    : mem->scale == 2 ? 1
+					      : 0;
 	}
 	emit_mem_segment(e, op, mem->segment);
 	if (e->insn->address_width == 32)
@@ -270,8 +269,8 @@ static void emit_bad(struct emitter *e, ZyanStatus status)
 	static const ZydisDecodedInstruction no_insn;
 
 	e->insn = &no_insn;
-	emit(e, status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? op_too_long :
-							      op_undefined);
+	emit(e, status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG ? op_too_long
+							    : op_undefined);
 	e->end = true;
 }
 
@@ -288,9 +287,9 @@ static size_t decode_one(struct cpu *c, struct emitter *e, const uint8_t *code,
 	if (s == ZYDIS_STATUS_NO_MORE_DATA && n_bytes < X86_MAX_INSN)
 		return 0;
 	if (!ZYAN_SUCCESS(s)) {
-		emit_bad(e, s == ZYDIS_STATUS_NO_MORE_DATA ?
-				    ZYDIS_STATUS_INSTRUCTION_TOO_LONG :
-				    s);
+		emit_bad(e, s == ZYDIS_STATUS_NO_MORE_DATA
+				    ? ZYDIS_STATUS_INSTRUCTION_TOO_LONG
+				    : s);
 		return 1;
 	}
 	e->insn = &insn;
@@ -307,8 +306,8 @@ static void finish(struct emitter *e, size_t bytes)
 	if (!e->end) {
 		e->insn = NULL;
 		e->rip_off = (uint16_t)bytes;
-		emit(e, (e->mode & CODE_BITS) == CODE_64 ? op_block_end :
-							   op_block_end_32);
+		emit(e, (e->mode & CODE_BITS) == CODE_64 ? op_block_end
+							 : op_block_end_32);
 	}
 	b->bytes = (uint16_t)bytes;
 	b->n_insns = e->nth;
@@ -320,9 +319,9 @@ static size_t decode_crossing(struct cpu *c, struct emitter *e,
 			      const uint8_t *next, size_t n_next)
 {
 	uint8_t bytes[X86_MAX_INSN];
-	const size_t take =
-		n_next < sizeof(bytes) - n_bytes ? n_next :
-						   sizeof(bytes) - n_bytes;
+	const size_t take = n_next < sizeof(bytes) - n_bytes
+				    ? n_next
+				    : sizeof(bytes) - n_bytes;
 
 	memcpy(bytes, code, n_bytes);
 	memcpy(bytes + n_bytes, next, take);
@@ -333,8 +332,8 @@ void block_decode(struct cpu *c, struct block *b, const uint8_t *code,
 		  size_t n_bytes, const uint8_t *next, size_t n_next,
 		  bool *ret_need_next)
 {
-	const unsigned int max_insns =
-		b->mode & CODE_SINGLE ? 1 : BLOCK_MAX_INSNS;
+	const unsigned int max_insns = b->mode & CODE_SINGLE ? 1
+							     : BLOCK_MAX_INSNS;
 	struct emitter e = {
 		.c = c,
 		.mode = b->mode,

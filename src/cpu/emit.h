@@ -9,10 +9,9 @@
  */
 #ifndef CPU_EMIT_H
 #define CPU_EMIT_H
+#include <Zydis/Zydis.h>
 
 #include <cpu/op.h>
-
-#include <Zydis/Zydis.h>
 
 /**
  * struct emitter - the instruction being turned into ops.
@@ -50,12 +49,12 @@ struct insn_table {
 	size_t n;
 };
 
-extern const struct insn_table int_table;    /* int_*.c: integer, bit, string, branch */
+extern const struct insn_table int_table; /* int_*.c: integer, bit, string, branch */
 extern const struct insn_table branch_table; /* branch.c */
 extern const struct insn_table string_table; /* string.c */
 extern const struct insn_table x87_table;    /* x87.c: x87 and MMX */
-extern const struct insn_table sse_table;    /* sse.c: SSE, SSE2, FXSAVE, MXCSR */
-extern const struct insn_table sys_table;    /* sys.c: system instructions */
+extern const struct insn_table sse_table; /* sse.c: SSE, SSE2, FXSAVE, MXCSR */
+extern const struct insn_table sys_table; /* sys.c: system instructions */
 
 /** emit() - append an op for this instruction. Never fails (space is reserved). Return: it, to fill in. */
 struct op *emit(struct emitter *e, op_fn *fn);

@@ -5,11 +5,10 @@
  *
  * LIMIT: task gates and hardware task switches are not modelled; they raise #GP.
  */
-#include <cpu/sys.h>
-
 #include <base/verify.h>
 #include <cpu/access.h>
 #include <cpu/flags.h>
+#include <cpu/sys.h>
 
 #define GATE_INT16  6
 #define GATE_TRAP16 7
@@ -89,8 +88,7 @@ static bool read_gate_code(struct cpu *c, const struct gate *g, uint32_t ext,
 	const bool conforming = ret->attr & 4;
 
 	if ((ret->attr & (SEG_S | 8)) != (SEG_S | 8) || dpl > c->cpl ||
-	    (cpu_is_long(c) &&
-	     (ret->attr & (SEG_L | SEG_DB)) != SEG_L)) {
+	    (cpu_is_long(c) && (ret->attr & (SEG_L | SEG_DB)) != SEG_L)) {
 		cpu_raise_code(c, VEC_GP, (g->sel & 0xfffcU) | ext);
 		return false;
 	}
@@ -122,8 +120,8 @@ static bool stack_64(struct cpu *c, const struct gate *g, unsigned int cpl,
 	uint64_t rsp = c->gpr[REG_RSP];
 
 	if (g->ist || cpl != c->cpl) {
-		const uint32_t offset =
-			g->ist ? 36U + 8U * (g->ist - 1U) : 4U + 8U * cpl;
+		const uint32_t offset = g->ist ? 36U + 8U * (g->ist - 1U)
+					       : 4U + 8U * cpl;
 
 		if (!tss_read(c, offset, 8))
 			return false;
@@ -257,8 +255,7 @@ static bool event_32(struct cpu *c, const struct gate *g,
 		if (wide)
 			host_st32((uint8_t *)c->scratch + 4 * i, v[i]);
 		else
-			host_st16((uint8_t *)c->scratch + 2 * i,
-				  (uint16_t)v[i]);
+			host_st16((uint8_t *)c->scratch + 2 * i, (uint16_t)v[i]);
 	}
 	if (!cpu_sys_store(c, (uint32_t)(ss.base + top), n * size))
 		return false;
@@ -288,8 +285,9 @@ bool cpu_event(struct cpu *c, uint8_t vector, enum event_kind kind,
 		return false;
 	if (kind == EVENT_FAULT && vector != VEC_DB)
 		flags |= RFLAGS_RF;
-	return (cpu_is_long(c) ? event_64 : event_32)(
-		c, &g, &cs, cpl, frame_code, has_code, flags, return_rip);
+	return (cpu_is_long(c) ? event_64 : event_32)(c, &g, &cs, cpl,
+						      frame_code, has_code,
+						      flags, return_rip);
 }
 
 /* [SDM3 6.15, table 6-5 "Conditions for Generating a Double Fault"] */
@@ -302,8 +300,7 @@ static bool is_double(uint8_t first, uint8_t second)
 {
 	if (is_contributory(first))
 		return is_contributory(second);
-	return first == VEC_PF &&
-	       (is_contributory(second) || second == VEC_PF);
+	return first == VEC_PF && (is_contributory(second) || second == VEC_PF);
 }
 
 static void begin_exception(struct cpu *c, const struct cpu_exception *e)

@@ -2,7 +2,6 @@
 /* Which features a virtual processor shows. */
 #ifndef CPU_FEATURE_SET_H
 #define CPU_FEATURE_SET_H
-
 #include <base/types.h>
 
 /**
@@ -10,7 +9,7 @@
  * RDTSCP, SMEP, SMAP, TSC deadline, ARAT).
  */
 struct cpu_features {
-	bool pcid;     /* PCID and INVPCID */
+	bool pcid; /* PCID and INVPCID */
 	bool fsgsbase;
 	bool pku;
 	bool umip;

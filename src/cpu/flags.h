@@ -8,7 +8,6 @@
  */
 #ifndef CPU_FLAGS_H
 #define CPU_FLAGS_H
-
 #include <arch/x86.h>
 #include <cpu/cpu.h>
 
@@ -25,8 +24,8 @@
 /** af_to_rflags() - the arithmetic bits of RFLAGS. */
 static inline uint64_t af_to_rflags(uint16_t af)
 {
-	return ((af >> 8) & (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF |
-			     RFLAGS_SF)) |
+	return ((af >> 8) &
+		(RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF)) |
 	       ((uint64_t)(af & AF_OF) << 11);
 }
 

@@ -134,7 +134,7 @@ void x87_save(struct cpu *c)
 
 void x87_update_es(struct cpu *c)
 {
-	c->x87.fsw &= (uint16_t)~(FSW_ES | FSW_B);
+	c->x87.fsw &= (uint16_t) ~(FSW_ES | FSW_B);
 	if (c->x87.fsw & ~c->x87.fcw & FSW_FLAGS)
 		c->x87.fsw |= FSW_ES | FSW_B;
 }
@@ -147,7 +147,7 @@ void x87_set_top(struct cpu *c, unsigned int top)
 	memcpy(old, c->x87.st, sizeof(old));
 	for (unsigned int i = 0; i < 8; i++)
 		memcpy(c->x87.st[i], old[(i + by) & 7], sizeof(old[0]));
-	c->x87.fsw &= (uint16_t)~(7U << FSW_TOP_SHIFT);
+	c->x87.fsw &= (uint16_t) ~(7U << FSW_TOP_SHIFT);
 	c->x87.fsw |= (uint16_t)(top << FSW_TOP_SHIFT);
 }
 
@@ -193,8 +193,8 @@ uint64_t mmx_get(const struct cpu *c, unsigned int n)
 	return host_ld64(c->x87.st[(n - x87_top(c)) & 7]);
 }
 
-bool fp_load_bytes(struct cpu *c, const struct op *op, uint64_t addr,
-		   void *to, unsigned int size)
+bool fp_load_bytes(struct cpu *c, const struct op *op, uint64_t addr, void *to,
+		   unsigned int size)
 {
 	uint8_t *out = to;
 

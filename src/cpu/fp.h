@@ -17,16 +17,15 @@
  */
 #ifndef CPU_FP_H
 #define CPU_FP_H
-
 #include <cpu/cpu.h>
 
-#define MXCSR_FLAGS   0x003fU
-#define MXCSR_MASKS   0x1f80U
+#define MXCSR_FLAGS      0x003fU
+#define MXCSR_MASKS      0x1f80U
 #define MXCSR_MASK_SHIFT 7
-#define MXCSR_FTZ     0x8000U
-#define MXCSR_UE      0x0010U
-#define MXCSR_DEFAULT 0x1f80U
-#define MXCSR_VALID   0xffffU /* what FXSAVE shows as MXCSR_MASK */
+#define MXCSR_FTZ        0x8000U
+#define MXCSR_UE         0x0010U
+#define MXCSR_DEFAULT    0x1f80U
+#define MXCSR_VALID      0xffffU /* what FXSAVE shows as MXCSR_MASK */
 
 /** fp_reset() - x87 as after FNINIT with empty registers, MXCSR default, XMM zero. Outside cpu_run(). */
 void fp_reset(struct cpu *c);

@@ -2,20 +2,19 @@
 /* What the handlers and emitters of x87, MMX and SSE share; used inside src/cpu. */
 #ifndef CPU_FP_OPS_H
 #define CPU_FP_OPS_H
+#include <emmintrin.h>
 
 #include <cpu/access.h>
 #include <cpu/emit.h>
 #include <cpu/fp.h>
 
-#include <emmintrin.h>
-
-#define FCW_DEFAULT 0x037fU
-#define FCW_KEPT    0x1f3fU /* bits that FLDCW loads; bit 6 reads as one */
-#define FCW_ONE     0x0040U
-#define FCW_MASKS   0x003fU
-#define FSW_ES      0x0080U
-#define FSW_B       0x8000U
-#define FSW_FLAGS   0x003fU
+#define FCW_DEFAULT   0x037fU
+#define FCW_KEPT      0x1f3fU /* bits that FLDCW loads; bit 6 reads as one */
+#define FCW_ONE       0x0040U
+#define FCW_MASKS     0x003fU
+#define FSW_ES        0x0080U
+#define FSW_B         0x8000U
+#define FSW_FLAGS     0x003fU
 #define FSW_TOP_SHIFT 11
 
 /* Which rules of availability an instruction follows. */
@@ -66,8 +65,8 @@ static inline unsigned int x87_top(const struct cpu *c)
 }
 
 /** fp_load_bytes() - read any number of bytes; not for handlers' fast paths. False: exception pending. */
-bool fp_load_bytes(struct cpu *c, const struct op *op, uint64_t addr,
-		   void *to, unsigned int size);
+bool fp_load_bytes(struct cpu *c, const struct op *op, uint64_t addr, void *to,
+		   unsigned int size);
 
 /** fp_store_bytes() - write them, in pieces: an exception may come after part of them. */
 bool fp_store_bytes(struct cpu *c, const struct op *op, uint64_t addr,
@@ -96,77 +95,72 @@ static inline void xmm_set(struct cpu *c, unsigned int n, __m128i v)
 }
 
 /* MMX_CHECK(): raise #MF if pending. MMX_ENTER(): after the last thing that can fault. */
-#define MMX_CHECK()                                                      \
-	do {                                                             \
-		if (unlikely(c->fp.where != FP_MMX) &&                   \
-		    !mmx_check(c))                                       \
-			FAULT();                                         \
+#define MMX_CHECK()                                                   \
+	do {                                                          \
+		if (unlikely(c->fp.where != FP_MMX) && !mmx_check(c)) \
+			FAULT();                                      \
 	} while (0)
 
-#define MMX_ENTER()                                                      \
-	do {                                                             \
-		if (unlikely(c->fp.where != FP_MMX))                     \
-			mmx_enter(c);                                    \
+#define MMX_ENTER()                                  \
+	do {                                         \
+		if (unlikely(c->fp.where != FP_MMX)) \
+			mmx_enter(c);                \
 	} while (0)
 
 /* As LOAD and STORE of access.h, for 16 bytes (an __m128i). */
-#define LOAD128(var, addr)                                               \
-	do {                                                             \
-		const uint64_t load_a_ = (addr);                         \
-		const uint8_t *load_p_ = cpu_read_hit(c, load_a_, 16);   \
-		if (likely(load_p_ != NULL)) {                           \
-			(var) = _mm_loadu_si128(                         \
-				(const __m128i_u *)load_p_);             \
-		} else {                                                 \
-			if (!cpu_load_slow(c, op, load_a_, 16))          \
-				FAULT();                                 \
-			(var) = _mm_loadu_si128(                         \
-				(const __m128i_u *)c->scratch);          \
-		}                                                        \
+#define LOAD128(var, addr)                                                      \
+	do {                                                                    \
+		const uint64_t load_a_ = (addr);                                \
+		const uint8_t *load_p_ = cpu_read_hit(c, load_a_, 16);          \
+		if (likely(load_p_ != NULL)) {                                  \
+			(var) = _mm_loadu_si128((const __m128i_u *)load_p_);    \
+		} else {                                                        \
+			if (!cpu_load_slow(c, op, load_a_, 16))                 \
+				FAULT();                                        \
+			(var) = _mm_loadu_si128((const __m128i_u *)c->scratch); \
+		}                                                               \
 	} while (0)
 
-#define STORE128(addr, value)                                            \
-	do {                                                             \
-		const uint64_t store_a_ = (addr);                        \
-		uint8_t *store_p_ = cpu_write_hit(c, store_a_, 16);      \
-		if (likely(store_p_ != NULL)) {                          \
-			_mm_storeu_si128((__m128i_u *)store_p_,          \
-					 (value));                       \
-		} else {                                                 \
-			_mm_storeu_si128((__m128i_u *)c->scratch,        \
-					 (value));                       \
-			if (!cpu_store_slow(c, op, store_a_, 16))        \
-				FAULT();                                 \
-		}                                                        \
+#define STORE128(addr, value)                                               \
+	do {                                                                \
+		const uint64_t store_a_ = (addr);                           \
+		uint8_t *store_p_ = cpu_write_hit(c, store_a_, 16);         \
+		if (likely(store_p_ != NULL)) {                             \
+			_mm_storeu_si128((__m128i_u *)store_p_, (value));   \
+		} else {                                                    \
+			_mm_storeu_si128((__m128i_u *)c->scratch, (value)); \
+			if (!cpu_store_slow(c, op, store_a_, 16))           \
+				FAULT();                                    \
+		}                                                           \
 	} while (0)
 
 /* Operands that must be aligned to 16 bytes. */
-#define LOAD128_ALIGNED(var, addr)                                       \
-	do {                                                             \
-		const uint64_t aligned_a_ = (addr);                      \
-		if (unlikely(aligned_a_ & 15)) {                         \
-			cpu_raise_code(c, VEC_GP, 0);                    \
-			FAULT();                                         \
-		}                                                        \
-		LOAD128(var, aligned_a_);                                \
+#define LOAD128_ALIGNED(var, addr)                    \
+	do {                                          \
+		const uint64_t aligned_a_ = (addr);   \
+		if (unlikely(aligned_a_ & 15)) {      \
+			cpu_raise_code(c, VEC_GP, 0); \
+			FAULT();                      \
+		}                                     \
+		LOAD128(var, aligned_a_);             \
 	} while (0)
 
-#define STORE128_ALIGNED(addr, value)                                    \
-	do {                                                             \
-		const uint64_t aligned_a_ = (addr);                      \
-		if (unlikely(aligned_a_ & 15)) {                         \
-			cpu_raise_code(c, VEC_GP, 0);                    \
-			FAULT();                                         \
-		}                                                        \
-		STORE128(aligned_a_, value);                             \
+#define STORE128_ALIGNED(addr, value)                 \
+	do {                                          \
+		const uint64_t aligned_a_ = (addr);   \
+		if (unlikely(aligned_a_ & 15)) {      \
+			cpu_raise_code(c, VEC_GP, 0); \
+			FAULT();                      \
+		}                                     \
+		STORE128(aligned_a_, value);          \
 	} while (0)
 
 /* LOAD_XMM(bits, var, addr): 32 or 64 bits into the low part of an __m128i, zero above. */
-#define LOAD_XMM(bits, var, addr)                                        \
-	do {                                                             \
-		uint##bits##_t low_;                                     \
-		LOAD(bits, low_, addr);                                  \
-		(var) = _mm_set_epi64x(0, (long long)(uint64_t)low_);    \
+#define LOAD_XMM(bits, var, addr)                                     \
+	do {                                                          \
+		uint##bits##_t low_;                                  \
+		LOAD(bits, low_, addr);                               \
+		(var) = _mm_set_epi64x(0, (long long)(uint64_t)low_); \
 	} while (0)
 
 #endif

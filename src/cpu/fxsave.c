@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* FXSAVE, FXRSTOR, LDMXCSR, STMXCSR. [APM4 FXSAVE, SDM2 FXSAVE] */
-#include <cpu/sse.h>
-
 #include <string.h>
 
 #include <cpu/fp_ops.h>
+#include <cpu/sse.h>
 
-#define FX_XMM         160U /* offset of XMM0 */
-#define FX_MXCSR       24U
-#define FX_WIDE        1U /* op.imm: pointers are 64 bits wide (REX.W) */
-#define FX_XMM_ALL     2U /* op.imm: 16 XMM registers (64-bit mode), else 8 */
+#define FX_XMM     160U /* offset of XMM0 */
+#define FX_MXCSR   24U
+#define FX_WIDE    1U /* op.imm: pointers are 64 bits wide (REX.W) */
+#define FX_XMM_ALL 2U /* op.imm: 16 XMM registers (64-bit mode), else 8 */
 
 OP(stmxcsr)
 {
@@ -74,8 +73,7 @@ __attribute__((noinline)) static bool fxsave(struct cpu *c, const struct op *op)
 	return fp_store_bytes(c, op, addr, image, fx_bytes(op));
 }
 
-__attribute__((noinline)) static bool fxrstor(struct cpu *c,
-					      const struct op *op)
+__attribute__((noinline)) static bool fxrstor(struct cpu *c, const struct op *op)
 {
 	uint8_t image[FX_XMM + sizeof(c->xmm)];
 	uint64_t addr;

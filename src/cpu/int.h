@@ -13,7 +13,6 @@
  */
 #ifndef CPU_INT_H
 #define CPU_INT_H
-
 #include <cpu/access.h>
 #include <cpu/emit.h>
 #include <cpu/flags.h>
@@ -76,100 +75,101 @@ static inline uint64_t cpu_ea_full(const struct cpu *c, const struct op *op)
 #define OP_SLOW(name) __attribute__((noinline)) OP(name)
 
 /* The three handlers of an operation with a memory operand, for tables. */
-#define MEM_FNS(name) {op_##name##_s, op_##name##_f, op_##name##_x}
-
-/* Handlers that read memory into m and then do the statements. */
-#define MEM_LOAD_HIT(name, variant, bits, ea, ...)                    \
-	OP(name##variant)                                             \
-	{                                                             \
-		const uint8_t *hit_ =                                 \
-			cpu_read_hit(c, ea(c, op), (bits) / 8);       \
-		if (unlikely(!hit_))                                  \
-			return op_##name##_x(c, op);                  \
-		const UINT(bits) m = host_ld##bits(hit_);             \
-		__VA_ARGS__                                           \
-		NEXT();                                               \
+#define MEM_FNS(name)                                       \
+	{                                                   \
+		op_##name##_s, op_##name##_f, op_##name##_x \
 	}
 
-#define MEM_LOAD(name, bits, ...)                                     \
-	OP_SLOW(name##_x)                                             \
-	{                                                             \
-		UINT(bits) m;                                         \
-		LOAD(bits, m, cpu_ea(c, op));                         \
-		__VA_ARGS__                                           \
-		NEXT();                                               \
-	}                                                             \
-	MEM_LOAD_HIT(name, _s, bits, cpu_ea_simple, __VA_ARGS__)      \
+/* Handlers that read memory into m and then do the statements. */
+#define MEM_LOAD_HIT(name, variant, bits, ea, ...)                            \
+	OP(name##variant)                                                     \
+	{                                                                     \
+		const uint8_t *hit_ = cpu_read_hit(c, ea(c, op), (bits) / 8); \
+		if (unlikely(!hit_))                                          \
+			return op_##name##_x(c, op);                          \
+		const UINT(bits) m = host_ld##bits(hit_);                     \
+		__VA_ARGS__                                                   \
+		NEXT();                                                       \
+	}
+
+#define MEM_LOAD(name, bits, ...)                                \
+	OP_SLOW(name##_x)                                        \
+	{                                                        \
+		UINT(bits) m;                                    \
+		LOAD(bits, m, cpu_ea(c, op));                    \
+		__VA_ARGS__                                      \
+		NEXT();                                          \
+	}                                                        \
+	MEM_LOAD_HIT(name, _s, bits, cpu_ea_simple, __VA_ARGS__) \
 	MEM_LOAD_HIT(name, _f, bits, cpu_ea_full, __VA_ARGS__)
 
 /* Handlers that store a value. */
-#define MEM_STORE_HIT(name, variant, bits, ea, value)                 \
-	OP(name##variant)                                             \
-	{                                                             \
+#define MEM_STORE_HIT(name, variant, bits, ea, value)                    \
+	OP(name##variant)                                                \
+	{                                                                \
 		uint8_t *hit_ = cpu_write_hit(c, ea(c, op), (bits) / 8); \
-		if (unlikely(!hit_))                                  \
-			return op_##name##_x(c, op);                  \
-		host_st##bits(hit_, (value));                         \
-		NEXT();                                               \
+		if (unlikely(!hit_))                                     \
+			return op_##name##_x(c, op);                     \
+		host_st##bits(hit_, (value));                            \
+		NEXT();                                                  \
 	}
 
-#define MEM_STORE(name, bits, value)                                  \
-	OP_SLOW(name##_x)                                             \
-	{                                                             \
-		STORE(bits, cpu_ea(c, op), (value));                  \
-		NEXT();                                               \
-	}                                                             \
-	MEM_STORE_HIT(name, _s, bits, cpu_ea_simple, value)           \
+#define MEM_STORE(name, bits, value)                        \
+	OP_SLOW(name##_x)                                   \
+	{                                                   \
+		STORE(bits, cpu_ea(c, op), (value));        \
+		NEXT();                                     \
+	}                                                   \
+	MEM_STORE_HIT(name, _s, bits, cpu_ea_simple, value) \
 	MEM_STORE_HIT(name, _f, bits, cpu_ea_full, value)
 
 /* Handlers that read memory into d, do the statements, and write d back. */
-#define MEM_RMW_HIT(name, variant, bits, ea, ...)                     \
-	OP(name##variant)                                             \
-	{                                                             \
+#define MEM_RMW_HIT(name, variant, bits, ea, ...)                        \
+	OP(name##variant)                                                \
+	{                                                                \
 		uint8_t *hit_ = cpu_write_hit(c, ea(c, op), (bits) / 8); \
-		if (unlikely(!hit_))                                  \
-			return op_##name##_x(c, op);                  \
-		UINT(bits) d = host_ld##bits(hit_);                   \
-		__VA_ARGS__                                           \
-		host_st##bits(hit_, d);                               \
-		NEXT();                                               \
+		if (unlikely(!hit_))                                     \
+			return op_##name##_x(c, op);                     \
+		UINT(bits) d = host_ld##bits(hit_);                      \
+		__VA_ARGS__                                              \
+		host_st##bits(hit_, d);                                  \
+		NEXT();                                                  \
 	}
 
-#define MEM_RMW(name, bits, ...)                                      \
-	OP_SLOW(name##_x)                                             \
-	{                                                             \
-		uint8_t *rmw_p_;                                      \
-		RMW_BEGIN(bits, rmw_p_, cpu_ea(c, op));               \
-		UINT(bits) d = host_ld##bits(rmw_p_);                 \
-		__VA_ARGS__                                           \
-		host_st##bits(rmw_p_, d);                             \
-		RMW_END(rmw_p_);                                      \
-		NEXT();                                               \
-	}                                                             \
-	MEM_RMW_HIT(name, _s, bits, cpu_ea_simple, __VA_ARGS__)       \
+#define MEM_RMW(name, bits, ...)                                \
+	OP_SLOW(name##_x)                                       \
+	{                                                       \
+		uint8_t *rmw_p_;                                \
+		RMW_BEGIN(bits, rmw_p_, cpu_ea(c, op));         \
+		UINT(bits) d = host_ld##bits(rmw_p_);           \
+		__VA_ARGS__                                     \
+		host_st##bits(rmw_p_, d);                       \
+		RMW_END(rmw_p_);                                \
+		NEXT();                                         \
+	}                                                       \
+	MEM_RMW_HIT(name, _s, bits, cpu_ea_simple, __VA_ARGS__) \
 	MEM_RMW_HIT(name, _f, bits, cpu_ea_full, __VA_ARGS__)
 
 /*
  * The form for several processors: on a hit the statements in parentheses work on
  * *p with a locked host instruction, else the others work on d as above.
  */
-#define MEM_LOCKED(name, bits, locked, ...)                           \
-	OP(name##_lock)                                               \
-	{                                                             \
-		const uint64_t addr_ = cpu_ea(c, op);                 \
-		uint8_t *hit_ = cpu_write_hit(c, addr_, (bits) / 8);  \
-		if (likely(hit_)) {                                   \
+#define MEM_LOCKED(name, bits, locked, ...)                               \
+	OP(name##_lock)                                                   \
+	{                                                                 \
+		const uint64_t addr_ = cpu_ea(c, op);                     \
+		uint8_t *hit_ = cpu_write_hit(c, addr_, (bits) / 8);      \
+		if (likely(hit_)) {                                       \
 			host_atomic##bits *p = (host_atomic##bits *)hit_; \
-			locked                                        \
-			NEXT();                                       \
-		}                                                     \
-		if (!cpu_rmw_slow(c, op, addr_, (bits) / 8))          \
-			FAULT();                                      \
-		UINT(bits) d = host_ld##bits(c->scratch);             \
-		__VA_ARGS__                                           \
-		host_st##bits(c->scratch, d);                         \
-		cpu_rmw_finish(c);                                    \
-		NEXT();                                               \
+			locked NEXT();                                    \
+		}                                                         \
+		if (!cpu_rmw_slow(c, op, addr_, (bits) / 8))              \
+			FAULT();                                          \
+		UINT(bits) d = host_ld##bits(c->scratch);                 \
+		__VA_ARGS__                                               \
+		host_st##bits(c->scratch, d);                             \
+		cpu_rmw_finish(c);                                        \
+		NEXT();                                                   \
 	}
 
 typedef uint8_t host_atomic8 __attribute__((may_alias));
@@ -178,28 +178,27 @@ typedef uint32_t host_atomic32 __attribute__((may_alias, aligned(1)));
 typedef uint64_t host_atomic64 __attribute__((may_alias, aligned(1)));
 
 /* X(cc, name, outcome of a host instruction) for each condition code. */
-#define FOR_EACH_CC(X, ...)        \
-	X(0, o, __VA_ARGS__)       \
-	X(1, no, __VA_ARGS__)      \
-	X(2, b, __VA_ARGS__)       \
-	X(3, ae, __VA_ARGS__)      \
-	X(4, e, __VA_ARGS__)       \
-	X(5, ne, __VA_ARGS__)      \
-	X(6, be, __VA_ARGS__)      \
-	X(7, a, __VA_ARGS__)       \
-	X(8, s, __VA_ARGS__)       \
-	X(9, ns, __VA_ARGS__)      \
-	X(10, p, __VA_ARGS__)      \
-	X(11, np, __VA_ARGS__)     \
-	X(12, l, __VA_ARGS__)      \
-	X(13, ge, __VA_ARGS__)     \
-	X(14, le, __VA_ARGS__)     \
+#define FOR_EACH_CC(X, ...)    \
+	X(0, o, __VA_ARGS__)   \
+	X(1, no, __VA_ARGS__)  \
+	X(2, b, __VA_ARGS__)   \
+	X(3, ae, __VA_ARGS__)  \
+	X(4, e, __VA_ARGS__)   \
+	X(5, ne, __VA_ARGS__)  \
+	X(6, be, __VA_ARGS__)  \
+	X(7, a, __VA_ARGS__)   \
+	X(8, s, __VA_ARGS__)   \
+	X(9, ns, __VA_ARGS__)  \
+	X(10, p, __VA_ARGS__)  \
+	X(11, np, __VA_ARGS__) \
+	X(12, l, __VA_ARGS__)  \
+	X(13, ge, __VA_ARGS__) \
+	X(14, le, __VA_ARGS__) \
 	X(15, g, __VA_ARGS__)
 
 /** emit_pick_mem() - describe a memory operand and choose among the three variants. */
 void emit_pick_mem(struct emitter *e, struct op *op,
-		   const ZydisDecodedOperand *m,
-		   op_fn *const fns[MEM_VARIANTS]);
+		   const ZydisDecodedOperand *m, op_fn *const fns[MEM_VARIANTS]);
 
 /** emit_reg() - index of a register of any operand size, as RD() and WR() want it. */
 uint8_t emit_reg(const ZydisDecodedOperand *o);
@@ -259,8 +258,8 @@ emit_fn emit_mov;
 emit_fn emit_movzx;
 emit_fn emit_movsx;
 emit_fn emit_lea;
-emit_fn emit_cmov;  /* arg: condition code */
-emit_fn emit_setcc; /* arg: condition code */
+emit_fn emit_cmov;    /* arg: condition code */
+emit_fn emit_setcc;   /* arg: condition code */
 emit_fn emit_convert; /* arg: 0 CBW … 5 CQO, see there */
 emit_fn emit_bswap;
 emit_fn emit_xlat;

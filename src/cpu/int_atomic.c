@@ -3,111 +3,99 @@
 #include <cpu/int.h>
 
 /* XCHG with memory is locked without a prefix. */
-#define XCHG(bits)                                                   \
-	OP(xchg_rr##bits)                                            \
-	{                                                            \
-		const UINT(bits) a = RD(bits, op->dst);              \
-		const UINT(bits) b = RD(bits, op->src);              \
-		WR(bits, op->dst, b);                                \
-		WR(bits, op->src, a);                                \
-		NEXT();                                              \
-	}                                                            \
-	MEM_RMW(xchg_m##bits, bits,                                  \
-		const UINT(bits) old = d;                            \
-		d = RD(bits, op->src);                               \
-		WR(bits, op->src, old);)                             \
-	MEM_LOCKED(xchg_m##bits, bits,                               \
-		   UINT(bits) v = RD(bits, op->src);                 \
-		   __asm__ volatile("xchg %[v_], %[p_]"              \
-				    : [p_] "+m"(*p), [v_] "+r"(v)    \
-				    :                                \
-				    : "memory");                     \
-		   WR(bits, op->src, v);                             \
-		   , const UINT(bits) old = d;                       \
-		   d = RD(bits, op->src);                            \
-		   WR(bits, op->src, old);)
+#define XCHG(bits)                                                       \
+	OP(xchg_rr##bits)                                                \
+	{                                                                \
+		const UINT(bits) a = RD(bits, op->dst);                  \
+		const UINT(bits) b = RD(bits, op->src);                  \
+		WR(bits, op->dst, b);                                    \
+		WR(bits, op->src, a);                                    \
+		NEXT();                                                  \
+	}                                                                \
+	MEM_RMW(xchg_m##bits, bits, const UINT(bits) old = d;            \
+		d = RD(bits, op->src); WR(bits, op->src, old);)          \
+	MEM_LOCKED(xchg_m##bits, bits, UINT(bits) v = RD(bits, op->src); \
+		   __asm__ volatile("xchg %[v_], %[p_]"                  \
+				    : [p_] "+m"(*p), [v_] "+r"(v)        \
+				    :                                    \
+				    : "memory");                         \
+		   WR(bits, op->src, v);, const UINT(bits) old = d;      \
+		   d = RD(bits, op->src); WR(bits, op->src, old);)
 
 /* The sum replaces the destination, and then the source its old value; they may be one register. */
-#define XADD_WORK(bits)                                              \
-	UINT(bits) s = RD(bits, op->src);                            \
-	uint16_t af;                                                 \
-	__asm__("xadd %[s_], %[d_]" ASM_GET_FLAGS                    \
-		: [d_] "+r"(d), [s_] "+r"(s), "=&a"(af)              \
-		:                                                    \
-		: "cc");                                             \
-	c->af = af;                                                  \
+#define XADD_WORK(bits)                                 \
+	UINT(bits) s = RD(bits, op->src);               \
+	uint16_t af;                                    \
+	__asm__("xadd %[s_], %[d_]" ASM_GET_FLAGS       \
+		: [d_] "+r"(d), [s_] "+r"(s), "=&a"(af) \
+		:                                       \
+		: "cc");                                \
+	c->af = af;                                     \
 	WR(bits, op->src, s);
 
-#define XADD(bits)                                                   \
-	OP(xadd_rr##bits)                                            \
-	{                                                            \
-		UINT(bits) d = RD(bits, op->dst);                    \
-		XADD_WORK(bits)                                      \
-		WR(bits, op->dst, d);                                \
-		NEXT();                                              \
-	}                                                            \
-	MEM_RMW(xadd_m##bits, bits, XADD_WORK(bits))                 \
-	MEM_LOCKED(xadd_m##bits, bits,                               \
-		   UINT(bits) s = RD(bits, op->src);                 \
-		   uint16_t af;                                      \
-		   __asm__ volatile("lock xadd %[s_], %[p_]" ASM_GET_FLAGS \
-				    : [p_] "+m"(*p), [s_] "+r"(s),   \
-				      "=&a"(af)                      \
-				    :                                \
-				    : "cc", "memory");               \
-		   c->af = af;                                       \
-		   WR(bits, op->src, s);                             \
-		   , XADD_WORK(bits))
+#define XADD(bits)                                                           \
+	OP(xadd_rr##bits)                                                    \
+	{                                                                    \
+		UINT(bits) d = RD(bits, op->dst);                            \
+		XADD_WORK(bits)                                              \
+		WR(bits, op->dst, d);                                        \
+		NEXT();                                                      \
+	}                                                                    \
+	MEM_RMW(xadd_m##bits, bits, XADD_WORK(bits))                         \
+	MEM_LOCKED(xadd_m##bits, bits, UINT(bits) s = RD(bits, op->src);     \
+		   uint16_t af;                                              \
+		   __asm__ volatile("lock xadd %[s_], %[p_]" ASM_GET_FLAGS   \
+				    : [p_] "+m"(*p), [s_] "+r"(s), "=&a"(af) \
+				    :                                        \
+				    : "cc", "memory");                       \
+		   c->af = af; WR(bits, op->src, s);, XADD_WORK(bits))
 
 /*
  * CMPXCHG: flags as of CMP accumulator, destination. The destination is written in any case;
  * the accumulator only if they differ. Byte 0 and register 0 are AL and rAX.
  */
-#define CMPXCHG_FLAGS(bits)                                          \
-	const UINT(bits) acc = RD(bits, REG_RAX);                    \
-	uint16_t af;                                                 \
-	__asm__("cmp %[d_], %[a_]" ASM_GET_FLAGS                     \
-		: "=&a"(af)                                          \
-		: [d_] "r"(d), [a_] "r"(acc)                         \
-		: "cc");                                             \
+#define CMPXCHG_FLAGS(bits)                       \
+	const UINT(bits) acc = RD(bits, REG_RAX); \
+	uint16_t af;                              \
+	__asm__("cmp %[d_], %[a_]" ASM_GET_FLAGS  \
+		: "=&a"(af)                       \
+		: [d_] "r"(d), [a_] "r"(acc)      \
+		: "cc");                          \
 	c->af = af;
 
-#define CMPXCHG_WORK(bits)                                           \
-	CMPXCHG_FLAGS(bits)                                          \
-	if (acc == d)                                                \
-		d = RD(bits, op->src);                               \
-	else                                                         \
+#define CMPXCHG_WORK(bits)             \
+	CMPXCHG_FLAGS(bits)            \
+	if (acc == d)                  \
+		d = RD(bits, op->src); \
+	else                           \
 		WR(bits, REG_RAX, d);
 
 /* A destination register that is not equal stays as it is, upper half included, as on AMD's. */
-#define CMPXCHG(bits)                                                \
-	OP(cmpxchg_rr##bits)                                         \
-	{                                                            \
-		const UINT(bits) d = RD(bits, op->dst);              \
-		CMPXCHG_FLAGS(bits)                                  \
-		if (acc == d) {                                      \
-			WR(bits, op->dst, RD(bits, op->src));        \
-		} else {                                             \
-			WR(bits, REG_RAX, d);                        \
-		}                                                    \
-		NEXT();                                              \
-	}                                                            \
-	MEM_RMW(cmpxchg_m##bits, bits, CMPXCHG_WORK(bits))           \
-	MEM_LOCKED(cmpxchg_m##bits, bits,                            \
-		   const UINT(bits) acc = RD(bits, REG_RAX);         \
-		   UINT(bits) d = acc;                               \
-		   __asm__ volatile("lock cmpxchg %[s_], %[p_]"      \
-				    : [p_] "+m"(*p), "+a"(d)         \
-				    : [s_] "r"(RD(bits, op->src))    \
-				    : "cc", "memory");               \
-		   uint16_t af;                                      \
-		   __asm__("cmp %[d_], %[a_]" ASM_GET_FLAGS          \
-			   : "=&a"(af)                               \
-			   : [d_] "r"(d), [a_] "r"(acc)              \
-			   : "cc");                                  \
-		   c->af = af;                                       \
-		   if (acc != d)                                     \
-			WR(bits, REG_RAX, d);                        \
+#define CMPXCHG(bits)                                                    \
+	OP(cmpxchg_rr##bits)                                             \
+	{                                                                \
+		const UINT(bits) d = RD(bits, op->dst);                  \
+		CMPXCHG_FLAGS(bits)                                      \
+		if (acc == d) {                                          \
+			WR(bits, op->dst, RD(bits, op->src));            \
+		} else {                                                 \
+			WR(bits, REG_RAX, d);                            \
+		}                                                        \
+		NEXT();                                                  \
+	}                                                                \
+	MEM_RMW(cmpxchg_m##bits, bits, CMPXCHG_WORK(bits))               \
+	MEM_LOCKED(cmpxchg_m##bits, bits,                                \
+		   const UINT(bits) acc = RD(bits, REG_RAX);             \
+		   UINT(bits) d = acc;                                   \
+		   __asm__ volatile("lock cmpxchg %[s_], %[p_]"          \
+				    : [p_] "+m"(*p), "+a"(d)             \
+				    : [s_] "r"(RD(bits, op->src))        \
+				    : "cc", "memory");                   \
+		   uint16_t af; __asm__("cmp %[d_], %[a_]" ASM_GET_FLAGS \
+					: "=&a"(af)                      \
+					: [d_] "r"(d), [a_] "r"(acc)     \
+					: "cc");                         \
+		   c->af = af; if (acc != d) WR(bits, REG_RAX, d);       \
 		   , CMPXCHG_WORK(bits))
 
 #define ALL_SIZES(X) X(8) X(16) X(32) X(64)
@@ -122,16 +110,15 @@ struct atomic_fns {
 	op_fn *mem[MEM_VARIANTS];
 };
 
-#define ATOMIC_FNS(name, bits)                                       \
-	{                                                            \
-		.rr = op_##name##_rr##bits,                          \
-		.lock = op_##name##_m##bits##_lock,                  \
-		.mem = MEM_FNS(name##_m##bits),                      \
+#define ATOMIC_FNS(name, bits)                                                  \
+	{                                                                       \
+		.rr = op_##name##_rr##bits, .lock = op_##name##_m##bits##_lock, \
+		.mem = MEM_FNS(name##_m##bits),                                 \
 	}
-#define ATOMIC_ROW(name)                                             \
-	{                                                            \
-		ATOMIC_FNS(name, 8), ATOMIC_FNS(name, 16),           \
-			ATOMIC_FNS(name, 32), ATOMIC_FNS(name, 64),  \
+#define ATOMIC_ROW(name)                                            \
+	{                                                           \
+		ATOMIC_FNS(name, 8), ATOMIC_FNS(name, 16),          \
+			ATOMIC_FNS(name, 32), ATOMIC_FNS(name, 64), \
 	}
 
 static const struct atomic_fns xchg_fns[4] = ATOMIC_ROW(xchg);
@@ -194,8 +181,7 @@ OP(cmpxchg8b)
 	const uint64_t old = host_ld64(p);
 
 	if (old == expected) {
-		host_st64(p, c->gpr[REG_RCX] << 32 |
-				     (uint32_t)c->gpr[REG_RBX]);
+		host_st64(p, c->gpr[REG_RCX] << 32 | (uint32_t)c->gpr[REG_RBX]);
 	} else {
 		c->gpr[REG_RAX] = (uint32_t)old;
 		c->gpr[REG_RDX] = old >> 32;

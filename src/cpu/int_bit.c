@@ -13,23 +13,21 @@ static inline void set_carry(struct cpu *c, bool carry)
 #define BIT_CHANGE_btr(d, mask) (d) = (__typeof__(d))((d) & ~(mask));
 #define BIT_CHANGE_btc(d, mask) (d) = (__typeof__(d))((d) ^ (mask));
 
-#define BIT_WORK(name, bits, number)                              \
-	const UINT(bits) mask = (UINT(bits))((UINT(bits))1           \
-					     << ((number) & ((bits) - 1))); \
-	set_carry(c, d & mask);                                      \
+#define BIT_WORK(name, bits, number)                                           \
+	const UINT(bits)                                                       \
+		mask = (UINT(bits))((UINT(bits))1 << ((number) & ((bits)-1))); \
+	set_carry(c, d &mask);                                                 \
 	BIT_CHANGE_##name(d, mask)
 
 /* With a register as bit number, a memory operand is the one of a string of them that the
  * signed number reaches. */
-#define BIT_DELTA(bits)                                              \
-	((uint64_t)(((INT(bits))RD(bits, op->src) >>                 \
-		     __builtin_ctz(bits)) *                          \
+#define BIT_DELTA(bits)                                                     \
+	((uint64_t)(((INT(bits))RD(bits, op->src) >> __builtin_ctz(bits)) * \
 		    (int64_t)((bits) / 8)))
 #define BIT_EA(bits)      bit_ea(c, op, BIT_DELTA(bits))
 #define BIT_EA_FULL(bits) (cpu_ea_full(c, op) + BIT_DELTA(bits))
 
-static uint64_t bit_ea(const struct cpu *c, const struct op *op,
-		       uint64_t delta)
+static uint64_t bit_ea(const struct cpu *c, const struct op *op, uint64_t delta)
 {
 	uint64_t offset = cpu_offset(c, op) + delta;
 
@@ -41,102 +39,99 @@ static uint64_t bit_ea(const struct cpu *c, const struct op *op,
 	return op->ea & EA_NO_LINEAR64 ? (uint32_t)offset : offset;
 }
 
-#define BIT_REGS(name, bits, write)                                  \
-	OP(name##_rr##bits)                                          \
-	{                                                            \
-		UINT(bits) d = RD(bits, op->dst);                    \
-		BIT_WORK(name, bits, RD(bits, op->src))           \
-		write                                                \
-		NEXT();                                              \
-	}                                                            \
-	OP(name##_ri##bits)                                          \
-	{                                                            \
-		UINT(bits) d = RD(bits, op->dst);                    \
-		BIT_WORK(name, bits, op->imm)                     \
-		write                                                \
-		NEXT();                                              \
+#define BIT_REGS(name, bits, write)                     \
+	OP(name##_rr##bits)                             \
+	{                                               \
+		UINT(bits) d = RD(bits, op->dst);       \
+		BIT_WORK(name, bits, RD(bits, op->src)) \
+		write NEXT();                           \
+	}                                               \
+	OP(name##_ri##bits)                             \
+	{                                               \
+		UINT(bits) d = RD(bits, op->dst);       \
+		BIT_WORK(name, bits, op->imm)           \
+		write NEXT();                           \
 	}
 
-#define BIT_TEST(bits)                                               \
-	BIT_REGS(bt, bits, )                                         \
-	OP_SLOW(bt_mr##bits##_x)                                     \
-	{                                                            \
-		UINT(bits) d;                                        \
-		LOAD(bits, d, BIT_EA(bits));                         \
-		BIT_WORK(bt, bits, RD(bits, op->src))             \
-		NEXT();                                              \
-	}                                                            \
-	OP(bt_mr##bits)                                              \
-	{                                                            \
-		const uint8_t *hit =                                 \
-			cpu_read_hit(c, BIT_EA_FULL(bits), (bits) / 8); \
-		if (unlikely(!hit))                                  \
-			return op_bt_mr##bits##_x(c, op);            \
-		const UINT(bits) d = host_ld##bits(hit);             \
-		BIT_WORK(bt, bits, RD(bits, op->src))                \
-		NEXT();                                              \
-	}                                                            \
-	MEM_LOAD(bt_mi##bits, bits, const UINT(bits) d = m;          \
+#define BIT_TEST(bits)                                                  \
+	BIT_REGS(bt, bits, )                                            \
+	OP_SLOW(bt_mr##bits##_x)                                        \
+	{                                                               \
+		UINT(bits) d;                                           \
+		LOAD(bits, d, BIT_EA(bits));                            \
+		BIT_WORK(bt, bits, RD(bits, op->src))                   \
+		NEXT();                                                 \
+	}                                                               \
+	OP(bt_mr##bits)                                                 \
+	{                                                               \
+		const uint8_t *hit = cpu_read_hit(c, BIT_EA_FULL(bits), \
+						  (bits) / 8);          \
+		if (unlikely(!hit))                                     \
+			return op_bt_mr##bits##_x(c, op);               \
+		const UINT(bits) d = host_ld##bits(hit);                \
+		BIT_WORK(bt, bits, RD(bits, op->src))                   \
+		NEXT();                                                 \
+	}                                                               \
+	MEM_LOAD(bt_mi##bits, bits, const UINT(bits) d = m;             \
 		 BIT_WORK(bt, bits, op->imm))
 
 /* For several processors. */
-#define BIT_LOCKED(name, bits, suffix)                               \
-	OP(name##_mr##bits##_lock)                                   \
-	{                                                            \
-		const uint64_t addr = BIT_EA(bits);                  \
-		uint8_t *hit = cpu_write_hit(c, addr, (bits) / 8);   \
-		const UINT(bits) n = RD(bits, op->src) & ((bits) - 1); \
-		bool carry;                                          \
-		if (unlikely(!hit))                                  \
-			return op_##name##_mr##bits##_x(c, op);      \
-		__asm__ volatile("lock " #name suffix " %[n_], %[p_]" \
-				 : [p_] "+m"(*(host_atomic##bits *)hit), \
-				   "=@ccc"(carry)                    \
-				 : [n_] "r"(n)                       \
-				 : "memory");                        \
-		set_carry(c, carry);                                 \
-		NEXT();                                              \
-	}                                                            \
-	OP(name##_mi##bits##_lock)                                   \
-	{                                                            \
+#define BIT_LOCKED(name, bits, suffix)                                      \
+	OP(name##_mr##bits##_lock)                                          \
+	{                                                                   \
+		const uint64_t addr = BIT_EA(bits);                         \
+		uint8_t *hit = cpu_write_hit(c, addr, (bits) / 8);          \
+		const UINT(bits) n = RD(bits, op->src) & ((bits)-1);        \
+		bool carry;                                                 \
+		if (unlikely(!hit))                                         \
+			return op_##name##_mr##bits##_x(c, op);             \
+		__asm__ volatile("lock " #name suffix " %[n_], %[p_]"       \
+				 : [p_] "+m"(*(host_atomic##bits *)hit),    \
+				   "=@ccc"(carry)                           \
+				 : [n_] "r"(n)                              \
+				 : "memory");                               \
+		set_carry(c, carry);                                        \
+		NEXT();                                                     \
+	}                                                                   \
+	OP(name##_mi##bits##_lock)                                          \
+	{                                                                   \
 		uint8_t *hit = cpu_write_hit(c, cpu_ea(c, op), (bits) / 8); \
-		const UINT(bits) n = op->imm & ((bits) - 1);         \
-		bool carry;                                          \
-		if (unlikely(!hit))                                  \
-			return op_##name##_mi##bits##_x(c, op);      \
-		__asm__ volatile("lock " #name suffix " %[n_], %[p_]" \
-				 : [p_] "+m"(*(host_atomic##bits *)hit), \
-				   "=@ccc"(carry)                    \
-				 : [n_] "r"(n)                       \
-				 : "memory");                        \
-		set_carry(c, carry);                                 \
-		NEXT();                                              \
+		const UINT(bits) n = op->imm & ((bits)-1);                  \
+		bool carry;                                                 \
+		if (unlikely(!hit))                                         \
+			return op_##name##_mi##bits##_x(c, op);             \
+		__asm__ volatile("lock " #name suffix " %[n_], %[p_]"       \
+				 : [p_] "+m"(*(host_atomic##bits *)hit),    \
+				   "=@ccc"(carry)                           \
+				 : [n_] "r"(n)                              \
+				 : "memory");                               \
+		set_carry(c, carry);                                        \
+		NEXT();                                                     \
 	}
 
-#define BIT_MODIFY(name, bits, suffix)                               \
-	BIT_REGS(name, bits, WR(bits, op->dst, d);)                  \
-	OP_SLOW(name##_mr##bits##_x)                                 \
-	{                                                            \
-		uint8_t *p;                                          \
-		RMW_BEGIN(bits, p, BIT_EA(bits));                    \
-		UINT(bits) d = host_ld##bits(p);                     \
-		BIT_WORK(name, bits, RD(bits, op->src))           \
-		host_st##bits(p, d);                                 \
-		RMW_END(p);                                          \
-		NEXT();                                              \
-	}                                                            \
-	OP(name##_mr##bits)                                          \
-	{                                                            \
-		uint8_t *hit = cpu_write_hit(c, BIT_EA_FULL(bits),   \
-					     (bits) / 8);            \
-		if (unlikely(!hit))                                  \
-			return op_##name##_mr##bits##_x(c, op);      \
-		UINT(bits) d = host_ld##bits(hit);                   \
-		BIT_WORK(name, bits, RD(bits, op->src))              \
-		host_st##bits(hit, d);                               \
-		NEXT();                                              \
-	}                                                            \
-	MEM_RMW(name##_mi##bits, bits, BIT_WORK(name, bits, op->imm)) \
+#define BIT_MODIFY(name, bits, suffix)                                          \
+	BIT_REGS(name, bits, WR(bits, op->dst, d);)                             \
+	OP_SLOW(name##_mr##bits##_x)                                            \
+	{                                                                       \
+		uint8_t *p;                                                     \
+		RMW_BEGIN(bits, p, BIT_EA(bits));                               \
+		UINT(bits) d = host_ld##bits(p);                                \
+		BIT_WORK(name, bits, RD(bits, op->src))                         \
+		host_st##bits(p, d);                                            \
+		RMW_END(p);                                                     \
+		NEXT();                                                         \
+	}                                                                       \
+	OP(name##_mr##bits)                                                     \
+	{                                                                       \
+		uint8_t *hit = cpu_write_hit(c, BIT_EA_FULL(bits), (bits) / 8); \
+		if (unlikely(!hit))                                             \
+			return op_##name##_mr##bits##_x(c, op);                 \
+		UINT(bits) d = host_ld##bits(hit);                              \
+		BIT_WORK(name, bits, RD(bits, op->src))                         \
+		host_st##bits(hit, d);                                          \
+		NEXT();                                                         \
+	}                                                                       \
+	MEM_RMW(name##_mi##bits, bits, BIT_WORK(name, bits, op->imm))           \
 	BIT_LOCKED(name, bits, suffix)
 
 BIT_TEST(16)
@@ -158,21 +153,19 @@ struct bit_fns {
 	op_fn *mr_lock, *mi_lock;
 };
 
-#define BIT_FNS(name, bits)                                          \
-	.rr = op_##name##_rr##bits, .ri = op_##name##_ri##bits,      \
-	.mr = op_##name##_mr##bits,                                  \
-	.mr_slow = op_##name##_mr##bits##_x,                         \
+#define BIT_FNS(name, bits)                                              \
+	.rr = op_##name##_rr##bits, .ri = op_##name##_ri##bits,          \
+	.mr = op_##name##_mr##bits, .mr_slow = op_##name##_mr##bits##_x, \
 	.mi = MEM_FNS(name##_mi##bits)
-#define BIT_LOCK_FNS(name, bits)                                     \
-	{                                                            \
-		BIT_FNS(name, bits),                                 \
-		.mr_lock = op_##name##_mr##bits##_lock,              \
-		.mi_lock = op_##name##_mi##bits##_lock,              \
+#define BIT_LOCK_FNS(name, bits)                                             \
+	{                                                                    \
+		BIT_FNS(name, bits), .mr_lock = op_##name##_mr##bits##_lock, \
+				     .mi_lock = op_##name##_mi##bits##_lock, \
 	}
-#define BIT_ROW(name)                                                \
-	{                                                            \
-		BIT_LOCK_FNS(name, 16), BIT_LOCK_FNS(name, 32),      \
-			BIT_LOCK_FNS(name, 64),                      \
+#define BIT_ROW(name)                                           \
+	{                                                       \
+		BIT_LOCK_FNS(name, 16), BIT_LOCK_FNS(name, 32), \
+			BIT_LOCK_FNS(name, 64),                 \
 	}
 
 static const struct bit_fns bit_fns[4][3] = {
@@ -203,8 +196,7 @@ static void emit_bt_mem(struct emitter *e, const struct bit_fns *fns)
 bool emit_bt(struct emitter *e, const struct insn_emit *self)
 {
 	const ZydisDecodedOperand *o = e->ops;
-	const struct bit_fns *fns =
-		&bit_fns[self->arg][emit_size(o[0].size) - 1];
+	const struct bit_fns *fns = &bit_fns[self->arg][emit_size(o[0].size) - 1];
 
 	if (emit_is_mem(&o[0])) {
 		emit_bt_mem(e, fns);
@@ -225,29 +217,29 @@ bool emit_bt(struct emitter *e, const struct insn_emit *self)
  * whole register is given to it. TZCNT and LZCNT are not advertised, so their encodings
  * mean BSF and BSR; BSF and BSR never carry a prefix that the host could take for them.
  */
-#define SCAN_WORK(insn, bits, source)                                \
-	do {                                                         \
-		uint64_t d = c->gpr[op->dst];                        \
-		uint16_t af;                                         \
-		__asm__(insn " %[s_], %" SCAN_OPERAND_##bits "[d_]"  \
-			ASM_GET_FLAGS                                \
-			: [d_] "+r"(d), "=&a"(af)                    \
-			: [s_] "r"((UINT(bits))(source))             \
-			: "cc");                                     \
-		c->af = af;                                          \
-		c->gpr[op->dst] = d;                                 \
+#define SCAN_WORK(insn, bits, source)                        \
+	do {                                                 \
+		uint64_t d = c->gpr[op->dst];                \
+		uint16_t af;                                 \
+		__asm__(insn " %[s_], %" SCAN_OPERAND_##bits \
+			"[d_]" ASM_GET_FLAGS                 \
+			: [d_] "+r"(d), "=&a"(af)            \
+			: [s_] "r"((UINT(bits))(source))     \
+			: "cc");                             \
+		c->af = af;                                  \
+		c->gpr[op->dst] = d;                         \
 	} while (0);
 
 #define SCAN_OPERAND_16 "w"
 #define SCAN_OPERAND_32 "k"
 #define SCAN_OPERAND_64 "q"
 
-#define SCAN(name, bits)                                             \
-	OP(name##_rr##bits)                                          \
-	{                                                            \
-		SCAN_WORK(#name, bits, RD(bits, op->src))            \
-		NEXT();                                              \
-	}                                                            \
+#define SCAN(name, bits)                                  \
+	OP(name##_rr##bits)                               \
+	{                                                 \
+		SCAN_WORK(#name, bits, RD(bits, op->src)) \
+		NEXT();                                   \
+	}                                                 \
 	MEM_LOAD(name##_rm##bits, bits, SCAN_WORK(#name, bits, m))
 
 SCAN(bsf, 16)
@@ -262,14 +254,18 @@ struct scan_fns {
 	op_fn *rm[MEM_VARIANTS];
 };
 
-#define SCAN_FNS(name, bits) {op_##name##_rr##bits, MEM_FNS(name##_rm##bits)}
-#define SCAN_ROW(name) \
-	{SCAN_FNS(name, 16), SCAN_FNS(name, 32), SCAN_FNS(name, 64)}
+#define SCAN_FNS(name, bits)                                   \
+	{                                                      \
+		op_##name##_rr##bits, MEM_FNS(name##_rm##bits) \
+	}
+#define SCAN_ROW(name)                                                     \
+	{                                                                  \
+		SCAN_FNS(name, 16), SCAN_FNS(name, 32), SCAN_FNS(name, 64) \
+	}
 
 bool emit_scan(struct emitter *e, const struct insn_emit *self)
 {
-	static const struct scan_fns fns[2][3] = {SCAN_ROW(bsf),
-						  SCAN_ROW(bsr)};
+	static const struct scan_fns fns[2][3] = {SCAN_ROW(bsf), SCAN_ROW(bsr)};
 	const ZydisDecodedOperand *o = e->ops;
 	const struct scan_fns *f = &fns[self->arg][emit_size(o[0].size) - 1];
 	struct op *op = emit(e, f->rr);

@@ -48,7 +48,7 @@ OP(sahf)
 
 bool emit_flag(struct emitter *e, const struct insn_emit *self)
 {
-	static op_fn *const fns[] = {op_clc, op_stc, op_cmc, op_cld,
+	static op_fn *const fns[] = {op_clc, op_stc,  op_cmc, op_cld,
 				     op_std, op_lahf, op_sahf};
 
 	emit(e, fns[self->arg]);
@@ -241,8 +241,7 @@ OP(bound32)
 
 bool emit_bound(struct emitter *e, const struct insn_emit *self)
 {
-	struct op *op =
-		emit(e, e->ops[0].size == 16 ? op_bound16 : op_bound32);
+	struct op *op = emit(e, e->ops[0].size == 16 ? op_bound16 : op_bound32);
 
 	(void)self;
 	emit_mem(e, op, &e->ops[1]);

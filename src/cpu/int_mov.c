@@ -1,35 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Data movement: MOV, extensions, LEA, CMOVcc, SETcc, BSWAP, XLAT. */
 #include <cpu/int.h>
-
 #include <cpu/sys_ops.h>
 
-#define MOV_BITS(bits)                                               \
-	OP(mov_rr##bits)                                             \
-	{                                                            \
-		WR(bits, op->dst, RD(bits, op->src));                \
-		NEXT();                                              \
-	}                                                            \
-	OP(mov_ri##bits)                                             \
-	{                                                            \
-		WR(bits, op->dst, (UINT(bits))op->imm);              \
-		NEXT();                                              \
-	}                                                            \
-	MEM_LOAD(mov_rm##bits, bits, WR(bits, op->dst, m);)          \
-	MEM_STORE(mov_mr##bits, bits, RD(bits, op->src))             \
-	MEM_STORE(mov_mi##bits, bits, (UINT(bits))op->imm)           \
-	OP(mov_ra##bits)                                             \
-	{                                                            \
-		UINT(bits) v;                                        \
-		LOAD(bits, v, op->imm + c->gpr[op->seg]);            \
-		WR(bits, op->dst, v);                                \
-		NEXT();                                              \
-	}                                                            \
-	OP(mov_ar##bits)                                             \
-	{                                                            \
-		STORE(bits, op->imm + c->gpr[op->seg],               \
-		      RD(bits, op->src));                            \
-		NEXT();                                              \
+#define MOV_BITS(bits)                                                     \
+	OP(mov_rr##bits)                                                   \
+	{                                                                  \
+		WR(bits, op->dst, RD(bits, op->src));                      \
+		NEXT();                                                    \
+	}                                                                  \
+	OP(mov_ri##bits)                                                   \
+	{                                                                  \
+		WR(bits, op->dst, (UINT(bits))op->imm);                    \
+		NEXT();                                                    \
+	}                                                                  \
+	MEM_LOAD(mov_rm##bits, bits, WR(bits, op->dst, m);)                \
+	MEM_STORE(mov_mr##bits, bits, RD(bits, op->src))                   \
+	MEM_STORE(mov_mi##bits, bits, (UINT(bits))op->imm)                 \
+	OP(mov_ra##bits)                                                   \
+	{                                                                  \
+		UINT(bits) v;                                              \
+		LOAD(bits, v, op->imm + c->gpr[op->seg]);                  \
+		WR(bits, op->dst, v);                                      \
+		NEXT();                                                    \
+	}                                                                  \
+	OP(mov_ar##bits)                                                   \
+	{                                                                  \
+		STORE(bits, op->imm + c->gpr[op->seg], RD(bits, op->src)); \
+		NEXT();                                                    \
 	}
 
 MOV_BITS(8)
@@ -43,13 +41,12 @@ struct mov_fns {
 	op_fn *rm[MEM_VARIANTS], *mr[MEM_VARIANTS], *mi[MEM_VARIANTS];
 };
 
-#define MOV_ROW(bits)                                                \
-	{                                                            \
-		.rr = op_mov_rr##bits, .ri = op_mov_ri##bits,        \
-		.ra = op_mov_ra##bits, .ar = op_mov_ar##bits,        \
-		.rm = MEM_FNS(mov_rm##bits),                         \
-		.mr = MEM_FNS(mov_mr##bits),                         \
-		.mi = MEM_FNS(mov_mi##bits),                         \
+#define MOV_ROW(bits)                                                     \
+	{                                                                 \
+		.rr = op_mov_rr##bits, .ri = op_mov_ri##bits,             \
+		.ra = op_mov_ra##bits, .ar = op_mov_ar##bits,             \
+		.rm = MEM_FNS(mov_rm##bits), .mr = MEM_FNS(mov_mr##bits), \
+		.mi = MEM_FNS(mov_mi##bits),                              \
 	}
 
 static const struct mov_fns mov_fns[4] = {MOV_ROW(8), MOV_ROW(16), MOV_ROW(32),
@@ -127,14 +124,14 @@ bool emit_mov(struct emitter *e, const struct insn_emit *self)
 }
 
 /* Extensions: destination size, source size. Signed ones go through the signed source type. */
-#define EXTEND(name, dbits, sbits, dtype, stype)                     \
-	OP(name##_rr##dbits##_##sbits)                               \
-	{                                                            \
-		WR(dbits, op->dst,                                   \
-		   (UINT(dbits))(dtype)(stype)RD(sbits, op->src));   \
-		NEXT();                                              \
-	}                                                            \
-	MEM_LOAD(name##_rm##dbits##_##sbits, sbits,                  \
+#define EXTEND(name, dbits, sbits, dtype, stype)                   \
+	OP(name##_rr##dbits##_##sbits)                             \
+	{                                                          \
+		WR(dbits, op->dst,                                 \
+		   (UINT(dbits))(dtype)(stype)RD(sbits, op->src)); \
+		NEXT();                                            \
+	}                                                          \
+	MEM_LOAD(name##_rm##dbits##_##sbits, sbits,                \
 		 WR(dbits, op->dst, (UINT(dbits))(dtype)(stype)m);)
 
 EXTEND(movzx, 16, 8, uint16_t, uint8_t)
@@ -154,16 +151,16 @@ struct extend_fns {
 	op_fn *rm[MEM_VARIANTS];
 };
 
-#define EXTEND_ROW(name, dbits, sbits)                               \
-	{                                                            \
-		dbits, sbits, op_##name##_rr##dbits##_##sbits,       \
-			MEM_FNS(name##_rm##dbits##_##sbits)          \
+#define EXTEND_ROW(name, dbits, sbits)                         \
+	{                                                      \
+		dbits, sbits, op_##name##_rr##dbits##_##sbits, \
+			MEM_FNS(name##_rm##dbits##_##sbits)    \
 	}
 
 /* Forms that neither extend nor differ otherwise from MOV use its handlers. */
-#define SAME_ROW(bits)                                               \
-	{                                                            \
-		bits, bits, op_mov_rr##bits, MEM_FNS(mov_rm##bits)   \
+#define SAME_ROW(bits)                                             \
+	{                                                          \
+		bits, bits, op_mov_rr##bits, MEM_FNS(mov_rm##bits) \
 	}
 
 /* 64-bit zero extension is that to 32 bits. */
@@ -194,8 +191,7 @@ static bool emit_extend(struct emitter *e, const struct extend_fns *fns,
 	const ZydisDecodedOperand *o = e->ops;
 
 	for (size_t i = 0; i < n; i++) {
-		if (fns[i].dst_bits != o[0].size ||
-		    fns[i].src_bits != o[1].size)
+		if (fns[i].dst_bits != o[0].size || fns[i].src_bits != o[1].size)
 			continue;
 		struct op *op = emit(e, fns[i].rr);
 
@@ -293,27 +289,27 @@ bool emit_lea(struct emitter *e, const struct insn_emit *self)
 }
 
 /* CMOVcc: memory is read, and 32-bit destinations are extended, whatever the condition. */
-#define CMOV_BITS(cc, name, bits)                                    \
-	OP(cmov##name##_rr##bits)                                    \
-	{                                                            \
-		const UINT(bits) s = RD(bits, op->src);              \
-		const UINT(bits) d = RD(bits, op->dst);              \
-		WR(bits, op->dst, af_condition(c->af, cc) ? s : d);  \
-		NEXT();                                              \
-	}                                                            \
-	MEM_LOAD(cmov##name##_rm##bits, bits,                        \
-		 const UINT(bits) d = RD(bits, op->dst);             \
+#define CMOV_BITS(cc, name, bits)                                   \
+	OP(cmov##name##_rr##bits)                                   \
+	{                                                           \
+		const UINT(bits) s = RD(bits, op->src);             \
+		const UINT(bits) d = RD(bits, op->dst);             \
+		WR(bits, op->dst, af_condition(c->af, cc) ? s : d); \
+		NEXT();                                             \
+	}                                                           \
+	MEM_LOAD(cmov##name##_rm##bits, bits,                       \
+		 const UINT(bits) d = RD(bits, op->dst);            \
 		 WR(bits, op->dst, af_condition(c->af, cc) ? m : d);)
 
-#define CC_HANDLERS(cc, name, ...)                                   \
-	CMOV_BITS(cc, name, 16)                                      \
-	CMOV_BITS(cc, name, 32)                                      \
-	CMOV_BITS(cc, name, 64)                                      \
-	OP(set##name##_r)                                            \
-	{                                                            \
-		reg_wr8(c, op->dst, af_condition(c->af, cc));        \
-		NEXT();                                              \
-	}                                                            \
+#define CC_HANDLERS(cc, name, ...)                            \
+	CMOV_BITS(cc, name, 16)                               \
+	CMOV_BITS(cc, name, 32)                               \
+	CMOV_BITS(cc, name, 64)                               \
+	OP(set##name##_r)                                     \
+	{                                                     \
+		reg_wr8(c, op->dst, af_condition(c->af, cc)); \
+		NEXT();                                       \
+	}                                                     \
 	MEM_STORE(set##name##_m, 8, af_condition(c->af, cc))
 
 FOR_EACH_CC(CC_HANDLERS, )
@@ -323,13 +319,14 @@ struct cmov_fns {
 	op_fn *rm[MEM_VARIANTS];
 };
 
-#define CMOV_FNS(name, bits)                                         \
-	{                                                            \
+#define CMOV_FNS(name, bits)                                             \
+	{                                                                \
 		op_cmov##name##_rr##bits, MEM_FNS(cmov##name##_rm##bits) \
 	}
-#define CMOV_ROW(cc, name, ...)                                      \
+#define CMOV_ROW(cc, name, ...) \
 	[cc] = {CMOV_FNS(name, 16), CMOV_FNS(name, 32), CMOV_FNS(name, 64)},
-#define SET_ROW(cc, name, ...) [cc] = {op_set##name##_r, MEM_FNS(set##name##_m)},
+#define SET_ROW(cc, name, ...) \
+	[cc] = {op_set##name##_r, MEM_FNS(set##name##_m)},
 
 /* By condition and size from 16 bits. */
 static const struct cmov_fns cmov_fns[16][3] = {FOR_EACH_CC(CMOV_ROW, )};
@@ -338,8 +335,7 @@ static const struct cmov_fns set_fns[16] = {FOR_EACH_CC(SET_ROW, )};
 bool emit_cmov(struct emitter *e, const struct insn_emit *self)
 {
 	const ZydisDecodedOperand *o = e->ops;
-	const struct cmov_fns *fns =
-		&cmov_fns[self->arg][emit_size(o[0].size) - 1];
+	const struct cmov_fns *fns = &cmov_fns[self->arg][emit_size(o[0].size) - 1];
 	struct op *op = emit(e, fns->rr);
 
 	op->dst = emit_reg(&o[0]);

@@ -8,18 +8,18 @@ __extension__ typedef unsigned __int128 uint128_t;
  * MUL and IMUL with the double-width product: the host's A and D hold it, and flags follow
  * into A once the low half has been moved out.
  */
-#define MUL_ASM(insn, bits, source)                                  \
-	do {                                                         \
-		uint64_t a = RD(bits, REG_RAX);                      \
-		UINT(bits) hi, lo;                                   \
-		__asm__(insn " %[s_]\n\tmov %%" A_REG_##bits         \
-			     ", %[lo_]" ASM_GET_FLAGS                \
-			: "+&a"(a), "=&d"(hi), [lo_] "=&r"(lo)       \
-			: [s_] "r"((UINT(bits))(source))             \
-			: "cc");                                     \
-		c->af = (uint16_t)a;                                 \
-		WR(bits, REG_RAX, lo);                               \
-		WR(bits, REG_RDX, hi);                               \
+#define MUL_ASM(insn, bits, source)                            \
+	do {                                                   \
+		uint64_t a = RD(bits, REG_RAX);                \
+		UINT(bits) hi, lo;                             \
+		__asm__(insn " %[s_]\n\tmov %%" A_REG_##bits   \
+			", %[lo_]" ASM_GET_FLAGS               \
+			: "+&a"(a), "=&d"(hi), [lo_] "=&r"(lo) \
+			: [s_] "r"((UINT(bits))(source))       \
+			: "cc");                               \
+		c->af = (uint16_t)a;                           \
+		WR(bits, REG_RAX, lo);                         \
+		WR(bits, REG_RDX, hi);                         \
 	} while (0);
 
 #define A_REG_16 "ax"
@@ -27,35 +27,35 @@ __extension__ typedef unsigned __int128 uint128_t;
 #define A_REG_64 "rax"
 
 /* The 8-bit product is in AX. */
-#define MUL8_ASM(insn, source)                                       \
-	do {                                                         \
-		uint64_t a = RD(8, 0);                               \
-		uint16_t product;                                    \
+#define MUL8_ASM(insn, source)                                         \
+	do {                                                           \
+		uint64_t a = RD(8, 0);                                 \
+		uint16_t product;                                      \
 		__asm__(insn " %[s_]\n\tmov %%ax, %[p_]" ASM_GET_FLAGS \
-			: "+&a"(a), [p_] "=&r"(product)              \
-			: [s_] "r"((uint8_t)(source))                \
-			: "cc");                                     \
-		c->af = (uint16_t)a;                                 \
-		WR(16, REG_RAX, product);                            \
+			: "+&a"(a), [p_] "=&r"(product)                \
+			: [s_] "r"((uint8_t)(source))                  \
+			: "cc");                                       \
+		c->af = (uint16_t)a;                                   \
+		WR(16, REG_RAX, product);                              \
 	} while (0);
 
-#define MUL_OPS(name, bits)                                          \
-	OP(name##_r##bits)                                           \
-	{                                                            \
-		MUL_ASM(#name, bits, RD(bits, op->src))              \
-		NEXT();                                              \
-	}                                                            \
+#define MUL_OPS(name, bits)                             \
+	OP(name##_r##bits)                              \
+	{                                               \
+		MUL_ASM(#name, bits, RD(bits, op->src)) \
+		NEXT();                                 \
+	}                                               \
 	MEM_LOAD(name##_m##bits, bits, MUL_ASM(#name, bits, m))
 
-#define MUL_SIZES(name)                                              \
-	OP(name##_r8)                                                \
-	{                                                            \
-		MUL8_ASM(#name, RD(8, op->src))                      \
-		NEXT();                                              \
-	}                                                            \
-	MEM_LOAD(name##_m8, 8, MUL8_ASM(#name, m))                   \
-	MUL_OPS(name, 16)                                            \
-	MUL_OPS(name, 32)                                            \
+#define MUL_SIZES(name)                            \
+	OP(name##_r8)                              \
+	{                                          \
+		MUL8_ASM(#name, RD(8, op->src))    \
+		NEXT();                            \
+	}                                          \
+	MEM_LOAD(name##_m8, 8, MUL8_ASM(#name, m)) \
+	MUL_OPS(name, 16)                          \
+	MUL_OPS(name, 32)                          \
 	MUL_OPS(name, 64)
 
 MUL_SIZES(mul)
@@ -83,8 +83,8 @@ static bool div64(struct cpu *c, uint64_t divisor)
 
 static bool div32(struct cpu *c, uint32_t divisor)
 {
-	const uint64_t dividend =
-		c->gpr[REG_RDX] << 32 | (uint32_t)c->gpr[REG_RAX];
+	const uint64_t dividend = c->gpr[REG_RDX] << 32 |
+				  (uint32_t)c->gpr[REG_RAX];
 
 	if ((uint32_t)c->gpr[REG_RDX] >= divisor)
 		return false;
@@ -112,8 +112,7 @@ static bool div8(struct cpu *c, uint8_t divisor)
 	if (dividend >> 8 >= divisor)
 		return false;
 	reg_wr16(c, REG_RAX,
-		 (uint16_t)((dividend / divisor) |
-			    (dividend % divisor) << 8));
+		 (uint16_t)((dividend / divisor) | (dividend % divisor) << 8));
 	return true;
 }
 
@@ -123,8 +122,7 @@ static bool idiv64(struct cpu *c, uint64_t divisor)
 	const bool is_neg = c->gpr[REG_RDX] >> 63;
 	const bool is_neg_quotient = is_neg != (bool)(divisor >> 63);
 	const uint64_t d = divisor >> 63 ? -divisor : divisor;
-	uint128_t n = (uint128_t)c->gpr[REG_RDX] << 64 |
-		      c->gpr[REG_RAX];
+	uint128_t n = (uint128_t)c->gpr[REG_RDX] << 64 | c->gpr[REG_RAX];
 	uint64_t quotient, rest;
 
 	n = is_neg ? -n : n;
@@ -174,27 +172,26 @@ static bool idiv8(struct cpu *c, uint8_t divisor)
 
 	if (d == 0 || n / d != (int8_t)(n / d))
 		return false;
-	reg_wr16(c, REG_RAX,
-		 (uint16_t)((uint8_t)(n / d) | (n % d) << 8));
+	reg_wr16(c, REG_RAX, (uint16_t)((uint8_t)(n / d) | (n % d) << 8));
 	return true;
 }
 
-#define DIV_BODY(name, bits, source)                                 \
-	if (unlikely(!name##bits(c, (source)))) {                    \
-		cpu_raise(c, VEC_DE);                                \
-		FAULT();                                             \
+#define DIV_BODY(name, bits, source)              \
+	if (unlikely(!name##bits(c, (source)))) { \
+		cpu_raise(c, VEC_DE);             \
+		FAULT();                          \
 	}
 
-#define DIV_OPS(name, bits)                                          \
-	OP(name##_r##bits)                                           \
-	{                                                            \
-		DIV_BODY(name, bits, RD(bits, op->src))              \
-		NEXT();                                              \
-	}                                                            \
+#define DIV_OPS(name, bits)                             \
+	OP(name##_r##bits)                              \
+	{                                               \
+		DIV_BODY(name, bits, RD(bits, op->src)) \
+		NEXT();                                 \
+	}                                               \
 	MEM_LOAD(name##_m##bits, bits, DIV_BODY(name, bits, m))
 
-#define DIV_SIZES(name)  \
-	DIV_OPS(name, 8) \
+#define DIV_SIZES(name)   \
+	DIV_OPS(name, 8)  \
 	DIV_OPS(name, 16) \
 	DIV_OPS(name, 32) \
 	DIV_OPS(name, 64)
@@ -207,11 +204,14 @@ struct mul_fns {
 	op_fn *mem[MEM_VARIANTS];
 };
 
-#define MUL_FNS(name, bits) {op_##name##_r##bits, MEM_FNS(name##_m##bits)}
-#define MUL_ROW(name)                                                \
-	{                                                            \
-		MUL_FNS(name, 8), MUL_FNS(name, 16),                 \
-			MUL_FNS(name, 32), MUL_FNS(name, 64),        \
+#define MUL_FNS(name, bits)                                  \
+	{                                                    \
+		op_##name##_r##bits, MEM_FNS(name##_m##bits) \
+	}
+#define MUL_ROW(name)                                                   \
+	{                                                               \
+		MUL_FNS(name, 8), MUL_FNS(name, 16), MUL_FNS(name, 32), \
+			MUL_FNS(name, 64),                              \
 	}
 
 static const struct mul_fns mul_fns[4][4] = {
@@ -236,29 +236,29 @@ bool emit_mul(struct emitter *e, const struct insn_emit *self)
 }
 
 /* IMUL with two or three operands. */
-#define IMUL_ASM(bits, left, right)                                  \
-	do {                                                         \
-		UINT(bits) d = (UINT(bits))(left);                   \
-		uint16_t af;                                         \
-		__asm__("imul %[s_], %[d_]" ASM_GET_FLAGS            \
-			: [d_] "+r"(d), "=&a"(af)                    \
-			: [s_] "r"((UINT(bits))(right))              \
-			: "cc");                                     \
-		c->af = af;                                          \
-		WR(bits, op->dst, d);                                \
+#define IMUL_ASM(bits, left, right)                       \
+	do {                                              \
+		UINT(bits) d = (UINT(bits))(left);        \
+		uint16_t af;                              \
+		__asm__("imul %[s_], %[d_]" ASM_GET_FLAGS \
+			: [d_] "+r"(d), "=&a"(af)         \
+			: [s_] "r"((UINT(bits))(right))   \
+			: "cc");                          \
+		c->af = af;                               \
+		WR(bits, op->dst, d);                     \
 	} while (0);
 
-#define IMUL_OPS(bits)                                               \
-	OP(imul2_r##bits)                                            \
-	{                                                            \
-		IMUL_ASM(bits, RD(bits, op->dst), RD(bits, op->src)) \
-		NEXT();                                              \
-	}                                                            \
-	OP(imul3_r##bits)                                            \
-	{                                                            \
-		IMUL_ASM(bits, RD(bits, op->src), op->imm)           \
-		NEXT();                                              \
-	}                                                            \
+#define IMUL_OPS(bits)                                                      \
+	OP(imul2_r##bits)                                                   \
+	{                                                                   \
+		IMUL_ASM(bits, RD(bits, op->dst), RD(bits, op->src))        \
+		NEXT();                                                     \
+	}                                                                   \
+	OP(imul3_r##bits)                                                   \
+	{                                                                   \
+		IMUL_ASM(bits, RD(bits, op->src), op->imm)                  \
+		NEXT();                                                     \
+	}                                                                   \
 	MEM_LOAD(imul2_m##bits, bits, IMUL_ASM(bits, RD(bits, op->dst), m)) \
 	MEM_LOAD(imul3_m##bits, bits, IMUL_ASM(bits, m, op->imm))
 
@@ -266,8 +266,10 @@ IMUL_OPS(16)
 IMUL_OPS(32)
 IMUL_OPS(64)
 
-#define IMUL_ROW(name) \
-	{MUL_FNS(name, 16), MUL_FNS(name, 32), MUL_FNS(name, 64)}
+#define IMUL_ROW(name)                                                  \
+	{                                                               \
+		MUL_FNS(name, 16), MUL_FNS(name, 32), MUL_FNS(name, 64) \
+	}
 
 bool emit_imul(struct emitter *e, const struct insn_emit *self)
 {

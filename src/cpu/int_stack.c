@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* PUSH and POP of general registers, immediates and memory; PUSHA, POPA, ENTER, LEAVE. */
 #include <cpu/int.h>
-
 #include <cpu/stack.h>
 #include <cpu/sys_ops.h>
 
@@ -46,14 +45,14 @@ OP(push_i64)
 	NEXT();
 }
 
-#define PUSH_M(bits)                                                 \
-	OP_SLOW(push_m##bits##_x)                                    \
-	{                                                            \
-		UINT(bits) v;                                        \
-		LOAD(bits, v, cpu_ea(c, op));                        \
-		if (!cpu_push(c, (bits) / 8, v))                     \
-			FAULT();                                     \
-		NEXT();                                              \
+#define PUSH_M(bits)                             \
+	OP_SLOW(push_m##bits##_x)                \
+	{                                        \
+		UINT(bits) v;                    \
+		LOAD(bits, v, cpu_ea(c, op));    \
+		if (!cpu_push(c, (bits) / 8, v)) \
+			FAULT();                 \
+		NEXT();                          \
 	}
 
 PUSH_M(16)
@@ -89,8 +88,8 @@ bool emit_push(struct emitter *e, const struct insn_emit *self)
 			op->fn = op_push_m64;
 		return true;
 	}
-	if (emit_is_reg(o) && ZydisRegisterGetClass(o->reg.value) ==
-				      ZYDIS_REGCLASS_SEGMENT)
+	if (emit_is_reg(o) &&
+	    ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_SEGMENT)
 		return emit_pushpop_segment(e, false);
 	if (emit_is_imm(o)) {
 		op = emit(e, bits == 64 ? op_push_i64 : op_push_i_x);
@@ -130,19 +129,19 @@ OP(pop_r64)
 }
 
 /* The address of the destination is computed with the stack pointer already incremented. */
-#define POP_M(bits)                                                  \
-	OP(pop_m##bits)                                              \
-	{                                                            \
-		const uint64_t sp = c->gpr[REG_RSP];                 \
-		if (!cpu_pop(c, (bits) / 8))                         \
-			FAULT();                                     \
-		const UINT(bits) v = (UINT(bits))c->scratch[0];      \
-		const uint64_t new_sp = c->gpr[REG_RSP];             \
-		const uint64_t addr = cpu_ea(c, op);                 \
-		c->gpr[REG_RSP] = sp; /* should the store fault */   \
-		STORE(bits, addr, v);                                \
-		c->gpr[REG_RSP] = new_sp;                            \
-		NEXT();                                              \
+#define POP_M(bits)                                                \
+	OP(pop_m##bits)                                            \
+	{                                                          \
+		const uint64_t sp = c->gpr[REG_RSP];               \
+		if (!cpu_pop(c, (bits) / 8))                       \
+			FAULT();                                   \
+		const UINT(bits) v = (UINT(bits))c->scratch[0];    \
+		const uint64_t new_sp = c->gpr[REG_RSP];           \
+		const uint64_t addr = cpu_ea(c, op);               \
+		c->gpr[REG_RSP] = sp; /* should the store fault */ \
+		STORE(bits, addr, v);                              \
+		c->gpr[REG_RSP] = new_sp;                          \
+		NEXT();                                            \
 	}
 
 POP_M(16)
@@ -237,8 +236,8 @@ static void set_bp(struct cpu *c, unsigned int size, uint64_t value)
 /* Read the display of the enclosing frame at BP - offset, addressed like the stack. */
 static bool read_display(struct cpu *c, uint64_t offset, unsigned int size)
 {
-	return cpu_stack_read(
-		c, c->gpr[REG_RBP] - c->gpr[REG_RSP] - offset, size);
+	return cpu_stack_read(c, c->gpr[REG_RBP] - c->gpr[REG_RSP] - offset,
+			      size);
 }
 
 /* ENTER without its last steps: everything that may fault. [SDM2 "ENTER"] */
@@ -267,8 +266,7 @@ OP(enter)
 	const unsigned int size = op->scale;
 	const unsigned int level = op->src;
 	const uint64_t frame = c->gpr[REG_RSP] - size;
-	const uint64_t sp =
-		frame - (uint64_t)level * size - (uint16_t)op->imm;
+	const uint64_t sp = frame - (uint64_t)level * size - (uint16_t)op->imm;
 
 	if (!enter_write(c, size, level, frame))
 		FAULT();
@@ -319,7 +317,7 @@ bool emit_leave(struct emitter *e, const struct insn_emit *self)
 	const unsigned int bits = e->insn->operand_width;
 
 	(void)self;
-	emit(e, bits == 64 ? op_leave64 : op_leave_x)->scale =
-		(uint8_t)(bits / 8);
+	emit(e, bits == 64 ? op_leave64 : op_leave_x)->scale = (uint8_t)(bits /
+									 8);
 	return true;
 }

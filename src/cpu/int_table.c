@@ -62,9 +62,11 @@ static const struct insn_emit rows[] = {
 	{ZYDIS_MNEMONIC_CDQ, emit_convert, 4},
 	{ZYDIS_MNEMONIC_CQO, emit_convert, 5},
 
-#define CC_ROW(name, cc)                                 \
-	{ZYDIS_MNEMONIC_CMOV##name, emit_cmov, (cc)},    \
-	{ZYDIS_MNEMONIC_SET##name, emit_setcc, (cc)}
+#define CC_ROW(name, cc)                                   \
+	{ZYDIS_MNEMONIC_CMOV##name, emit_cmov, (cc)},      \
+	{                                                  \
+		ZYDIS_MNEMONIC_SET##name, emit_setcc, (cc) \
+	}
 
 	CC_ROW(O, 0),
 	CC_ROW(NO, 1),

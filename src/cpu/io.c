@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Port input and output. [SDM1 19 "Input/Output"] */
-#include <cpu/emit.h>
-
 #include <cpu/access.h>
+#include <cpu/emit.h>
 #include <cpu/sys.h>
 #include <cpu/sys_ops.h>
 
@@ -76,8 +75,8 @@ OP(in)
 OP(out)
 {
 	const uint16_t port = port_of(c, op);
-	const uint32_t mask = op->dst == 4 ? UINT32_MAX :
-					     (1U << (8 * op->dst)) - 1;
+	const uint32_t mask = op->dst == 4 ? UINT32_MAX
+					   : (1U << (8 * op->dst)) - 1;
 
 	if (!cpu_io_allowed(c, port, op->dst))
 		FAULT();
@@ -102,8 +101,7 @@ static void reg_add(uint64_t *reg, int64_t n, unsigned int bytes)
 static uint64_t string_addr(const struct cpu *c, const struct op *op,
 			    unsigned int reg)
 {
-	const uint64_t a = reg_masked(c->gpr[reg], op->scale) +
-			   c->gpr[op->seg];
+	const uint64_t a = reg_masked(c->gpr[reg], op->scale) + c->gpr[op->seg];
 
 	return cpu_is_64(c) ? a : (uint32_t)a;
 }
@@ -132,8 +130,8 @@ static const struct op *string_io(struct cpu *c, const struct op *op, bool in)
 {
 	const uint16_t port = (uint16_t)c->gpr[REG_RDX];
 	const bool rep = op->index;
-	const int64_t step = c->sys_flags & RFLAGS_DF ? -(int64_t)op->dst :
-							op->dst;
+	const int64_t step = c->sys_flags & RFLAGS_DF ? -(int64_t)op->dst
+						      : op->dst;
 
 	if (rep && !reg_masked(c->gpr[REG_RCX], op->scale))
 		LEAVE();

@@ -2,10 +2,9 @@
 /* MASKMOVQ and MASKMOVDQU: store the bytes whose mask has its top bit set. */
 #ifndef CPU_MASKED_STORE_H
 #define CPU_MASKED_STORE_H
+#include <emmintrin.h>
 
 #include <cpu/emit.h>
-
-#include <emmintrin.h>
 
 /** masked_store_emit() - describe the memory operand, DS:rDI or another segment. */
 void masked_store_emit(struct emitter *e, struct op *op);

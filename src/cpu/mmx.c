@@ -39,45 +39,45 @@ static uint64_t low_half(__m128i v)
 #define RESULT_PACK(v)     low_half(v)
 #define RESULT_HIGH(v)     low_half(_mm_unpackhi_epi64(v, v))
 
-#define COMPUTE(insn, how, source)                                       \
-	do {                                                             \
-		const __m128i s_ = (source);                             \
-		__m128i d_ = COMBINE_##how(                              \
-			to_xmm(host_ld64(c->x87.st[op->dst])), s_);      \
-		__asm__(insn " %1, %0" : "+x"(d_) : "x"(s_));            \
-		mmx_set(c, op->dst, RESULT_##how(d_));                   \
+#define COMPUTE(insn, how, source)                                  \
+	do {                                                        \
+		const __m128i s_ = (source);                        \
+		__m128i d_ = COMBINE_##how(                         \
+			to_xmm(host_ld64(c->x87.st[op->dst])), s_); \
+		__asm__(insn " %1, %0" : "+x"(d_) : "x"(s_));       \
+		mmx_set(c, op->dst, RESULT_##how(d_));              \
 	} while (0)
 
 /* rr: registers; rm: memory; ri: immediate (shifts) */
-#define HANDLERS(m, insn, bits, how)                                     \
-	OP(m##_rr)                                                       \
-	{                                                                \
-		MMX_CHECK();                                             \
-		MMX_ENTER();                                             \
-		COMPUTE(insn, how,                                       \
-			to_xmm(host_ld64(c->x87.st[op->src])));          \
-		NEXT();                                                  \
-	}                                                                \
-	OP(m##_rm)                                                       \
-	{                                                                \
-		uint##bits##_t v;                                        \
-		MMX_CHECK();                                             \
-		LOAD(bits, v, cpu_ea(c, op));                            \
-		MMX_ENTER();                                             \
-		COMPUTE(insn, how, to_xmm(v));                           \
-		NEXT();                                                  \
-	}                                                                \
-	OP(m##_ri)                                                       \
-	{                                                                \
-		MMX_CHECK();                                             \
-		MMX_ENTER();                                             \
-		COMPUTE(insn, how, to_xmm(op->imm));                     \
-		NEXT();                                                  \
+#define HANDLERS(m, insn, bits, how)                                       \
+	OP(m##_rr)                                                         \
+	{                                                                  \
+		MMX_CHECK();                                               \
+		MMX_ENTER();                                               \
+		COMPUTE(insn, how, to_xmm(host_ld64(c->x87.st[op->src]))); \
+		NEXT();                                                    \
+	}                                                                  \
+	OP(m##_rm)                                                         \
+	{                                                                  \
+		uint##bits##_t v;                                          \
+		MMX_CHECK();                                               \
+		LOAD(bits, v, cpu_ea(c, op));                              \
+		MMX_ENTER();                                               \
+		COMPUTE(insn, how, to_xmm(v));                             \
+		NEXT();                                                    \
+	}                                                                  \
+	OP(m##_ri)                                                         \
+	{                                                                  \
+		MMX_CHECK();                                               \
+		MMX_ENTER();                                               \
+		COMPUTE(insn, how, to_xmm(op->imm));                       \
+		NEXT();                                                    \
 	}
 
 MMX_BINARY(HANDLERS)
 
-#define FORM(m, insn, bits, how) [MMX_##m] = {op_##m##_rr, op_##m##_rm, op_##m##_ri},
+#define FORM(m, insn, bits, how) \
+	[MMX_##m] = {op_##m##_rr, op_##m##_rm, op_##m##_ri},
 
 bool mmx_emit_binary(struct emitter *e, const struct insn_emit *self)
 {
@@ -274,8 +274,7 @@ OP(pinsrw_rr)
 {
 	MMX_CHECK();
 	MMX_ENTER();
-	host_st16(c->x87.st[op->dst] + 2 * op->imm,
-		  (uint16_t)c->gpr[op->src]);
+	host_st16(c->x87.st[op->dst] + 2 * op->imm, (uint16_t)c->gpr[op->src]);
 	host_st16(c->x87.st[op->dst] + 8, 0xffff);
 	NEXT();
 }

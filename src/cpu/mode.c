@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What follows from control registers, flags and segments: code mode, privilege, MMU registers. */
-#include <cpu/sys.h>
-
 #include <string.h>
 
 #include <cpu/flags.h>
 #include <cpu/fp.h>
+#include <cpu/sys.h>
 
 void cpu_set_cpl(struct cpu *c, unsigned int cpl)
 {
@@ -28,8 +27,8 @@ static bool is_unlimited(const struct cpu *c, unsigned int n)
 {
 	const struct cpu_segment *s = &c->seg[n];
 
-	return s->limit == UINT32_MAX && (s->attr & SEG_P) &&
-	       !(s->attr & 8) && (s->attr & 6) == 2;
+	return s->limit == UINT32_MAX && (s->attr & SEG_P) && !(s->attr & 8) &&
+	       (s->attr & 6) == 2;
 }
 
 static bool is_segmented(const struct cpu *c)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Model-specific registers that the processor itself has; the rest is the machine's (cpu_ops). */
-#include <cpu/sys.h>
-
 #include <cpu/op.h>
+#include <cpu/sys.h>
 
 #define MSR_MTRR_FIX64K  0x250U
 #define MSR_MTRR_FIX_END 0x26fU

@@ -29,17 +29,18 @@
  */
 #ifndef CPU_OP_H
 #define CPU_OP_H
-
 #include <cpu/cpu.h>
 
 typedef const struct op *op_fn(struct cpu *c, const struct op *op);
 
 /* op.ea bits */
-#define EA_ADDR32 0x01U /* truncate the offset to 32 bits (address-size prefix, 32-bit code) */
+#define EA_ADDR32 \
+	0x01U /* truncate the offset to 32 bits (address-size prefix, 32-bit code) */
 #define EA_ADDR16 0x02U
 #define EA_CHECK  0x04U /* segment limits and rights must be checked */
 #define EA_STACK  0x08U /* relative to SS: failures raise #SS instead of #GP */
-#define EA_NO_LINEAR64 0x10U /* linear address is 32 bits wide (not 64-bit mode) */
+#define EA_NO_LINEAR64 \
+	0x10U /* linear address is 32 bits wide (not 64-bit mode) */
 #define EA_SLOW (EA_ADDR32 | EA_ADDR16 | EA_CHECK | EA_NO_LINEAR64)
 
 /**
@@ -92,19 +93,18 @@ struct block {
 	struct block *hash_next;
 	struct block *page_next;
 	struct block *cross_next;
-	uint64_t key;     /* PPN * PAGE_SIZE + offset of the first byte */
-	uint64_t key2;    /* the same of the page that its only instruction reaches into, or 0 */
-	uint16_t mode;    /* cpu.code_mode it was decoded for */
-	uint16_t heat;    /* times that a slice ended here: run.c */
+	uint64_t key; /* PPN * PAGE_SIZE + offset of the first byte */
+	uint64_t key2; /* the same of the page that its only instruction reaches into, or 0 */
+	uint16_t mode; /* cpu.code_mode it was decoded for */
+	uint16_t heat; /* times that a slice ended here: run.c */
 	uint16_t bytes;
 	uint8_t n_insns;
 	uint8_t n_ops;
 	struct op ops[];
 };
 
-#define OP(name)                                                         \
-	static const struct op *op_##name(struct cpu *c,                 \
-					  const struct op *op)
+#define OP(name) \
+	static const struct op *op_##name(struct cpu *c, const struct op *op)
 
 /* As OP(), for handlers that other files name (declare with OP_DECLARE). */
 #define OP_EXPORT(name) \
@@ -113,17 +113,16 @@ struct block {
 #ifdef CPU_DISPATCH_LOOP
 #define OP_GO(next) return (next)
 #elif defined(__clang__)
-#define OP_GO(next)                                                      \
-	do {                                                             \
-		const struct op *op_next_ = (next);                      \
-		__attribute__((musttail)) return op_next_->fn(c,         \
-							      op_next_); \
+#define OP_GO(next)                                                         \
+	do {                                                                \
+		const struct op *op_next_ = (next);                         \
+		__attribute__((musttail)) return op_next_->fn(c, op_next_); \
 	} while (0)
 #else
-#define OP_GO(next)                                     \
-	do {                                            \
-		const struct op *op_next_ = (next);     \
-		return op_next_->fn(c, op_next_);       \
+#define OP_GO(next)                                 \
+	do {                                        \
+		const struct op *op_next_ = (next); \
+		return op_next_->fn(c, op_next_);   \
 	} while (0)
 #endif
 
@@ -156,8 +155,8 @@ static inline uint64_t cpu_next_rip(const struct cpu *c, const struct op *op)
 {
 	const uint64_t rip = c->gpr[REG_RIP] + op->off + op->len;
 
-	return likely((c->code_mode & CODE_BITS) == CODE_64) ? rip :
-							       (uint32_t)rip;
+	return likely((c->code_mode & CODE_BITS) == CODE_64) ? rip
+							     : (uint32_t)rip;
 }
 
 /**
@@ -199,16 +198,14 @@ struct jump_entry {
 static inline uint64_t cpu_jump_key(const struct cpu *c)
 {
 	return (uint64_t)c->tlb.fetch_gen[c->tlb.user] << 32 |
-	       (uint64_t)c->tlb.user << 31 |
-	       c->code_mode;
+	       (uint64_t)c->tlb.user << 31 | c->code_mode;
 }
 
 /** cpu_jump_cache() - the entry that an address uses. */
 static inline struct jump_entry *cpu_jump_slot(struct jump_entry *cache,
 					       uint64_t rip)
 {
-	return &cache[(rip ^ (rip >> JUMP_BITS)) &
-		      ((1U << JUMP_BITS) - 1)];
+	return &cache[(rip ^ (rip >> JUMP_BITS)) & ((1U << JUMP_BITS) - 1)];
 }
 
 /* First member of struct block_cache, for the inline path below. */
@@ -239,31 +236,31 @@ struct block_cache_head {
 	} while (0)
 
 /* End of a handler that branches to a computed address. */
-#define JUMP(target)                                                     \
-	do {                                                             \
-		const uint64_t jump_rip_ = (target);                     \
-		const struct jump_entry *jump_e_ = cpu_jump_slot(        \
-			((struct block_cache_head *)c->blocks)->jump,    \
-			jump_rip_);                                      \
-		c->gpr[REG_RIP] = jump_rip_;                             \
-		if (likely(jump_e_->rip == jump_rip_ &&                  \
-			   jump_e_->key == cpu_jump_key(c)))             \
-			BLOCK_ENTER(jump_e_->block);                     \
-		return cpu_enter_slow(c);                                \
+#define JUMP(target)                                                  \
+	do {                                                          \
+		const uint64_t jump_rip_ = (target);                  \
+		const struct jump_entry *jump_e_ = cpu_jump_slot(     \
+			((struct block_cache_head *)c->blocks)->jump, \
+			jump_rip_);                                   \
+		c->gpr[REG_RIP] = jump_rip_;                          \
+		if (likely(jump_e_->rip == jump_rip_ &&               \
+			   jump_e_->key == cpu_jump_key(c)))          \
+			BLOCK_ENTER(jump_e_->block);                  \
+		return cpu_enter_slow(c);                             \
 	} while (0)
 
 /*
  * End of a handler that branches to a fixed address, rip_off bytes from the block's start
  * (taken modulo the code size by the emitter's choice of handler). side: 0 or 1.
  */
-#define JUMP_DIRECT(rip_target, side)                                    \
-	do {                                                             \
-		struct block *direct_b_ = op_block(op)->link[side];      \
-		const uint64_t direct_from_ = c->gpr[REG_RIP];           \
-		c->gpr[REG_RIP] = (rip_target);                          \
-		if (likely(direct_b_ != NULL))                           \
-			BLOCK_ENTER(direct_b_);                          \
-		return cpu_link(c, op, side, direct_from_);              \
+#define JUMP_DIRECT(rip_target, side)                               \
+	do {                                                        \
+		struct block *direct_b_ = op_block(op)->link[side]; \
+		const uint64_t direct_from_ = c->gpr[REG_RIP];      \
+		c->gpr[REG_RIP] = (rip_target);                     \
+		if (likely(direct_b_ != NULL))                      \
+			BLOCK_ENTER(direct_b_);                     \
+		return cpu_link(c, op, side, direct_from_);         \
 	} while (0)
 
 /**

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The run loop of the processor, and what belongs to its whole life. */
-#include <cpu/cpu.h>
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <base/verify.h>
 #include <cpu/block.h>
+#include <cpu/cpu.h>
 #include <cpu/flags.h>
 #include <cpu/fp.h>
 #include <cpu/op.h>

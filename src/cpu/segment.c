@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Segment registers and descriptors. [SDM3 3.4 "Logical and Linear Addresses", 5 "Protection"] */
-#include <cpu/sys.h>
-
 #include <cpu/access.h>
+#include <cpu/sys.h>
 
 #define DESC_ACCESSED BIT64(40)
 
 void descriptor_unpack(uint16_t sel, uint64_t raw, struct cpu_segment *ret)
 {
-	uint32_t limit =
-		(uint32_t)((raw & 0xffff) | ((raw >> 32) & 0xf0000));
+	uint32_t limit = (uint32_t)((raw & 0xffff) | ((raw >> 32) & 0xf0000));
 
 	ret->sel = sel;
 	ret->attr = (uint16_t)((raw >> 40) & 0xf0ff);
@@ -156,8 +154,8 @@ bool cpu_check_code_return(struct cpu *c, uint16_t sel, struct cpu_segment *ret)
 
 	if (rpl < c->cpl || (ret->attr & (SEG_S | 8)) != (SEG_S | 8) ||
 	    (conforming ? dpl > rpl : dpl != rpl) ||
-	    (cpu_is_long(c) && (ret->attr & (SEG_L | SEG_DB)) ==
-				       (SEG_L | SEG_DB))) {
+	    (cpu_is_long(c) &&
+	     (ret->attr & (SEG_L | SEG_DB)) == (SEG_L | SEG_DB))) {
 		cpu_raise_code(c, VEC_GP, sel & 0xfffcU);
 		return false;
 	}

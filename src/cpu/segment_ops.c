@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Instructions on segment registers, descriptor tables and far pointers. */
-#include <cpu/emit.h>
-
 #include <cpu/access.h>
+#include <cpu/emit.h>
 #include <cpu/flags.h>
 #include <cpu/sys.h>
 #include <cpu/sys_ops.h>
@@ -127,8 +126,8 @@ static uint64_t stack_addr(const struct cpu *c, int64_t offset)
 
 	if (cpu_is_64(c))
 		return sp;
-	return (uint32_t)((c->code_mode & CODE_STACK32 ? (uint32_t)sp :
-							 (uint16_t)sp) +
+	return (uint32_t)((c->code_mode & CODE_STACK32 ? (uint32_t)sp
+						       : (uint16_t)sp) +
 			  c->gpr[REG_SEG + SEG_SS]);
 }
 
@@ -179,9 +178,9 @@ OP(pop_seg)
 
 bool emit_pushpop_segment(struct emitter *e, bool pop)
 {
-	const int n = e->ops[0].type == ZYDIS_OPERAND_TYPE_REGISTER ?
-			      segment_index(e->ops[0].reg.value) :
-			      -1;
+	const int n = e->ops[0].type == ZYDIS_OPERAND_TYPE_REGISTER
+			      ? segment_index(e->ops[0].reg.value)
+			      : -1;
 	struct op *op;
 
 	if (n < 0)
@@ -266,8 +265,8 @@ static bool read_system_descriptor(struct cpu *c, uint16_t sel, bool tss,
 	}
 	descriptor_unpack(sel, raw, ret);
 	const unsigned int type = ret->attr & (SEG_TYPE | SEG_S);
-	const bool ok = tss ? type == 9 || (!cpu_is_long(c) && type == 1) :
-			      type == 2;
+	const bool ok = tss ? type == 9 || (!cpu_is_long(c) && type == 1)
+			    : type == 2;
 
 	if (!ok) {
 		cpu_raise_code(c, VEC_GP, sel & 0xfffcU);
@@ -326,26 +325,25 @@ static bool load_tr(struct cpu *c, uint16_t sel)
 }
 
 /* The second member of each pair takes the selector from memory. */
-#define SELECTOR_OP(name, call)                  \
-	OP(name##_r)                             \
-	{                                        \
-		const uint16_t sel =             \
-			(uint16_t)c->gpr[op->src]; \
-		if (!(call))                     \
-			FAULT();                 \
-		NEXT();                          \
-	}                                        \
-	OP(name##_m)                             \
-	{                                        \
-		uint16_t sel;                    \
-		if (c->cpl) { /* before the operand is read */ \
-			gp(c);                   \
-			FAULT();                 \
-		}                                \
-		LOAD(16, sel, cpu_ea(c, op));    \
-		if (!(call))                     \
-			FAULT();                 \
-		NEXT();                          \
+#define SELECTOR_OP(name, call)                                 \
+	OP(name##_r)                                            \
+	{                                                       \
+		const uint16_t sel = (uint16_t)c->gpr[op->src]; \
+		if (!(call))                                    \
+			FAULT();                                \
+		NEXT();                                         \
+	}                                                       \
+	OP(name##_m)                                            \
+	{                                                       \
+		uint16_t sel;                                   \
+		if (c->cpl) { /* before the operand is read */  \
+			gp(c);                                  \
+			FAULT();                                \
+		}                                               \
+		LOAD(16, sel, cpu_ea(c, op));                   \
+		if (!(call))                                    \
+			FAULT();                                \
+		NEXT();                                         \
 	}
 
 SELECTOR_OP(lldt, load_ldtr(c, sel))
@@ -370,8 +368,7 @@ static bool visible_descriptor(struct cpu *c, uint16_t sel,
 	descriptor_unpack(sel, *ret_raw, ret);
 
 	const unsigned int dpl = (ret->attr & SEG_DPL) >> SEG_DPL_SHIFT;
-	const bool conforming =
-		(ret->attr & (SEG_S | 12)) == (SEG_S | 12);
+	const bool conforming = (ret->attr & (SEG_S | 12)) == (SEG_S | 12);
 
 	return conforming || (dpl >= c->cpl && dpl >= (sel & 3U));
 }
@@ -400,9 +397,8 @@ static bool verify_segment(struct cpu *c, uint16_t sel, bool write)
 	if (c->exc.pending || c->stopped)
 		return false;
 	if (ok)
-		ok = (s.attr & SEG_S) &&
-		     (write ? (s.attr & 10) == 2 :
-			      !(s.attr & 8) || (s.attr & 2));
+		ok = (s.attr & SEG_S) && (write ? (s.attr & 10) == 2
+						: !(s.attr & 8) || (s.attr & 2));
 	set_zf(c, ok);
 	return true;
 }
@@ -470,11 +466,10 @@ OP(load_far)
 
 	if (!cpu_load_slow(c, op, cpu_ea(c, op), bits / 8 + 2))
 		FAULT();
-	const uint64_t offset = bits == 64 ? c->scratch[0] :
-				bits == 32 ? (uint32_t)c->scratch[0] :
-					     (uint16_t)c->scratch[0];
-	const uint16_t sel =
-		host_ld16((const uint8_t *)c->scratch + bits / 8);
+	const uint64_t offset = bits == 64   ? c->scratch[0]
+				: bits == 32 ? (uint32_t)c->scratch[0]
+					     : (uint16_t)c->scratch[0];
+	const uint16_t sel = host_ld16((const uint8_t *)c->scratch + bits / 8);
 
 	if (!cpu_load_segment(c, op->src, sel))
 		FAULT();
@@ -528,10 +523,9 @@ static bool check_far_target(struct cpu *c, uint16_t sel,
 
 	/* LIMIT: call gates and task switches by far branch are not modelled. */
 	if ((ret->attr & (SEG_S | 8)) != (SEG_S | 8) ||
-	    (conforming ? dpl > c->cpl :
-			  (sel & 3) > c->cpl || dpl != c->cpl) ||
-	    (cpu_is_long(c) && (ret->attr & (SEG_L | SEG_DB)) ==
-				       (SEG_L | SEG_DB))) {
+	    (conforming ? dpl > c->cpl : (sel & 3) > c->cpl || dpl != c->cpl) ||
+	    (cpu_is_long(c) &&
+	     (ret->attr & (SEG_L | SEG_DB)) == (SEG_L | SEG_DB))) {
 		cpu_raise_code(c, VEC_GP, sel & 0xfffcU);
 		return false;
 	}
@@ -553,8 +547,7 @@ static bool push_return(struct cpu *c, const struct op *op, unsigned int size)
 
 	for (unsigned int i = 0; i < 2; i++)
 		memcpy(p + i * size, &words[i], size);
-	if (!cpu_store_slow(c, op, stack_addr(c, -2 * (int64_t)size),
-			    2 * size))
+	if (!cpu_store_slow(c, op, stack_addr(c, -2 * (int64_t)size), 2 * size))
 		return false;
 	stack_move(c, -2 * (int64_t)size);
 	return true;
@@ -586,9 +579,9 @@ OP(far_mem)
 
 	if (!cpu_load_slow(c, op, cpu_ea(c, op), size + 2))
 		FAULT();
-	const uint64_t offset = size == 8 ? c->scratch[0] :
-				size == 4 ? (uint32_t)c->scratch[0] :
-					    (uint16_t)c->scratch[0];
+	const uint64_t offset = size == 8   ? c->scratch[0]
+				: size == 4 ? (uint32_t)c->scratch[0]
+					    : (uint16_t)c->scratch[0];
 	const uint16_t sel = host_ld16((const uint8_t *)c->scratch + size);
 
 	if (!far_branch(c, op, sel, offset, size, op->src))
@@ -721,8 +714,8 @@ bool emit_segment(struct emitter *e, const struct insn_emit *self)
 	if (row) {
 		if (!emit_selector(e, row, &e->ops[1]))
 			return false;
-		e->block->ops[e->block->n_ops - 1].dst =
-			emit_gpr(e->ops[0].reg.value);
+		e->block->ops[e->block->n_ops - 1].dst = emit_gpr(
+			e->ops[0].reg.value);
 		return true;
 	}
 	switch ((int)m) {

@@ -7,10 +7,9 @@
  * destination and clears the host's flags, one that looks at the flags, and puts
  * the destination back if the guest has to see an exception.
  */
-#include <cpu/sse.h>
-
 #include <cpu/flags.h>
 #include <cpu/fp_ops.h>
+#include <cpu/sse.h>
 
 /* Found before anything is computed; if one of these is unmasked, the others are not looked for. */
 #define PRE_COMPUTATION 0x07U /* invalid, denormal, divide by zero */
@@ -102,8 +101,8 @@ static void put_back(struct cpu *c, const struct op *op)
 
 OP(sse_watch_end)
 {
-	const uint32_t unmasked =
-		(~c->x87.mxcsr >> MXCSR_MASK_SHIFT) & MXCSR_FLAGS;
+	const uint32_t unmasked = (~c->x87.mxcsr >> MXCSR_MASK_SHIFT) &
+				  MXCSR_FLAGS;
 	const uint32_t flags = raised_flags(c, op, unmasked);
 
 	c->x87.mxcsr |= flags;
@@ -145,23 +144,23 @@ void sse_watch_end(struct emitter *e, enum sse_dst kind, uint8_t dst,
 #define LOAD_128(var, addr) LOAD128_ALIGNED(var, addr)
 
 /* Volatile: it reads and writes MXCSR, of which the compiler does not know. */
-#define FLOAT_HANDLERS(m, insn, bits, result)                             \
-	OP(m##_rr)                                                        \
-	{                                                                 \
-		const __m128i s = xmm_get(c, op->src);                    \
-		__m128i d = xmm_get(c, op->dst);                          \
-		__asm__ volatile(insn " %1, %0" : "+x"(d) : "x"(s));      \
-		xmm_set(c, op->dst, d);                                   \
-		NEXT();                                                   \
-	}                                                                 \
-	OP(m##_rm)                                                        \
-	{                                                                 \
-		__m128i s, d;                                             \
-		LOAD_##bits(s, cpu_ea(c, op));                            \
-		d = xmm_get(c, op->dst);                                  \
-		__asm__ volatile(insn " %1, %0" : "+x"(d) : "x"(s));      \
-		xmm_set(c, op->dst, d);                                   \
-		NEXT();                                                   \
+#define FLOAT_HANDLERS(m, insn, bits, result)                        \
+	OP(m##_rr)                                                   \
+	{                                                            \
+		const __m128i s = xmm_get(c, op->src);               \
+		__m128i d = xmm_get(c, op->dst);                     \
+		__asm__ volatile(insn " %1, %0" : "+x"(d) : "x"(s)); \
+		xmm_set(c, op->dst, d);                              \
+		NEXT();                                              \
+	}                                                            \
+	OP(m##_rm)                                                   \
+	{                                                            \
+		__m128i s, d;                                        \
+		LOAD_##bits(s, cpu_ea(c, op));                       \
+		d = xmm_get(c, op->dst);                             \
+		__asm__ volatile(insn " %1, %0" : "+x"(d) : "x"(s)); \
+		xmm_set(c, op->dst, d);                              \
+		NEXT();                                              \
 	}
 
 SSE_FLOAT(FLOAT_HANDLERS)
@@ -200,45 +199,45 @@ bool sse_emit_float(struct emitter *e, const struct insn_emit *self)
 	return true;
 }
 
-#define TO_GPR(insn, s, type)                                            \
-	do {                                                             \
-		type to_;                                                \
-		__asm__ volatile(insn " %1, %0" : "=r"(to_) : "x"(s));   \
-		c->gpr[op->dst] = to_;                                   \
+#define TO_GPR(insn, s, type)                                          \
+	do {                                                           \
+		type to_;                                              \
+		__asm__ volatile(insn " %1, %0" : "=r"(to_) : "x"(s)); \
+		c->gpr[op->dst] = to_;                                 \
 	} while (0)
 
-#define TO_GPR_HANDLERS(m, insn, bits)             \
-	OP(m##_32_rr)                              \
-	{                                          \
+#define TO_GPR_HANDLERS(m, insn, bits)                 \
+	OP(m##_32_rr)                                  \
+	{                                              \
 		const __m128i s = xmm_get(c, op->src); \
-		TO_GPR(insn, s, uint32_t);         \
-		NEXT();                            \
-	}                                          \
-	OP(m##_32_rm)                              \
-	{                                          \
-		__m128i s;                         \
-		LOAD_##bits(s, cpu_ea(c, op));     \
-		TO_GPR(insn, s, uint32_t);         \
-		NEXT();                            \
-	}                                          \
-	OP(m##_64_rr)                              \
-	{                                          \
+		TO_GPR(insn, s, uint32_t);             \
+		NEXT();                                \
+	}                                              \
+	OP(m##_32_rm)                                  \
+	{                                              \
+		__m128i s;                             \
+		LOAD_##bits(s, cpu_ea(c, op));         \
+		TO_GPR(insn, s, uint32_t);             \
+		NEXT();                                \
+	}                                              \
+	OP(m##_64_rr)                                  \
+	{                                              \
 		const __m128i s = xmm_get(c, op->src); \
-		TO_GPR(insn, s, uint64_t);         \
-		NEXT();                            \
-	}                                          \
-	OP(m##_64_rm)                              \
-	{                                          \
-		__m128i s;                         \
-		LOAD_##bits(s, cpu_ea(c, op));     \
-		TO_GPR(insn, s, uint64_t);         \
-		NEXT();                            \
+		TO_GPR(insn, s, uint64_t);             \
+		NEXT();                                \
+	}                                              \
+	OP(m##_64_rm)                                  \
+	{                                              \
+		__m128i s;                             \
+		LOAD_##bits(s, cpu_ea(c, op));         \
+		TO_GPR(insn, s, uint64_t);             \
+		NEXT();                                \
 	}
 
 SSE_TO_GPR(TO_GPR_HANDLERS)
 
-#define TO_GPR_FORM(m, insn, bits)                         \
-	[SSE_##m] = {{op_##m##_32_rr, op_##m##_64_rr},     \
+#define TO_GPR_FORM(m, insn, bits)                     \
+	[SSE_##m] = {{op_##m##_32_rr, op_##m##_64_rr}, \
 		     {op_##m##_32_rm, op_##m##_64_rm}},
 
 bool sse_emit_to_gpr(struct emitter *e, const struct insn_emit *self)
@@ -251,49 +250,49 @@ bool sse_emit_to_gpr(struct emitter *e, const struct insn_emit *self)
 
 	fp_emit_check(e, FP_KIND_SSE);
 	sse_watch_begin(e, SSE_DST_GPR, dst);
-	emit_source(e, forms[self->arg].rr[wide],
-		    forms[self->arg].rm[wide])->dst = dst;
+	emit_source(e, forms[self->arg].rr[wide], forms[self->arg].rm[wide])
+		->dst = dst;
 	sse_watch_end(e, SSE_DST_GPR, dst, SSE_RESULT_NONE);
 	return true;
 }
 
-#define FROM_GPR(insn, v)                                                \
-	do {                                                             \
-		__m128i d_ = xmm_get(c, op->dst);                        \
-		__asm__ volatile(insn " %1, %0" : "+x"(d_) : "r"(v));    \
-		xmm_set(c, op->dst, d_);                                 \
+#define FROM_GPR(insn, v)                                             \
+	do {                                                          \
+		__m128i d_ = xmm_get(c, op->dst);                     \
+		__asm__ volatile(insn " %1, %0" : "+x"(d_) : "r"(v)); \
+		xmm_set(c, op->dst, d_);                              \
 	} while (0)
 
-#define FROM_GPR_HANDLERS(m, insn)                         \
-	OP(m##_32_rr)                                      \
-	{                                                  \
+#define FROM_GPR_HANDLERS(m, insn)                             \
+	OP(m##_32_rr)                                          \
+	{                                                      \
 		FROM_GPR(insn "l", (uint32_t)c->gpr[op->src]); \
-		NEXT();                                    \
-	}                                                  \
-	OP(m##_32_rm)                                      \
-	{                                                  \
-		uint32_t v;                                \
-		LOAD(32, v, cpu_ea(c, op));                \
-		FROM_GPR(insn "l", v);                     \
-		NEXT();                                    \
-	}                                                  \
-	OP(m##_64_rr)                                      \
-	{                                                  \
-		FROM_GPR(insn "q", c->gpr[op->src]);       \
-		NEXT();                                    \
-	}                                                  \
-	OP(m##_64_rm)                                      \
-	{                                                  \
-		uint64_t v;                                \
-		LOAD(64, v, cpu_ea(c, op));                \
-		FROM_GPR(insn "q", v);                     \
-		NEXT();                                    \
+		NEXT();                                        \
+	}                                                      \
+	OP(m##_32_rm)                                          \
+	{                                                      \
+		uint32_t v;                                    \
+		LOAD(32, v, cpu_ea(c, op));                    \
+		FROM_GPR(insn "l", v);                         \
+		NEXT();                                        \
+	}                                                      \
+	OP(m##_64_rr)                                          \
+	{                                                      \
+		FROM_GPR(insn "q", c->gpr[op->src]);           \
+		NEXT();                                        \
+	}                                                      \
+	OP(m##_64_rm)                                          \
+	{                                                      \
+		uint64_t v;                                    \
+		LOAD(64, v, cpu_ea(c, op));                    \
+		FROM_GPR(insn "q", v);                         \
+		NEXT();                                        \
 	}
 
 SSE_FROM_GPR(FROM_GPR_HANDLERS)
 
-#define FROM_GPR_FORM(m, insn)                             \
-	[SSE_##m] = {{op_##m##_32_rr, op_##m##_64_rr},     \
+#define FROM_GPR_FORM(m, insn)                         \
+	[SSE_##m] = {{op_##m##_32_rr, op_##m##_64_rr}, \
 		     {op_##m##_32_rm, op_##m##_64_rm}},
 
 bool sse_emit_from_gpr(struct emitter *e, const struct insn_emit *self)
@@ -321,29 +320,29 @@ bool sse_emit_from_gpr(struct emitter *e, const struct insn_emit *self)
 }
 
 /* CF, PF and ZF tell the result; OF, SF and AF are cleared. */
-#define COMPARE_HANDLERS(m, insn, bits)                                  \
-	OP(m##_rr)                                                       \
-	{                                                                \
-		uint32_t af;                                             \
-		__asm__ volatile(insn " %2, %1" ASM_GET_FLAGS            \
-				 : "=&a"(af)                             \
-				 : "x"(xmm_get(c, op->dst)),             \
-				   "x"(xmm_get(c, op->src))              \
-				 : "cc");                                \
-		c->af = (uint16_t)af;                                    \
-		NEXT();                                                  \
-	}                                                                \
-	OP(m##_rm)                                                       \
-	{                                                                \
-		uint32_t af;                                             \
-		__m128i s;                                               \
-		LOAD_##bits(s, cpu_ea(c, op));                           \
-		__asm__ volatile(insn " %2, %1" ASM_GET_FLAGS            \
-				 : "=&a"(af)                             \
-				 : "x"(xmm_get(c, op->dst)), "x"(s)      \
-				 : "cc");                                \
-		c->af = (uint16_t)af;                                    \
-		NEXT();                                                  \
+#define COMPARE_HANDLERS(m, insn, bits)                             \
+	OP(m##_rr)                                                  \
+	{                                                           \
+		uint32_t af;                                        \
+		__asm__ volatile(insn " %2, %1" ASM_GET_FLAGS       \
+				 : "=&a"(af)                        \
+				 : "x"(xmm_get(c, op->dst)),        \
+				   "x"(xmm_get(c, op->src))         \
+				 : "cc");                           \
+		c->af = (uint16_t)af;                               \
+		NEXT();                                             \
+	}                                                           \
+	OP(m##_rm)                                                  \
+	{                                                           \
+		uint32_t af;                                        \
+		__m128i s;                                          \
+		LOAD_##bits(s, cpu_ea(c, op));                      \
+		__asm__ volatile(insn " %2, %1" ASM_GET_FLAGS       \
+				 : "=&a"(af)                        \
+				 : "x"(xmm_get(c, op->dst)), "x"(s) \
+				 : "cc");                           \
+		c->af = (uint16_t)af;                               \
+		NEXT();                                             \
 	}
 
 SSE_COMPARE(COMPARE_HANDLERS)
@@ -365,33 +364,32 @@ bool sse_emit_compare(struct emitter *e, const struct insn_emit *self)
 }
 
 /* Conversions to MMX convert two elements: the upper half of a register must not raise flags. */
-#define TO_MM(insn, bits, source)                                        \
-	do {                                                             \
-		const __m128i s_ = (bits) == 64 ?                        \
-			_mm_move_epi64(source) : (source);               \
-		__m128i d_;                                              \
-		__asm__ volatile(insn " %1, %0" : "=x"(d_) : "x"(s_));   \
-		memcpy(&c->fp.xmm, c->x87.st[op->dst],                   \
-		       sizeof(c->fp.xmm));                               \
-		mmx_set(c, op->dst, (uint64_t)_mm_cvtsi128_si64(d_));    \
+#define TO_MM(insn, bits, source)                                          \
+	do {                                                               \
+		const __m128i s_ = (bits) == 64 ? _mm_move_epi64(source)   \
+						: (source);                \
+		__m128i d_;                                                \
+		__asm__ volatile(insn " %1, %0" : "=x"(d_) : "x"(s_));     \
+		memcpy(&c->fp.xmm, c->x87.st[op->dst], sizeof(c->fp.xmm)); \
+		mmx_set(c, op->dst, (uint64_t)_mm_cvtsi128_si64(d_));      \
 	} while (0)
 
-#define TO_MM_HANDLERS(m, insn, bits)                            \
-	OP(m##_rr)                                               \
-	{                                                        \
-		MMX_CHECK();                                     \
-		MMX_ENTER();                                     \
-		TO_MM(insn, bits, xmm_get(c, op->src));          \
-		NEXT();                                          \
-	}                                                        \
-	OP(m##_rm)                                               \
-	{                                                        \
-		__m128i s;                                       \
-		MMX_CHECK();                                     \
-		LOAD_##bits(s, cpu_ea(c, op));                   \
-		MMX_ENTER();                                     \
-		TO_MM(insn, bits, s);                            \
-		NEXT();                                          \
+#define TO_MM_HANDLERS(m, insn, bits)                   \
+	OP(m##_rr)                                      \
+	{                                               \
+		MMX_CHECK();                            \
+		MMX_ENTER();                            \
+		TO_MM(insn, bits, xmm_get(c, op->src)); \
+		NEXT();                                 \
+	}                                               \
+	OP(m##_rm)                                      \
+	{                                               \
+		__m128i s;                              \
+		MMX_CHECK();                            \
+		LOAD_##bits(s, cpu_ea(c, op));          \
+		MMX_ENTER();                            \
+		TO_MM(insn, bits, s);                   \
+		NEXT();                                 \
 	}
 
 SSE_TO_MM(TO_MM_HANDLERS)
@@ -426,19 +424,18 @@ bool sse_emit_to_mm(struct emitter *e, const struct insn_emit *self)
 	} while (0)
 
 /* CVTPI2PS leaves the upper half alone. */
-#define FROM_MM_PS(v)                                                     \
-	do {                                                              \
-		__m128i from_;                                            \
-		FROM_MM("cvtdq2ps", v);                                   \
-		c->xmm[op->dst].u64[0] =                                  \
-			(uint64_t)_mm_cvtsi128_si64(from_);               \
+#define FROM_MM_PS(v)                                                        \
+	do {                                                                 \
+		__m128i from_;                                               \
+		FROM_MM("cvtdq2ps", v);                                      \
+		c->xmm[op->dst].u64[0] = (uint64_t)_mm_cvtsi128_si64(from_); \
 	} while (0)
 
-#define FROM_MM_PD(v)                          \
-	do {                                   \
-		__m128i from_;                 \
-		FROM_MM("cvtdq2pd", v);        \
-		xmm_set(c, op->dst, from_);    \
+#define FROM_MM_PD(v)                       \
+	do {                                \
+		__m128i from_;              \
+		FROM_MM("cvtdq2pd", v);     \
+		xmm_set(c, op->dst, from_); \
 	} while (0)
 
 OP(cvtpi2ps_rr)

@@ -1,37 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* SSE and SSE2 on packed integers, logic and shuffles: what raises no floating-point exception. */
-#include <cpu/sse.h>
-
 #include <cpu/fp_ops.h>
+#include <cpu/sse.h>
 #include <cpu/sse_stub.h>
 
 /* rr: registers; rm: memory, aligned; ri: immediate (shifts) */
-#define HANDLERS(m, insn)                                        \
-	OP(m##_rr)                                               \
-	{                                                        \
-		const __m128i s = xmm_get(c, op->src);           \
-		__m128i d = xmm_get(c, op->dst);                 \
-		__asm__(insn " %1, %0" : "+x"(d) : "x"(s));      \
-		xmm_set(c, op->dst, d);                          \
-		NEXT();                                          \
-	}                                                        \
-	OP(m##_rm)                                               \
-	{                                                        \
-		__m128i s, d;                                    \
-		LOAD128_ALIGNED(s, cpu_ea(c, op));               \
-		d = xmm_get(c, op->dst);                         \
-		__asm__(insn " %1, %0" : "+x"(d) : "x"(s));      \
-		xmm_set(c, op->dst, d);                          \
-		NEXT();                                          \
-	}                                                        \
-	OP(m##_ri)                                               \
-	{                                                        \
-		const __m128i s =                                \
-			_mm_set_epi64x(0, (long long)op->imm);   \
-		__m128i d = xmm_get(c, op->dst);                 \
-		__asm__(insn " %1, %0" : "+x"(d) : "x"(s));      \
-		xmm_set(c, op->dst, d);                          \
-		NEXT();                                          \
+#define HANDLERS(m, insn)                                                \
+	OP(m##_rr)                                                       \
+	{                                                                \
+		const __m128i s = xmm_get(c, op->src);                   \
+		__m128i d = xmm_get(c, op->dst);                         \
+		__asm__(insn " %1, %0" : "+x"(d) : "x"(s));              \
+		xmm_set(c, op->dst, d);                                  \
+		NEXT();                                                  \
+	}                                                                \
+	OP(m##_rm)                                                       \
+	{                                                                \
+		__m128i s, d;                                            \
+		LOAD128_ALIGNED(s, cpu_ea(c, op));                       \
+		d = xmm_get(c, op->dst);                                 \
+		__asm__(insn " %1, %0" : "+x"(d) : "x"(s));              \
+		xmm_set(c, op->dst, d);                                  \
+		NEXT();                                                  \
+	}                                                                \
+	OP(m##_ri)                                                       \
+	{                                                                \
+		const __m128i s = _mm_set_epi64x(0, (long long)op->imm); \
+		__m128i d = xmm_get(c, op->dst);                         \
+		__asm__(insn " %1, %0" : "+x"(d) : "x"(s));              \
+		xmm_set(c, op->dst, d);                                  \
+		NEXT();                                                  \
 	}
 
 SSE_INT(HANDLERS)
@@ -77,8 +75,7 @@ bool sse_emit_int(struct emitter *e, const struct insn_emit *self)
 		op = emit(e, forms[self->arg].ri);
 		op->imm = (uint8_t)src->imm.value.u;
 	} else {
-		op = emit(e, is_zeroing(e) ? op_xmm_zero :
-					     forms[self->arg].rr);
+		op = emit(e, is_zeroing(e) ? op_xmm_zero : forms[self->arg].rr);
 		op->src = emit_xmm(src->reg.value);
 	}
 	op->dst = emit_xmm(e->ops[0].reg.value);
@@ -159,9 +156,9 @@ bool sse_emit_imm(struct emitter *e, const struct insn_emit *self)
 	if (may_raise(self->arg))
 		sse_watch_begin(e, SSE_DST_XMM, dst);
 	if (emit_is_mem(src)) {
-		op = emit(e, src->size == 32 ? op_imm_rm32 :
-			     src->size == 64 ? op_imm_rm64 :
-					       op_imm_rm128);
+		op = emit(e, src->size == 32   ? op_imm_rm32
+			     : src->size == 64 ? op_imm_rm64
+					       : op_imm_rm128);
 		emit_mem(e, op, src);
 	} else {
 		op = emit(e, op_imm_rr);

@@ -1,36 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Moves of SSE and SSE2. */
-#include <cpu/sse.h>
-
 #include <cpu/fp_ops.h>
 #include <cpu/masked_store.h>
+#include <cpu/sse.h>
 
 /* Short forms, for operands with neither index nor segment, are what memcpy() is made of. */
-#define MOVE_HANDLERS(name, load, store)                   \
-	OP(name##_load)                                    \
-	{                                                  \
-		__m128i v;                                 \
-		load(v, cpu_ea(c, op));                    \
-		xmm_set(c, op->dst, v);                    \
-		NEXT();                                    \
-	}                                                  \
-	OP(name##_load_simple)                             \
-	{                                                  \
-		__m128i v;                                 \
-		load(v, cpu_ea_simple(c, op));             \
-		xmm_set(c, op->dst, v);                    \
-		NEXT();                                    \
-	}                                                  \
-	OP(name##_store)                                   \
-	{                                                  \
-		store(cpu_ea(c, op), xmm_get(c, op->src)); \
-		NEXT();                                    \
-	}                                                  \
-	OP(name##_store_simple)                            \
-	{                                                  \
-		store(cpu_ea_simple(c, op),                \
-		      xmm_get(c, op->src));                \
-		NEXT();                                    \
+#define MOVE_HANDLERS(name, load, store)                          \
+	OP(name##_load)                                           \
+	{                                                         \
+		__m128i v;                                        \
+		load(v, cpu_ea(c, op));                           \
+		xmm_set(c, op->dst, v);                           \
+		NEXT();                                           \
+	}                                                         \
+	OP(name##_load_simple)                                    \
+	{                                                         \
+		__m128i v;                                        \
+		load(v, cpu_ea_simple(c, op));                    \
+		xmm_set(c, op->dst, v);                           \
+		NEXT();                                           \
+	}                                                         \
+	OP(name##_store)                                          \
+	{                                                         \
+		store(cpu_ea(c, op), xmm_get(c, op->src));        \
+		NEXT();                                           \
+	}                                                         \
+	OP(name##_store_simple)                                   \
+	{                                                         \
+		store(cpu_ea_simple(c, op), xmm_get(c, op->src)); \
+		NEXT();                                           \
 	}
 
 MOVE_HANDLERS(mova, LOAD128_ALIGNED, STORE128_ALIGNED)
@@ -100,30 +98,29 @@ bool sse_emit_move(struct emitter *e, const struct insn_emit *self)
 }
 
 /* Scalars: from memory they clear the rest of the register, from a register they do not. */
-#define SCALAR_HANDLERS(name, bits, lane)                              \
-	OP(name##_rr)                                                  \
-	{                                                              \
-		c->xmm[op->dst].lane[0] = c->xmm[op->src].lane[0];     \
-		NEXT();                                                \
-	}                                                              \
-	OP(name##_load)                                                \
-	{                                                              \
-		__m128i v;                                             \
-		LOAD_XMM(bits, v, cpu_ea(c, op));                      \
-		xmm_set(c, op->dst, v);                                \
-		NEXT();                                                \
-	}                                                              \
-	OP(name##_store)                                               \
-	{                                                              \
-		STORE(bits, cpu_ea(c, op), c->xmm[op->src].lane[0]);   \
-		NEXT();                                                \
+#define SCALAR_HANDLERS(name, bits, lane)                            \
+	OP(name##_rr)                                                \
+	{                                                            \
+		c->xmm[op->dst].lane[0] = c->xmm[op->src].lane[0];   \
+		NEXT();                                              \
+	}                                                            \
+	OP(name##_load)                                              \
+	{                                                            \
+		__m128i v;                                           \
+		LOAD_XMM(bits, v, cpu_ea(c, op));                    \
+		xmm_set(c, op->dst, v);                              \
+		NEXT();                                              \
+	}                                                            \
+	OP(name##_store)                                             \
+	{                                                            \
+		STORE(bits, cpu_ea(c, op), c->xmm[op->src].lane[0]); \
+		NEXT();                                              \
 	}
 
 SCALAR_HANDLERS(movss, 32, u32)
 SCALAR_HANDLERS(movsd, 64, u64)
 
-static bool emit_scalar(struct emitter *e, op_fn *rr, op_fn *load,
-			op_fn *store)
+static bool emit_scalar(struct emitter *e, op_fn *rr, op_fn *load, op_fn *store)
 {
 	if (emit_is_mem(&e->ops[0]))
 		emit_store(e, store);
@@ -326,8 +323,7 @@ bool sse_emit_movmskpd(struct emitter *e, const struct insn_emit *self)
 
 OP(maskmovdqu)
 {
-	if (!masked_store(c, op, xmm_get(c, op->dst), xmm_get(c, op->src),
-			  16))
+	if (!masked_store(c, op, xmm_get(c, op->dst), xmm_get(c, op->src), 16))
 		FAULT();
 	NEXT();
 }
@@ -360,8 +356,8 @@ OP(movnti64)
 
 bool sse_emit_movnti(struct emitter *e, const struct insn_emit *self)
 {
-	struct op *op = emit(e, e->ops[0].size == 64 ? op_movnti64 :
-						       op_movnti32);
+	struct op *op = emit(e,
+			     e->ops[0].size == 64 ? op_movnti64 : op_movnti32);
 
 	(void)self;
 	emit_mem(e, op, &e->ops[0]);

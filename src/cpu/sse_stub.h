@@ -6,7 +6,6 @@
  */
 #ifndef CPU_SSE_STUB_H
 #define CPU_SSE_STUB_H
-
 #include <emmintrin.h>
 #include <stdint.h>
 
@@ -33,8 +32,8 @@ typedef __m128i sse_stub_fn(__m128i dst, __m128i src);
 /** sse_call() - @stub: an enum sse_stub plus the immediate. */
 static inline __m128i sse_call(uint64_t stub, __m128i dst, __m128i src)
 {
-	return ((sse_stub_fn *)(uintptr_t)(
-		sse_stubs + stub * SSE_STUB_BYTES))(dst, src);
+	return ((sse_stub_fn *)(uintptr_t)(sse_stubs +
+					   stub * SSE_STUB_BYTES))(dst, src);
 }
 
 #endif

@@ -7,7 +7,6 @@
  */
 #ifndef CPU_STACK_H
 #define CPU_STACK_H
-
 #include <cpu/access.h>
 
 /** cpu_sp_mask() - the part of RSP that is the stack pointer in the current mode. */

@@ -11,12 +11,11 @@
  * In an op: @scale log2 of the element's size, @src width of rSI, rDI, rCX by emit_size(),
  * @seg source segment, @dst destination segment, @imm enum repeat.
  */
+#include <base/verify.h>
 #include <cpu/int.h>
 
-#include <base/verify.h>
-
-#define MAX_BYTES  16384 /* of one go */
-#define BYTES_PER_INSN 32 /* what host copies are charged as */
+#define MAX_BYTES      16384 /* of one go */
+#define BYTES_PER_INSN 32    /* what host copies are charged as */
 
 enum repeat {
 	REPEAT_NONE,
@@ -48,16 +47,15 @@ static inline unsigned int size_of(const struct op *op)
 
 static inline uint64_t address_mask(const struct op *op)
 {
-	return op->src == 3 ? UINT64_MAX :
-	       op->src == 2 ? UINT32_MAX :
-			      UINT16_MAX;
+	return op->src == 3   ? UINT64_MAX
+	       : op->src == 2 ? UINT32_MAX
+			      : UINT16_MAX;
 }
 
 static inline uint64_t linear(const struct cpu *c, const struct op *op,
 			      unsigned int reg, unsigned int seg)
 {
-	const uint64_t addr =
-		(c->gpr[reg] & address_mask(op)) + c->gpr[seg];
+	const uint64_t addr = (c->gpr[reg] & address_mask(op)) + c->gpr[seg];
 
 	return op->ea & EA_NO_LINEAR64 ? (uint32_t)addr : addr;
 }
@@ -81,14 +79,14 @@ static inline void set_register(struct cpu *c, const struct op *op,
 		c->gpr[reg] = v & address_mask(op);
 }
 
-static inline void advance(struct cpu *c, const struct op *op,
-			   unsigned int reg, uint64_t n)
+static inline void advance(struct cpu *c, const struct op *op, unsigned int reg,
+			   uint64_t n)
 {
 	const uint64_t bytes = n << op->scale;
 
 	set_register(c, op, reg,
-		     c->sys_flags & RFLAGS_DF ? c->gpr[reg] - bytes :
-						c->gpr[reg] + bytes);
+		     c->sys_flags & RFLAGS_DF ? c->gpr[reg] - bytes
+					      : c->gpr[reg] + bytes);
 }
 
 /* How many of @n elements at a register are in one page, and before the register wraps. */
@@ -299,16 +297,15 @@ static uint64_t lods_chunk(struct cpu *c, const struct op *op, uint64_t n)
 	if (!from)
 		return 0;
 	set_accumulator(c, op,
-			load_element(from + ((n - 1) << op->scale),
-				     op->scale));
+			load_element(from + ((n - 1) << op->scale), op->scale));
 	advance(c, op, REG_RSI, n);
 	return n;
 }
 
 /* SCAS and CMPS: flags as of CMP left, right. */
-#define COMPARE(bits)                                                \
-	__asm__("cmp %[r_], %[l_]" ASM_GET_FLAGS                     \
-		: "=&a"(af)                                          \
+#define COMPARE(bits)                                                     \
+	__asm__("cmp %[r_], %[l_]" ASM_GET_FLAGS                          \
+		: "=&a"(af)                                               \
 		: [l_] "r"((UINT(bits))left), [r_] "r"((UINT(bits))right) \
 		: "cc")
 
@@ -463,20 +460,20 @@ static bool repeat(struct cpu *c, const struct op *op,
 	return true;
 }
 
-#define STRING(name, compares)                                       \
-	static const struct string_kind name##_kind = {              \
-		name##_chunk, name##_step, compares};                \
-	OP(name)                                                     \
-	{                                                            \
-		if (!name##_step(c, op))                             \
-			FAULT();                                     \
-		NEXT();                                              \
-	}                                                            \
-	OP(rep_##name)                                               \
-	{                                                            \
-		if (!repeat(c, op, &name##_kind))                    \
-			FAULT();                                     \
-		NEXT();                                              \
+#define STRING(name, compares)                                                 \
+	static const struct string_kind name##_kind = {name##_chunk,           \
+						       name##_step, compares}; \
+	OP(name)                                                               \
+	{                                                                      \
+		if (!name##_step(c, op))                                       \
+			FAULT();                                               \
+		NEXT();                                                        \
+	}                                                                      \
+	OP(rep_##name)                                                         \
+	{                                                                      \
+		if (!repeat(c, op, &name##_kind))                              \
+			FAULT();                                               \
+		NEXT();                                                        \
 	}
 
 STRING(movs, false)
@@ -489,8 +486,7 @@ static enum repeat repeat_of(const struct emitter *e)
 {
 	if (e->insn->attributes & ZYDIS_ATTRIB_HAS_REPNE)
 		return REPEAT_NE;
-	if (e->insn->attributes &
-	    (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE))
+	if (e->insn->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE))
 		return REPEAT_COUNT;
 	return REPEAT_NONE;
 }
@@ -546,19 +542,17 @@ enum string_insn {
 	STRING_CMPS = 16,
 };
 
-#define SIZES(name)                                                  \
-	{ZYDIS_MNEMONIC_##name##B, emit_string, STRING_##name + 0},  \
-	{ZYDIS_MNEMONIC_##name##W, emit_string, STRING_##name + 1},  \
-	{ZYDIS_MNEMONIC_##name##D, emit_string, STRING_##name + 2},  \
-	{ZYDIS_MNEMONIC_##name##Q, emit_string, STRING_##name + 3}
+#define SIZES(name)                                                         \
+	{ZYDIS_MNEMONIC_##name##B, emit_string, STRING_##name + 0},         \
+		{ZYDIS_MNEMONIC_##name##W, emit_string, STRING_##name + 1}, \
+		{ZYDIS_MNEMONIC_##name##D, emit_string, STRING_##name + 2}, \
+	{                                                                   \
+		ZYDIS_MNEMONIC_##name##Q, emit_string, STRING_##name + 3    \
+	}
 
 /* MOVSD and CMPSD name SSE instructions as well. */
 static const struct insn_emit rows[] = {
-	SIZES(MOVS),
-	SIZES(STOS),
-	SIZES(LODS),
-	SIZES(SCAS),
-	SIZES(CMPS),
+	SIZES(MOVS), SIZES(STOS), SIZES(LODS), SIZES(SCAS), SIZES(CMPS),
 };
 
 const struct insn_table string_table = {rows, ARRAY_SIZE(rows)};

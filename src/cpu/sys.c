@@ -79,9 +79,9 @@ OP(pushf_64)
 OP(pushf)
 {
 	const unsigned int size = (unsigned int)op->imm / 8;
-	const uint64_t mask = cpu_is_64(c)		      ? UINT64_MAX :
-			      c->code_mode & CODE_STACK32 ? UINT32_MAX :
-							      UINT16_MAX;
+	const uint64_t mask = cpu_is_64(c)                  ? UINT64_MAX
+			      : c->code_mode & CODE_STACK32 ? UINT32_MAX
+							    : UINT16_MAX;
 	const uint64_t sp = (c->gpr[REG_RSP] - size) & mask;
 	uint64_t addr = sp;
 
@@ -90,9 +90,8 @@ OP(pushf)
 	c->scratch[0] = cpu_rflags(c) & ~(RFLAGS_RF | RFLAGS_VM);
 	if (!cpu_store_slow(c, op, addr, size))
 		FAULT();
-	c->gpr[REG_RSP] = mask == UINT16_MAX ?
-				  (c->gpr[REG_RSP] & ~mask) | sp :
-				  sp;
+	c->gpr[REG_RSP] = mask == UINT16_MAX ? (c->gpr[REG_RSP] & ~mask) | sp
+					     : sp;
 	NEXT();
 }
 
@@ -201,8 +200,8 @@ OP(rdbase)
 
 OP(wrbase)
 {
-	const uint64_t v = op->imm == 64 ? c->gpr[op->dst] :
-					   (uint32_t)c->gpr[op->dst];
+	const uint64_t v = op->imm == 64 ? c->gpr[op->dst]
+					 : (uint32_t)c->gpr[op->dst];
 
 	if (!(c->cr4 & CR4_FSGSBASE)) {
 		ud(c);
@@ -349,8 +348,8 @@ enum small {
 static bool emit_small(struct emitter *e, const struct insn_emit *self)
 {
 	static op_fn *const fn[SMALL_COUNT] = {
-		[SMALL_HLT] = op_hlt,	    [SMALL_CLI] = op_cli,
-		[SMALL_STI] = op_sti,	    [SMALL_CPUID] = op_cpuid,
+		[SMALL_HLT] = op_hlt,       [SMALL_CLI] = op_cli,
+		[SMALL_STI] = op_sti,       [SMALL_CPUID] = op_cpuid,
 		[SMALL_RDTSC] = op_rdtsc,   [SMALL_RDTSCP] = op_rdtsc,
 		[SMALL_RDMSR] = op_rdmsr,   [SMALL_WRMSR] = op_wrmsr,
 		[SMALL_SWAPGS] = op_swapgs, [SMALL_STAC] = op_stac,

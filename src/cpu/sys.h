@@ -2,7 +2,6 @@
 /* The system side of the processor: modes, segments, exceptions; used inside src/cpu. */
 #ifndef CPU_SYS_H
 #define CPU_SYS_H
-
 #include <cpu/cpu.h>
 
 /** cpu_reset() - state after reset, except that nothing real-mode is modelled: RIP 0, CPL 0, paging off. */
@@ -28,10 +27,10 @@ void cpu_single_step_trap(struct cpu *c, bool trap);
 
 /* How an event enters the IDT. */
 enum event_kind {
-	EVENT_FAULT,     /* exception of an instruction */
-	EVENT_SOFTWARE,  /* INT n, INT3, INTO: gate DPL is checked */
-	EVENT_ICEBP,     /* INT1: like a fault for checks, not software */
-	EVENT_HARDWARE,  /* external interrupt */
+	EVENT_FAULT,    /* exception of an instruction */
+	EVENT_SOFTWARE, /* INT n, INT3, INTO: gate DPL is checked */
+	EVENT_ICEBP,    /* INT1: like a fault for checks, not software */
+	EVENT_HARDWARE, /* external interrupt */
 };
 
 /** cpu_event() - go through one IDT gate. Return: false if another exception is pending. */
@@ -58,8 +57,7 @@ void cpu_set_segment(struct cpu *c, unsigned int n, const struct cpu_segment *s)
 bool cpu_load_segment(struct cpu *c, unsigned int n, uint16_t sel);
 
 /** cpu_check_code() - may CS be loaded with @sel for @cpl? Reads the descriptor. False: exception pending. */
-bool cpu_check_code_return(struct cpu *c, uint16_t sel,
-			   struct cpu_segment *ret);
+bool cpu_check_code_return(struct cpu *c, uint16_t sel, struct cpu_segment *ret);
 
 /** cpu_set_descriptor_accessed() - set the accessed bit in memory if it is clear. */
 bool cpu_set_accessed(struct cpu *c, uint16_t sel, uint64_t raw);

@@ -2,7 +2,6 @@
 /* Emitters of system instructions that the table in sys.c names; used inside src/cpu. */
 #ifndef CPU_SYS_OPS_H
 #define CPU_SYS_OPS_H
-
 #include <cpu/emit.h>
 
 /** emit_mov_special() - MOV to or from control, debug and segment registers. */

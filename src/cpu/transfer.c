@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Instructions that change privilege: INT, IRET, SYSCALL, SYSRET, SYSENTER, SYSEXIT. */
-#include <cpu/emit.h>
-
 #include <cpu/access.h>
+#include <cpu/emit.h>
 #include <cpu/flags.h>
 #include <cpu/sys.h>
 #include <cpu/sys_ops.h>
@@ -115,8 +114,7 @@ OP(sysret)
 		gp(c);
 		FAULT();
 	}
-	const uint64_t rip = wide ? c->gpr[REG_RCX] :
-				    (uint32_t)c->gpr[REG_RCX];
+	const uint64_t rip = wide ? c->gpr[REG_RCX] : (uint32_t)c->gpr[REG_RCX];
 
 	if (cpu_is_long(c))
 		set_sys_flags(c, c->gpr[REG_R11] & 0x3f7fd5);
@@ -197,9 +195,9 @@ static uint64_t frame_word(const struct cpu *c, unsigned int i,
 {
 	const uint8_t *p = (const uint8_t *)c->scratch + i * size;
 
-	return size == 8 ? host_ld64(p) :
-	       size == 4 ? host_ld32(p) :
-			   host_ld16(p);
+	return size == 8   ? host_ld64(p)
+	       : size == 4 ? host_ld32(p)
+			   : host_ld16(p);
 }
 
 static bool read_stack(struct cpu *c, const struct op *op, unsigned int skip,
@@ -232,8 +230,7 @@ static bool load_return_stack(struct cpu *c, const struct iret_frame *f,
 	if (!cpu_load_descriptor(c, f->ss, VEC_GP, &raw))
 		return false;
 	descriptor_unpack(f->ss, raw, &s);
-	if ((f->ss & 3) != cpl ||
-	    ((s.attr & SEG_DPL) >> SEG_DPL_SHIFT) != cpl ||
+	if ((f->ss & 3) != cpl || ((s.attr & SEG_DPL) >> SEG_DPL_SHIFT) != cpl ||
 	    (s.attr & (SEG_S | 8 | 2)) != (SEG_S | 2)) {
 		cpu_raise_code(c, VEC_GP, f->ss & 0xfffcU);
 		return false;
@@ -305,8 +302,7 @@ static bool do_iret(struct cpu *c, const struct op *op)
 	f.rip = frame_word(c, 0, size);
 	f.cs = (uint16_t)frame_word(c, 1, size);
 	f.flags = frame_word(c, 2, size);
-	if (!from_64 && (f.cs & 3) > c->cpl &&
-	    !read_stack(c, op, 0, 5, size))
+	if (!from_64 && (f.cs & 3) > c->cpl && !read_stack(c, op, 0, 5, size))
 		return false;
 	f.rsp = frame_word(c, 3, size);
 	f.ss = (uint16_t)frame_word(c, 4, size);
@@ -369,8 +365,8 @@ OP(popf)
 
 	if (!read_stack(c, op, 0, 1, size))
 		FAULT();
-	const uint64_t flags =
-		merge_flags(c, frame_word(c, 0, size), size, false);
+	const uint64_t flags = merge_flags(c, frame_word(c, 0, size), size,
+					   false);
 
 	set_sp(c, c->gpr[REG_RSP] + size, cpu_is_64(c));
 	cpu_set_rflags(c, flags);

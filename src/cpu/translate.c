@@ -12,17 +12,28 @@
 #include <base/verify.h>
 #include <cpu/emit.h>
 
-#define MIN_INSNS	4 /* shorter fragments cost more than they save */
-#define FRAGMENT_BYTES	24576 /* no fragment is longer; see the bound in emit_bytes() */
-#define N_GUEST_REGS	(REG_RIP + 1)
-#define N_POOL		11
-#define N_CALLER_SAVED	5 /* the first of pool[] */
-#define FLAGS_ALL	(RFLAGS_ARITH)
+#define MIN_INSNS 4 /* shorter fragments cost more than they save */
+#define FRAGMENT_BYTES \
+	24576 /* no fragment is longer; see the bound in emit_bytes() */
+#define N_GUEST_REGS   (REG_RIP + 1)
+#define N_POOL         11
+#define N_CALLER_SAVED 5 /* the first of pool[] */
+#define FLAGS_ALL      (RFLAGS_ARITH)
 
 /* Host registers by number. RAX, RCX and RDX are scratch, RDI is the processor. */
-enum { H_RAX, H_RCX, H_RDX, H_RBX, H_RSP, H_RBP, H_RSI, H_RDI };
+enum {
+	H_RAX,
+	H_RCX,
+	H_RDX,
+	H_RBX,
+	H_RSP,
+	H_RBP,
+	H_RSI,
+	H_RDI
+};
 
-static const uint8_t pool[N_POOL] = {H_RSI, 8, 9, 10, 11, H_RBX, H_RBP, 12, 13, 14, 15};
+static const uint8_t pool[N_POOL] = {H_RSI, 8,  9,  10, 11, H_RBX,
+				     H_RBP, 12, 13, 14, 15};
 
 enum insn_kind {
 	INSN_OTHER, /* not for us */
@@ -241,16 +252,15 @@ static enum insn_kind kind_of(const struct guest_insn *g)
 			    ZYDIS_REGCLASS_GPR64 ||
 		    o[0].reg.value == ZYDIS_REGISTER_RSP)
 			return INSN_OTHER;
-		return i->mnemonic == ZYDIS_MNEMONIC_PUSH ? INSN_PUSH :
-							     INSN_POP;
+		return i->mnemonic == ZYDIS_MNEMONIC_PUSH ? INSN_PUSH : INSN_POP;
 	}
 	if (is_shift(i->mnemonic))
 		return o[1].type == ZYDIS_OPERAND_TYPE_IMMEDIATE &&
 				       (o[1].imm.value.u &
 					(o[0].size == 64 ? 63 : 31)) &&
-				       o[0].size >= 32 ?
-			       INSN_PLAIN :
-			       INSN_OTHER;
+				       o[0].size >= 32
+			       ? INSN_PLAIN
+			       : INSN_OTHER;
 	if (i->mnemonic == ZYDIS_MNEMONIC_IMUL)
 		return i->operand_count_visible >= 2 ? INSN_PLAIN : INSN_OTHER;
 	if (i->mnemonic == ZYDIS_MNEMONIC_BSWAP && o[0].size == 16)
@@ -303,8 +313,7 @@ static bool note_memory(struct guest_insn *g, int index)
 		g->reads |= 1U << ZydisRegisterGetId(m->base);
 	if (m->index != ZYDIS_REGISTER_NONE)
 		g->reads |= 1U << ZydisRegisterGetId(m->index);
-	if (m->disp.has_displacement &&
-	    m->disp.value != (int32_t)m->disp.value)
+	if (m->disp.has_displacement && m->disp.value != (int32_t)m->disp.value)
 		return false;
 	if (m->type == ZYDIS_MEMOP_TYPE_AGEN)
 		return true;
@@ -332,8 +341,9 @@ static bool note_operands(struct guest_insn *g)
 static void note_flags(struct guest_insn *g)
 {
 	const ZydisAccessedFlags *f = g->insn.cpu_flags;
-	const uint32_t sets =
-		f ? (f->modified | f->set_0 | f->set_1 | f->undefined) : 0;
+	const uint32_t sets = f ? (f->modified | f->set_0 | f->set_1 |
+				   f->undefined)
+				: 0;
 
 	g->tests = f && (f->tested & FLAGS_ALL);
 	g->sets = sets & FLAGS_ALL;
@@ -385,9 +395,9 @@ static bool decode_block(struct translator *t, const struct block *b,
 		struct guest_insn *g = &t->insns[i];
 
 		if (at >= b->bytes ||
-		    !ZYAN_SUCCESS(ZydisDecoderDecodeFull(
-			    &t->decoder, code + at, b->bytes - at, &g->insn,
-			    g->ops)))
+		    !ZYAN_SUCCESS(ZydisDecoderDecodeFull(&t->decoder, code + at,
+							 b->bytes - at,
+							 &g->insn, g->ops)))
 			return false;
 		g->off = (uint16_t)at;
 		g->op = op_of_insn(b, i);
@@ -409,10 +419,10 @@ static void emit_bytes(struct translator *t, const void *bytes, uint32_t n)
 	t->len += n;
 }
 
-#define BYTES(t, ...)                                              \
-	do {                                                       \
-		const uint8_t bytes_[] = {__VA_ARGS__};            \
-		emit_bytes(t, bytes_, sizeof(bytes_));             \
+#define BYTES(t, ...)                                   \
+	do {                                            \
+		const uint8_t bytes_[] = {__VA_ARGS__}; \
+		emit_bytes(t, bytes_, sizeof(bytes_));  \
 	} while (0)
 
 static void emit_u32(struct translator *t, uint32_t v)
@@ -486,8 +496,7 @@ static ZydisRegister host_reg(unsigned int host, ZydisRegister like)
 	case ZYDIS_REGCLASS_GPR8:
 		/* Zydis counts AH to BH as 4 to 7. */
 		return ZydisRegisterEncode(ZYDIS_REGCLASS_GPR8,
-					   (ZyanU8)(host < 4 ? host :
-							       host + 4));
+					   (ZyanU8)(host < 4 ? host : host + 4));
 	case ZYDIS_REGCLASS_GPR16:
 		return ZydisRegisterEncode(ZYDIS_REGCLASS_GPR16, (ZyanU8)host);
 	case ZYDIS_REGCLASS_GPR32:
@@ -510,8 +519,7 @@ static void emit_request(struct translator *t, const ZydisEncoderRequest *req)
 }
 
 /* The address part of a memory operand in host registers, without its segment. */
-static void rename_memory(const struct translator *t,
-			  const struct guest_insn *g,
+static void rename_memory(const struct translator *t, const struct guest_insn *g,
 			  const ZydisDecodedOperandMem *m,
 			  ZydisEncoderOperand *to)
 {
@@ -571,18 +579,19 @@ static void emit_lookup(struct translator *t, unsigned int insn,
 {
 	_Static_assert(sizeof(struct tlb_entry) == 32, "an entry is 1 << 5");
 
-	BYTES(t, 0x48, 0x89, 0xc8, /* mov rax, rcx */
+	BYTES(t, 0x48, 0x89, 0xc8,              /* mov rax, rcx */
 	      0x48, 0xc1, 0xe8, PAGE_SHIFT - 5, /* shr rax, 7 */
 	      0x25 /* and eax, imm32 */);
 	emit_u32(t, (TLB_ENTRIES - 1) << 5);
 	emit_cpu_op(t, 0x03, H_RAX, offsetof(struct cpu, tlb.cur));
-	BYTES(t, 0x48, 0x8d, 0x51, (uint8_t)(size - 1), /* lea rdx, [rcx + n - 1] */
-	      0x48, 0x81, 0xe2); /* and rdx, imm32 */
+	BYTES(t, 0x48, 0x8d, 0x51,
+	      (uint8_t)(size - 1), /* lea rdx, [rcx + n - 1] */
+	      0x48, 0x81, 0xe2);   /* and rdx, imm32 */
 	emit_u32(t, (uint32_t)PAGE_MASK);
 	emit_cpu_op(t, 0x0b, H_RDX, offsetof(struct cpu, tlb.ctx));
 	BYTES(t, 0x48, 0x3b, 0x50, /* cmp rdx, [rax + tag] */
-	      (uint8_t)(write ? offsetof(struct tlb_entry, write) :
-				offsetof(struct tlb_entry, read)),
+	      (uint8_t)(write ? offsetof(struct tlb_entry, write)
+			      : offsetof(struct tlb_entry, read)),
 	      0x0f, 0x85); /* jne */
 	add_exit(t, insn, t->dirty);
 	BYTES(t, 0x48, 0x03, 0x48, /* add rcx, [rax + addend] */
@@ -638,13 +647,13 @@ static void emit_push(struct translator *t, unsigned int n)
 {
 	const struct guest_insn *g = &t->insns[n];
 	const unsigned int sp = t->host[REG_RSP];
-	const unsigned int src =
-		t->host[ZydisRegisterGetId(g->ops[0].reg.value)];
+	const unsigned int src = t->host[ZydisRegisterGetId(g->ops[0].reg.value)];
 
 	prepare_lookup(t, g);
 	/* lea rcx, [sp - 8]; the pool has neither RSP nor R12's twin without a SIB byte */
-	BYTES(t, (uint8_t)(0x48 | sp >> 3), 0x8d, (uint8_t)(0x40 | H_RCX << 3 | 4),
-	      (uint8_t)(0x20 | (sp & 7)), 0xf8);
+	BYTES(t, (uint8_t)(0x48 | sp >> 3), 0x8d,
+	      (uint8_t)(0x40 | H_RCX << 3 | 4), (uint8_t)(0x20 | (sp & 7)),
+	      0xf8);
 	emit_lookup(t, n, 8, true);
 	BYTES(t, (uint8_t)(0x48 | (src >> 3) << 2), 0x89,
 	      (uint8_t)((src & 7) << 3 | H_RCX)); /* mov [rcx], src */
@@ -657,8 +666,7 @@ static void emit_pop(struct translator *t, unsigned int n)
 {
 	const struct guest_insn *g = &t->insns[n];
 	const unsigned int sp = t->host[REG_RSP];
-	const unsigned int dst =
-		t->host[ZydisRegisterGetId(g->ops[0].reg.value)];
+	const unsigned int dst = t->host[ZydisRegisterGetId(g->ops[0].reg.value)];
 
 	prepare_lookup(t, g);
 	BYTES(t, (uint8_t)(0x48 | (sp >> 3) << 2), 0x89,
@@ -776,7 +784,8 @@ static void emit_loop_end(struct translator *t, unsigned int jcc, uint32_t head)
 	emit_u32(t, 0);
 	if (!t->flags_stored)
 		store_flags(t);
-	emit_cpu_op(t, 0x81, 5, offsetof(struct cpu, left)); /* sub [left], imm32 */
+	emit_cpu_op(t, 0x81, 5,
+		    offsetof(struct cpu, left)); /* sub [left], imm32 */
 	emit_u32(t, t->block->n_insns);
 	BYTES(t, 0x0f, 0x8c); /* jl */
 	out = t->len;

@@ -15,7 +15,6 @@
  */
 #ifndef CPU_TRANSLATE_H
 #define CPU_TRANSLATE_H
-
 #include <cpu/op.h>
 
 struct translator;
@@ -23,8 +22,7 @@ struct translator;
 #define TRANSLATE_CODE_BYTES (6UL << 20)
 
 /** translator_new() - room for translated code. Return: 0, -ENOMEM or -errno. */
-int translator_new(struct translator **ret)
-	__attribute__((warn_unused_result));
+int translator_new(struct translator **ret) __attribute__((warn_unused_result));
 
 /** translator_free() - end it; NULL is fine. Return: NULL. */
 struct translator *translator_free(struct translator *t);

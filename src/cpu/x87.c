@@ -24,10 +24,10 @@ static bool x87_begin(struct cpu *c)
 	return true;
 }
 
-#define X87_BEGIN()                                                      \
-	do {                                                             \
-		if (unlikely(c->fp.where != FP_LIVE) && !x87_begin(c))   \
-			FAULT();                                         \
+#define X87_BEGIN()                                                    \
+	do {                                                           \
+		if (unlikely(c->fp.where != FP_LIVE) && !x87_begin(c)) \
+			FAULT();                                       \
 	} while (0)
 
 /* Did the instruction end with an unmasked exception? Then keep it, with its pointers. */
@@ -133,7 +133,7 @@ OP(x87_fninit)
 OP(x87_fnclex)
 {
 	x87_save(c);
-	c->x87.fsw &= (uint16_t)~(FSW_B | 0xffU);
+	c->x87.fsw &= (uint16_t) ~(FSW_B | 0xffU);
 	NEXT();
 }
 
@@ -197,8 +197,7 @@ OP(x87_fnstsw)
 
 OP(x87_fnstsw_ax)
 {
-	c->gpr[REG_RAX] = (c->gpr[REG_RAX] & ~UINT64_C(0xffff)) |
-			  x87_status(c);
+	c->gpr[REG_RAX] = (c->gpr[REG_RAX] & ~UINT64_C(0xffff)) | x87_status(c);
 	NEXT();
 }
 
@@ -329,26 +328,95 @@ static bool emit_word(struct emitter *e, const struct insn_emit *self)
 	return true;
 }
 
-#define X87(name) {ZYDIS_MNEMONIC_##name, emit_x87, 0}
+#define X87(name)                                  \
+	{                                          \
+		ZYDIS_MNEMONIC_##name, emit_x87, 0 \
+	}
 
 static const struct insn_emit rows[] = {
-	X87(F2XM1), X87(FABS), X87(FADD), X87(FADDP), X87(FBLD), X87(FBSTP),
-	X87(FCHS), X87(FCMOVB), X87(FCMOVBE), X87(FCMOVE), X87(FCMOVNB),
-	X87(FCMOVNBE), X87(FCMOVNE), X87(FCMOVNU), X87(FCMOVU), X87(FCOM),
-	X87(FCOMI), X87(FCOMIP), X87(FCOMP), X87(FCOMPP), X87(FCOS),
-	X87(FDECSTP), X87(FDIV), X87(FDIVP), X87(FDIVR), X87(FDIVRP),
-	X87(FFREE), X87(FFREEP), X87(FIADD), X87(FICOM), X87(FICOMP),
-	X87(FIDIV), X87(FIDIVR), X87(FILD), X87(FIMUL), X87(FINCSTP),
-	X87(FIST), X87(FISTP), X87(FISUB), X87(FISUBR), X87(FLD), X87(FLD1),
-	X87(FLDL2E), X87(FLDL2T), X87(FLDLG2), X87(FLDLN2), X87(FLDPI),
-	X87(FLDZ), X87(FMUL), X87(FMULP), X87(FNCLEX), X87(FNINIT), X87(FNOP),
-	X87(FPATAN), X87(FPREM), X87(FPREM1), X87(FPTAN), X87(FRNDINT),
-	X87(FSCALE), X87(FSIN), X87(FSINCOS), X87(FSQRT), X87(FST), X87(FSTP),
-	X87(FSTPNCE), X87(FSUB), X87(FSUBP), X87(FSUBR), X87(FSUBRP),
-	X87(FTST), X87(FUCOM), X87(FUCOMI), X87(FUCOMIP), X87(FUCOMP),
-	X87(FUCOMPP), X87(FXAM), X87(FXCH), X87(FXTRACT), X87(FYL2X),
-	X87(FYL2XP1), X87(FENI8087_NOP),
-	X87(FDISI8087_NOP), X87(FSETPM287_NOP),
+	X87(F2XM1),
+	X87(FABS),
+	X87(FADD),
+	X87(FADDP),
+	X87(FBLD),
+	X87(FBSTP),
+	X87(FCHS),
+	X87(FCMOVB),
+	X87(FCMOVBE),
+	X87(FCMOVE),
+	X87(FCMOVNB),
+	X87(FCMOVNBE),
+	X87(FCMOVNE),
+	X87(FCMOVNU),
+	X87(FCMOVU),
+	X87(FCOM),
+	X87(FCOMI),
+	X87(FCOMIP),
+	X87(FCOMP),
+	X87(FCOMPP),
+	X87(FCOS),
+	X87(FDECSTP),
+	X87(FDIV),
+	X87(FDIVP),
+	X87(FDIVR),
+	X87(FDIVRP),
+	X87(FFREE),
+	X87(FFREEP),
+	X87(FIADD),
+	X87(FICOM),
+	X87(FICOMP),
+	X87(FIDIV),
+	X87(FIDIVR),
+	X87(FILD),
+	X87(FIMUL),
+	X87(FINCSTP),
+	X87(FIST),
+	X87(FISTP),
+	X87(FISUB),
+	X87(FISUBR),
+	X87(FLD),
+	X87(FLD1),
+	X87(FLDL2E),
+	X87(FLDL2T),
+	X87(FLDLG2),
+	X87(FLDLN2),
+	X87(FLDPI),
+	X87(FLDZ),
+	X87(FMUL),
+	X87(FMULP),
+	X87(FNCLEX),
+	X87(FNINIT),
+	X87(FNOP),
+	X87(FPATAN),
+	X87(FPREM),
+	X87(FPREM1),
+	X87(FPTAN),
+	X87(FRNDINT),
+	X87(FSCALE),
+	X87(FSIN),
+	X87(FSINCOS),
+	X87(FSQRT),
+	X87(FST),
+	X87(FSTP),
+	X87(FSTPNCE),
+	X87(FSUB),
+	X87(FSUBP),
+	X87(FSUBR),
+	X87(FSUBRP),
+	X87(FTST),
+	X87(FUCOM),
+	X87(FUCOMI),
+	X87(FUCOMIP),
+	X87(FUCOMP),
+	X87(FUCOMPP),
+	X87(FXAM),
+	X87(FXCH),
+	X87(FXTRACT),
+	X87(FYL2X),
+	X87(FYL2XP1),
+	X87(FENI8087_NOP),
+	X87(FDISI8087_NOP),
+	X87(FSETPM287_NOP),
 	{ZYDIS_MNEMONIC_FWAIT, emit_wait, 0},
 	{ZYDIS_MNEMONIC_FLDCW, emit_word, X87_FLDCW},
 	{ZYDIS_MNEMONIC_FNSTCW, emit_word, X87_FNSTCW},
@@ -357,7 +425,6 @@ static const struct insn_emit rows[] = {
 	{ZYDIS_MNEMONIC_FNSTENV, x87_emit_env, X87_ENV_FNSTENV},
 	{ZYDIS_MNEMONIC_FRSTOR, x87_emit_env, X87_ENV_FRSTOR},
 	{ZYDIS_MNEMONIC_FNSAVE, x87_emit_env, X87_ENV_FNSAVE},
-	MMX_ROWS
-};
+	MMX_ROWS};
 
 const struct insn_table x87_table = {rows, ARRAY_SIZE(rows)};

@@ -2,7 +2,6 @@
 /* Parts of the x87 topic that have a file of their own. */
 #ifndef CPU_X87_H
 #define CPU_X87_H
-
 #include <cpu/emit.h>
 
 /* insn_emit.arg of the instructions on the x87 environment. */

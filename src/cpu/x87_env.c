@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The x87 environment in memory: FLDENV, FNSTENV, FRSTOR, FNSAVE. [SDM1 8.1.10] */
-#include <cpu/x87.h>
-
 #include <cpu/fp_ops.h>
+#include <cpu/x87.h>
 
 #define TAG_VALID   0U
 #define TAG_ZERO    1U
 #define TAG_SPECIAL 2U
 #define TAG_EMPTY   3U
 
-#define REGS_BYTES 80U /* eight registers of ten bytes */
+#define REGS_BYTES  80U /* eight registers of ten bytes */
 
 /* Environment as words: 16 bits wide with a 16-bit operand size, else 32. */
 enum env_word {
@@ -46,8 +45,9 @@ static uint16_t full_tags(const struct cpu *c)
 	unsigned int tags = 0;
 
 	for (unsigned int i = 0; i < 8; i++) {
-		const unsigned int tag = c->x87.ftw & (1U << i) ?
-			tag_of(c->x87.st[(i - top) & 7]) : TAG_EMPTY;
+		const unsigned int tag = c->x87.ftw & (1U << i)
+						 ? tag_of(c->x87.st[(i - top) & 7])
+						 : TAG_EMPTY;
 
 		tags |= tag << (2 * i);
 	}
@@ -101,7 +101,8 @@ static void env_unpack(struct cpu *c, bool wide, const uint8_t *in)
 	x87_update_es(c);
 }
 
-__attribute__((noinline)) static bool fnstenv(struct cpu *c, const struct op *op, bool wide)
+__attribute__((noinline)) static bool fnstenv(struct cpu *c,
+					      const struct op *op, bool wide)
 {
 	uint8_t image[ENV_WORDS * 4];
 
@@ -114,7 +115,8 @@ __attribute__((noinline)) static bool fnstenv(struct cpu *c, const struct op *op
 	return true;
 }
 
-__attribute__((noinline)) static bool fldenv(struct cpu *c, const struct op *op, bool wide)
+__attribute__((noinline)) static bool fldenv(struct cpu *c, const struct op *op,
+					     bool wide)
 {
 	uint8_t image[ENV_WORDS * 4];
 
@@ -126,7 +128,8 @@ __attribute__((noinline)) static bool fldenv(struct cpu *c, const struct op *op,
 	return true;
 }
 
-__attribute__((noinline)) static bool fnsave(struct cpu *c, const struct op *op, bool wide)
+__attribute__((noinline)) static bool fnsave(struct cpu *c, const struct op *op,
+					     bool wide)
 {
 	uint8_t image[ENV_WORDS * 4 + REGS_BYTES];
 	uint8_t *regs = image + env_bytes(wide);
@@ -142,14 +145,14 @@ __attribute__((noinline)) static bool fnsave(struct cpu *c, const struct op *op,
 	return true;
 }
 
-__attribute__((noinline)) static bool frstor(struct cpu *c, const struct op *op, bool wide)
+__attribute__((noinline)) static bool frstor(struct cpu *c, const struct op *op,
+					     bool wide)
 {
 	uint8_t image[ENV_WORDS * 4 + REGS_BYTES];
 	const uint8_t *regs = image + env_bytes(wide);
 
-	if (!x87_not_pending(c) ||
-	    !fp_load_bytes(c, op, cpu_ea(c, op), image,
-			   env_bytes(wide) + REGS_BYTES))
+	if (!x87_not_pending(c) || !fp_load_bytes(c, op, cpu_ea(c, op), image,
+						  env_bytes(wide) + REGS_BYTES))
 		return false;
 	x87_save(c);
 	env_unpack(c, wide, image);
@@ -159,12 +162,12 @@ __attribute__((noinline)) static bool frstor(struct cpu *c, const struct op *op,
 }
 
 /* op.imm: is the image 32 bits wide? */
-#define ENV_OP(name)                               \
-	OP(x87_##name)                             \
-	{                                          \
-		if (!name(c, op, op->imm != 0))    \
-			FAULT();                   \
-		NEXT();                            \
+#define ENV_OP(name)                            \
+	OP(x87_##name)                          \
+	{                                       \
+		if (!name(c, op, op->imm != 0)) \
+			FAULT();                \
+		NEXT();                         \
 	}
 
 ENV_OP(fnstenv)
@@ -180,8 +183,7 @@ bool x87_emit_env(struct emitter *e, const struct insn_emit *self)
 		[X87_ENV_FRSTOR] = op_x87_frstor,
 		[X87_ENV_FNSAVE] = op_x87_fnsave,
 	};
-	const bool prefixed =
-		e->insn->attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE;
+	const bool prefixed = e->insn->attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE;
 	const bool wide = ((e->mode & CODE_BITS) == CODE_16) == prefixed;
 	struct op *op;
 

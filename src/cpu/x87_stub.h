@@ -6,7 +6,6 @@
  */
 #ifndef CPU_X87_STUB_H
 #define CPU_X87_STUB_H
-
 #include <stdint.h>
 
 #define X87_STUB_BYTES      4U
@@ -17,8 +16,8 @@ extern const char x87_stubs[] __attribute__((visibility("hidden")));
 /* FCMOVcc (DA, then DB, C0 to DF), then FCOMI and the like (DB, then DF, E8 to F7). */
 extern const char x87_flag_stubs[] __attribute__((visibility("hidden")));
 
-#define X87_STUB_MEM    512U /* number of the first memory form */
-#define X87_STUB_FCOMI  64U  /* number of the first FCOMI */
+#define X87_STUB_MEM   512U /* number of the first memory form */
+#define X87_STUB_FCOMI 64U  /* number of the first FCOMI */
 
 typedef void x87_stub_fn(void *mem);
 typedef uint16_t x87_flag_stub_fn(uint32_t af);
@@ -56,8 +55,8 @@ static inline void x87_call(uint64_t stub, void *mem)
 /** x87_call_flags() - the same for those that use or set flags. Return: cpu.af after it. */
 static inline uint16_t x87_call_flags(uint64_t stub, uint32_t af)
 {
-	return ((x87_flag_stub_fn *)(uintptr_t)(
-		x87_flag_stubs + stub * X87_FLAG_STUB_BYTES))(af);
+	return ((x87_flag_stub_fn *)(uintptr_t)(x87_flag_stubs +
+						stub * X87_FLAG_STUB_BYTES))(af);
 }
 
 #endif

@@ -44,7 +44,7 @@ enum tag {
 	N_TAGS = 11,
 };
 
-#define TAG_BYTES      10
+#define TAG_BYTES 10
 /* Newer guests may know more kinds than we do. */
 #define MAX_STATISTICS 64
 #define TAGS_NEEDED    (1U << TAG_TOTAL | 1U << TAG_AVAILABLE)
@@ -54,10 +54,10 @@ struct virtio_balloon {
 	struct virtio_dev dev;
 	const struct virtio_balloon_ops *ops; /* I */
 	void *ctx;                            /* I */
-	uint32_t target;    /* num_pages of the configuration */
-	uint32_t claimed;   /* actual of the configuration */
-	uint32_t poison;    /* poison_val of the configuration */
-	bool excused;       /* a deflation for an older target may be under way */
+	uint32_t target;  /* num_pages of the configuration */
+	uint32_t claimed; /* actual of the configuration */
+	uint32_t poison;  /* poison_val of the configuration */
+	bool excused;     /* a deflation for an older target may be under way */
 	uint64_t oom_kills; /* that the guest had when it was asked last */
 	uint64_t lowest;    /* no page of the balloon is before this PPN */
 	uint64_t highest;   /* nor after this one */
@@ -83,8 +83,7 @@ static enum role role_of(const struct virtio_dev *dev, unsigned int queue)
 {
 	if (queue < ROLE_STATS)
 		return (enum role)queue;
-	if (queue == ROLE_STATS &&
-	    virtio_dev_has(dev, VIRTIO_BALLOON_STATS_VQ))
+	if (queue == ROLE_STATS && virtio_dev_has(dev, VIRTIO_BALLOON_STATS_VQ))
 		return ROLE_STATS;
 	return virtio_dev_has(dev, VIRTIO_BALLOON_REPORTING) ? ROLE_REPORT
 							     : ROLE_NONE;
@@ -98,8 +97,7 @@ static enum physmap_state state_of(const struct virtio_balloon *b, uint64_t page
 
 static uint64_t ballooned_pages(const struct virtio_balloon *b)
 {
-	return physmap_counts(guestmem_physmap(b->dev.mem))
-		.pages[PHYSMAP_BALLOON];
+	return physmap_counts(guestmem_physmap(b->dev.mem)).pages[PHYSMAP_BALLOON];
 }
 
 static void tell_given(struct virtio_balloon *b, uint64_t pages)
@@ -548,14 +546,14 @@ bool virtio_balloon_present(const struct virtio_balloon *balloon)
 	return virtio_dev_running(&balloon->dev);
 }
 
-const struct virtio_balloon_guest *
-virtio_balloon_guest(const struct virtio_balloon *balloon)
+const struct virtio_balloon_guest *virtio_balloon_guest(
+	const struct virtio_balloon *balloon)
 {
 	return &balloon->guest;
 }
 
-const struct virtio_balloon_stats *
-virtio_balloon_stats(const struct virtio_balloon *balloon)
+const struct virtio_balloon_stats *virtio_balloon_stats(
+	const struct virtio_balloon *balloon)
 {
 	return &balloon->stats;
 }

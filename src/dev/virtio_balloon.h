@@ -27,13 +27,13 @@
 #define VIRTIO_BALLOON_REPORTING      (UINT64_C(1) << 5)
 
 /* Configuration space. */
-#define VIRTIO_BALLOON_NUM_PAGES      0
-#define VIRTIO_BALLOON_ACTUAL         4
-#define VIRTIO_BALLOON_POISON         12
-#define VIRTIO_BALLOON_CONFIG_BYTES   16
+#define VIRTIO_BALLOON_NUM_PAGES    0
+#define VIRTIO_BALLOON_ACTUAL       4
+#define VIRTIO_BALLOON_POISON       12
+#define VIRTIO_BALLOON_CONFIG_BYTES 16
 
 /* More pages in one request break the rules: it would keep the VM too long. */
-#define VIRTIO_BALLOON_MAX_PFNS       4096
+#define VIRTIO_BALLOON_MAX_PFNS 4096
 
 struct guestmem;
 struct virtio_balloon;
@@ -160,11 +160,11 @@ bool virtio_balloon_ask(struct virtio_balloon *balloon);
 bool virtio_balloon_present(const struct virtio_balloon *balloon);
 
 /** virtio_balloon_guest() - the last complete statistics, all 0 if there are none. */
-const struct virtio_balloon_guest *
-virtio_balloon_guest(const struct virtio_balloon *balloon);
+const struct virtio_balloon_guest *virtio_balloon_guest(
+	const struct virtio_balloon *balloon);
 
 /** virtio_balloon_stats() - counters. */
-const struct virtio_balloon_stats *
-virtio_balloon_stats(const struct virtio_balloon *balloon);
+const struct virtio_balloon_stats *virtio_balloon_stats(
+	const struct virtio_balloon *balloon);
 
 #endif

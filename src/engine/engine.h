@@ -5,7 +5,6 @@
  */
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
-
 #include <pthread.h>
 
 #include <base/error.h>
@@ -17,12 +16,12 @@
 
 /* Why a processor came back from engine_ops.run. */
 enum engine_exit {
-	ENGINE_EXIT_SLICE,     /* its time slice is over, or devices want attention */
-	ENGINE_EXIT_HALT,      /* waits for an interrupt */
-	ENGINE_EXIT_SHUTDOWN,  /* triple fault */
-	ENGINE_EXIT_STOPPED,   /* guest memory refused: see guestmem_failure() */
+	ENGINE_EXIT_SLICE, /* its time slice is over, or devices want attention */
+	ENGINE_EXIT_HALT,     /* waits for an interrupt */
+	ENGINE_EXIT_SHUTDOWN, /* triple fault */
+	ENGINE_EXIT_STOPPED,  /* guest memory refused: see guestmem_failure() */
 	ENGINE_EXIT_BAD_FETCH, /* the guest jumped to where there is no memory: struct engine_fail */
-	ENGINE_EXIT_FAILED,    /* the engine cannot go on: engine_ops.failure */
+	ENGINE_EXIT_FAILED, /* the engine cannot go on: engine_ops.failure */
 };
 
 /**

@@ -7,8 +7,6 @@
  * which calls kvm_run_cpu() again and again; everything that they share is behind the
  * lock of struct engine_config.
  */
-#include <engine/engine.h>
-
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -23,6 +21,7 @@
 #include <unistd.h>
 
 #include <base/verify.h>
+#include <engine/engine.h>
 #include <engine/kvm_cpuid.h>
 #include <engine/kvm_window.h>
 #include <engine/thread_kick.h>
@@ -37,31 +36,31 @@
 
 /* Members: I immutable, T its thread, a atomic. */
 struct vcpu {
-	int fd;                /* I */
-	struct kvm_run *run;   /* I shared with the kernel */
-	pthread_t thread;      /* of who is in kvm_run_cpu(), once @running was set */
-	bool running;          /* under kick_lock */
-	bool entered;          /* T */
-	unsigned int efaults;  /* T in sequence */
-	uint64_t pio;          /* T */
-	uint64_t mmio;         /* T */
-	uint64_t kicks;        /* T */
+	int fd;              /* I */
+	struct kvm_run *run; /* I shared with the kernel */
+	pthread_t thread; /* of who is in kvm_run_cpu(), once @running was set */
+	bool running;     /* under kick_lock */
+	bool entered;     /* T */
+	unsigned int efaults; /* T in sequence */
+	uint64_t pio;         /* T */
+	uint64_t mmio;        /* T */
+	uint64_t kicks;       /* T */
 };
 
 /* Members: I immutable, a atomic. */
 struct engine {
-	struct engine_config cfg;    /* I */
-	int kvm_fd;                  /* I */
-	int vm_fd;                   /* I */
-	size_t run_bytes;            /* I */
-	struct kvm_window *window;   /* I */
-	unsigned int n_cpus;         /* I */
+	struct engine_config cfg;  /* I */
+	int kvm_fd;                /* I */
+	int vm_fd;                 /* I */
+	size_t run_bytes;          /* I */
+	struct kvm_window *window; /* I */
+	unsigned int n_cpus;       /* I */
 	struct vcpu cpus[KVM_CPUS_MAX];
-	_Atomic bool memory_failed;  /* a */
-	_Atomic bool has_failure;    /* a @failure is complete */
-	pthread_mutex_t kick_lock;   /* threads stay while it is held */
+	_Atomic bool memory_failed; /* a */
+	_Atomic bool has_failure;   /* a @failure is complete */
+	pthread_mutex_t kick_lock;  /* threads stay while it is held */
 	pthread_mutex_t failure_lock;
-	char failure[256];           /* under failure_lock until has_failure */
+	char failure[256]; /* under failure_lock until has_failure */
 };
 
 static void kick_all(struct engine *e)
@@ -107,8 +106,7 @@ static int check_caps(const struct engine *e, struct err *err)
 
 	for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
 		if (ioctl(e->kvm_fd, KVM_CHECK_EXTENSION, needed[i].cap) <= 0)
-			return err_set(err, -ENOTSUP,
-				       "this host's KVM lacks %s",
+			return err_set(err, -ENOTSUP, "this host's KVM lacks %s",
 				       needed[i].name);
 	return 0;
 }
@@ -151,16 +149,15 @@ static int set_slot(struct engine *e, uint32_t slot, uint64_t guest,
 		.slot = slot,
 		.guest_phys_addr = guest,
 		.memory_size = bytes,
-		.userspace_addr = (uint64_t)(uintptr_t)kvm_window_base(
-					  e->window) +
+		.userspace_addr = (uint64_t)(uintptr_t)kvm_window_base(e->window) +
 				  offset,
 	};
 
 	if (!bytes)
 		return 0;
-	return ioctl(e->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) ?
-		       fail_errno(err, "KVM_SET_USER_MEMORY_REGION") :
-		       0;
+	return ioctl(e->vm_fd, KVM_SET_USER_MEMORY_REGION, &region)
+		       ? fail_errno(err, "KVM_SET_USER_MEMORY_REGION")
+		       : 0;
 }
 
 static int set_memory(struct engine *e, struct err *err)
@@ -170,13 +167,13 @@ static int set_memory(struct engine *e, struct err *err)
 		.lock = e->cfg.lock,
 		.failed = memory_failed,
 		.ctx = e,
-		.max_runs = e->cfg.max_runs ? e->cfg.max_runs :
-					      KVM_WINDOW_MAX_RUNS,
+		.max_runs = e->cfg.max_runs ? e->cfg.max_runs
+					    : KVM_WINDOW_MAX_RUNS,
 		.large_pages = e->cfg.large_pages,
 	};
 	const uint64_t bytes = guestmem_ram_bytes(e->cfg.mem);
-	const uint64_t low = bytes < GUESTMEM_HOLE_START ? bytes :
-							   GUESTMEM_HOLE_START;
+	const uint64_t low = bytes < GUESTMEM_HOLE_START ? bytes
+							 : GUESTMEM_HOLE_START;
 	int r = kvm_window_new(&cfg, &e->window, err);
 
 	if (!r)
@@ -218,9 +215,9 @@ static int set_msrs(struct vcpu *c, struct err *err)
 		.entry = {.index = MSR_MTRR_DEF_TYPE, .data = MTRR_WRITE_BACK},
 	};
 
-	return ioctl(c->fd, KVM_SET_MSRS, &msrs) == 1 ?
-		       0 :
-		       fail_errno(err, "KVM_SET_MSRS");
+	return ioctl(c->fd, KVM_SET_MSRS, &msrs) == 1
+		       ? 0
+		       : fail_errno(err, "KVM_SET_MSRS");
 }
 
 static int make_cpu(struct engine *e, unsigned int i, struct err *err)
@@ -382,8 +379,8 @@ static void do_pio(struct engine *e, struct vcpu *c)
 		uint32_t value = 0;
 
 		if (run->io.direction == KVM_EXIT_IO_IN) {
-			value = e->cfg.io->pio_read(e->cfg.io_ctx,
-						    run->io.port, size);
+			value = e->cfg.io->pio_read(e->cfg.io_ctx, run->io.port,
+						    size);
 			memcpy(data, &value, size);
 		} else {
 			memcpy(&value, data, size);
@@ -463,14 +460,19 @@ static enum engine_exit handle_exit(struct engine *e, struct vcpu *c)
 	case KVM_EXIT_SYSTEM_EVENT:
 		return ENGINE_EXIT_SHUTDOWN;
 	case KVM_EXIT_INTERNAL_ERROR:
-		return fail(e, "KVM met an internal error (suberror %u): its emulator does not know an instruction of this guest",
-			    c->run->internal.suberror);
+		return fail(
+			e,
+			"KVM met an internal error (suberror %u): its emulator does not know an instruction of this guest",
+			c->run->internal.suberror);
 	case KVM_EXIT_FAIL_ENTRY:
-		return fail(e, "the processor refused to enter the guest (reason 0x%llx)",
-			    (unsigned long long)c->run->fail_entry
-				    .hardware_entry_failure_reason);
+		return fail(
+			e,
+			"the processor refused to enter the guest (reason 0x%llx)",
+			(unsigned long long)c->run->fail_entry
+				.hardware_entry_failure_reason);
 	}
-	return fail(e, "KVM came back for reason %u, which this engine does not know",
+	return fail(e,
+		    "KVM came back for reason %u, which this engine does not know",
 		    c->run->exit_reason);
 }
 
@@ -503,7 +505,6 @@ static enum engine_exit kvm_run_cpu(struct engine *e, unsigned int n)
 	c->efaults = 0;
 	return handle_exit(e, c);
 }
-
 
 static void kvm_kick(struct engine *e)
 {

@@ -20,10 +20,10 @@
 #define ECX1_HYPERVISOR   BIT(31)
 #define EDX1_HTT          BIT(28)
 /* Leaf 7 */
-#define EBX7_SMEP         BIT(7)
-#define EBX7_SMAP         BIT(20)
-#define EBX7_INTEL_PT     BIT(25)
-#define ECX7_LA57         BIT(16)
+#define EBX7_SMEP     BIT(7)
+#define EBX7_SMAP     BIT(20)
+#define EBX7_INTEL_PT BIT(25)
+#define ECX7_LA57     BIT(16)
 /* Leaf 0x80000001 */
 #define ECX8_CMP_LEGACY   BIT(1)
 #define ECX8_SVM          BIT(2)

@@ -2,7 +2,6 @@
 /* What CPUID shows to a guest under KVM: what the host's KVM supports, less what we hide. */
 #ifndef ENGINE_KVM_CPUID_H
 #define ENGINE_KVM_CPUID_H
-
 #include <linux/kvm.h>
 
 #include <base/types.h>

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening userfaultfd, in the order of what needs the least privilege. */
-#include <engine/kvm_window.h>
-
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
@@ -10,6 +8,8 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <engine/kvm_window.h>
 
 /* Newer than the headers of some supported systems. */
 #ifndef USERFAULTFD_IOC_NEW

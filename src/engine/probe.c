@@ -287,14 +287,13 @@ void probe_kvm_run(struct probe_run *ret)
 
 static void say_speed(const struct probe_run *run, struct probe_verdict *ret)
 {
-	ret->insns_per_s = run->ns ? run->insns * UINT64_C(1000000000) /
-					     run->ns :
-				     0;
+	ret->insns_per_s = run->ns ? run->insns * UINT64_C(1000000000) / run->ns
+				   : 0;
 	ret->usable = ret->insns_per_s >= PROBE_MIN_INSNS_PER_S;
 	snprintf(ret->why, sizeof(ret->why),
-		 ret->usable ?
-			 "/dev/kvm runs kernel code at %llu M instructions a second" :
-			 "/dev/kvm emulates kernel code: %llu M instructions a second, at least 50 M are needed",
+		 ret->usable
+			 ? "/dev/kvm runs kernel code at %llu M instructions a second"
+			 : "/dev/kvm emulates kernel code: %llu M instructions a second, at least 50 M are needed",
 		 (unsigned long long)ret->insns_per_s / 1000000);
 }
 
@@ -364,15 +363,15 @@ static const char *paging(char *text, size_t size)
 
 	if (first_line("/sys/module/kvm_amd/parameters/npt", line, sizeof(line)))
 		snprintf(text, size, "%s",
-			 line[0] == 'Y' || line[0] == '1' ?
-				 "nested page tables (NPT) of the processor" :
-				 "shadow page tables of the host's KVM (npt=0)");
+			 line[0] == 'Y' || line[0] == '1'
+				 ? "nested page tables (NPT) of the processor"
+				 : "shadow page tables of the host's KVM (npt=0)");
 	else if (first_line("/sys/module/kvm_intel/parameters/ept", line,
 			    sizeof(line)))
 		snprintf(text, size, "%s",
-			 line[0] == 'Y' || line[0] == '1' ?
-				 "nested page tables (EPT) of the processor" :
-				 "shadow page tables of the host's KVM (ept=0)");
+			 line[0] == 'Y' || line[0] == '1'
+				 ? "nested page tables (EPT) of the processor"
+				 : "shadow page tables of the host's KVM (ept=0)");
 	else if (!access("/sys/module/kvm_pvm", F_OK))
 		snprintf(text, size,
 			 "shadow page tables of a KVM without hardware support (PVM)");

@@ -5,7 +5,6 @@
  */
 #ifndef ENGINE_PROBE_H
 #define ENGINE_PROBE_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <engine/kvm_window.h>
@@ -15,8 +14,8 @@
 
 /* How far the tiny guest came. */
 enum probe_result {
-	PROBE_NO_DEVICE,  /* /dev/kvm cannot be opened, or refuses to make a VM */
-	PROBE_EMULATED,   /* KVM_EXIT_INTERNAL_ERROR: an emulator met what it does not know */
+	PROBE_NO_DEVICE, /* /dev/kvm cannot be opened, or refuses to make a VM */
+	PROBE_EMULATED, /* KVM_EXIT_INTERNAL_ERROR: an emulator met what it does not know */
 	PROBE_STUCK,      /* did not come back in time */
 	PROBE_UNEXPECTED, /* came back for something else */
 	PROBE_RAN,

@@ -5,7 +5,6 @@
  */
 #ifndef ENGINE_RUN_MAP_H
 #define ENGINE_RUN_MAP_H
-
 #include <base/types.h>
 
 /**

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The engine that runs on our own processor and needs nothing of the host. */
-#include <engine/engine.h>
-
 #include <errno.h>
 #include <stdlib.h>
 
 #include <cpu/block.h>
+#include <engine/engine.h>
 
 /* Instructions between two looks at timers and requests: some tens of microseconds. */
 #define SLICE_INSNS 16384

@@ -2,7 +2,6 @@
 /* A signal that does nothing but end a system call of a thread. */
 #ifndef ENGINE_THREAD_KICK_H
 #define ENGINE_THREAD_KICK_H
-
 #include <pthread.h>
 
 /** thread_kick_install() - set the signal's handler; as often as one likes. */

@@ -7,7 +7,6 @@
  */
 #ifndef HOST_CONTROL_H
 #define HOST_CONTROL_H
-
 #include <api/server.h>
 #include <host/host.h>
 

@@ -2,7 +2,6 @@
 /* The inside of the control side: definitions, and figures in the form of the API. */
 #ifndef HOST_CONTROL_IMPL_H
 #define HOST_CONTROL_IMPL_H
-
 #include <pthread.h>
 
 #include <api/types.h>

@@ -144,13 +144,11 @@ static struct plan_vm plan_vm_of(struct host *host, struct hvm *vm,
 	p.common_pages = vm_common_pages(vm);
 	p.zip_store_pages = zip_pages(vm->mem->zip);
 	p.swap_free_pages = swap_slots_free(vm->mem->swap);
-	p.available_pages = atomic_load(
-		&vm->mem->counters->balloon_available);
+	p.available_pages = atomic_load(&vm->mem->counters->balloon_available);
 	return p;
 }
 
-static void order_set(struct host *host, struct hvm *vm,
-		      const struct plan_vm *p)
+static void order_set(struct host *host, struct hvm *vm, const struct plan_vm *p)
 {
 	const uint32_t *v = host->options.v;
 	const struct plan_action *a = &vm->action;

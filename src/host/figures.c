@@ -92,8 +92,7 @@ static void vm_figures(struct host *host, const struct hvm *vm,
 		.active_fast_pct = percent(&vm->ws, vm->ws.fast),
 		.active_slow_pct = percent(&vm->ws, vm->ws.slow),
 		.entitlement_pages = vm->action.target_pages,
-		.shares = mem_alloc_vm_shares(&vm->set.alloc,
-					      vm->set.size_pages),
+		.shares = mem_alloc_vm_shares(&vm->set.alloc, vm->set.size_pages),
 		.balloon_driver = vm->balloon.driver,
 		.balloon_target_pages = vm->balloon_sent,
 		.balloon_max_pages = balloon_max_pages(
@@ -291,8 +290,7 @@ static void audit_entries(const struct vmmem *m, uint32_t *refs,
 	uint64_t swapped = 0;
 
 	for (uint64_t p = 0; p < m->n_pages; p++) {
-		const uint64_t e = physmap_stable(
-			physmap_load(m->map, ppn(p)));
+		const uint64_t e = physmap_stable(physmap_load(m->map, ppn(p)));
 
 		if (physmap_state(e) == PHYSMAP_SHARED &&
 		    physmap_slot(e) < m->group->n_frames)

@@ -177,7 +177,7 @@ void group_leave(struct group *g, struct vmmem *vm)
 }
 
 struct vmmem *group_whose(const struct group *g, uint32_t where,
-			   uint64_t *ret_page)
+			  uint64_t *ret_page)
 {
 	uint32_t low = 0;
 	uint32_t high = g->n_members;

@@ -5,7 +5,6 @@
  */
 #ifndef HOST_GROUP_H
 #define HOST_GROUP_H
-
 #include <sys/types.h>
 
 #include <base/error.h>
@@ -40,9 +39,9 @@ struct group {
 	int fd;
 	uint8_t *map;
 	uint64_t n_frames;
-	uint32_t *refs;      /* by frame */
-	uint32_t *tags;      /* by frame */
-	uint64_t first_free; /* no free frame before it */
+	uint32_t *refs;            /* by frame */
+	uint32_t *tags;            /* by frame */
+	uint64_t first_free;       /* no free frame before it */
 	_Atomic uint64_t end_used; /* no frame was used from here on */
 };
 
@@ -85,7 +84,7 @@ void group_leave(struct group *g, struct vmmem *vm);
 
 /** group_whose() - whose page a hint names. Return: the VM, or NULL. */
 struct vmmem *group_whose(const struct group *g, uint32_t where,
-			   uint64_t *ret_page);
+			  uint64_t *ret_page);
 
 /** group_reader() - a new descriptor that can only read the file. Return: it, or -errno. */
 int group_reader(const struct group *g);

@@ -52,8 +52,7 @@ static bool grow(struct hints *h)
 
 	if (bigger.bits > 31)
 		return false;
-	bigger.slots = calloc(UINT64_C(1) << bigger.bits,
-			      sizeof(*bigger.slots));
+	bigger.slots = calloc(UINT64_C(1) << bigger.bits, sizeof(*bigger.slots));
 	if (!bigger.slots)
 		return false;
 	for (uint64_t i = 0; h->slots && i < UINT64_C(1) << h->bits; i++) {

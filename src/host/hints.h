@@ -7,7 +7,6 @@
  */
 #ifndef HOST_HINTS_H
 #define HOST_HINTS_H
-
 #include <base/types.h>
 
 #define HINT_FRAME UINT32_C(0x80000000) /* in @where: a frame, not a page */

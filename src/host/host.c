@@ -123,10 +123,11 @@ int host_memory_parse(const char *text, uint64_t *ret_bytes, struct err *err)
 	}
 	bytes &= PAGE_MASK;
 	if (bytes < MEMORY_MIN || bytes > ram)
-		return err_set(err, -ERANGE,
-			       "machine memory of %llu MiB is not between 16 MiB and the %llu MiB of this host",
-			       (unsigned long long)bytes >> 20,
-			       (unsigned long long)ram >> 20);
+		return err_set(
+			err, -ERANGE,
+			"machine memory of %llu MiB is not between 16 MiB and the %llu MiB of this host",
+			(unsigned long long)bytes >> 20,
+			(unsigned long long)ram >> 20);
 	*ret_bytes = bytes;
 	return 0;
 }
@@ -139,9 +140,10 @@ int host_name_check(const char *name, struct err *err)
 		const unsigned char c = (unsigned char)name[i];
 
 		if (!isalnum(c) && (!i || !strchr("._-", c)))
-			return err_set(err, -EINVAL,
-				       "\"%.60s\" is no name: letters and digits, and after the first . _ - too",
-				       name);
+			return err_set(
+				err, -EINVAL,
+				"\"%.60s\" is no name: letters and digits, and after the first . _ - too",
+				name);
 	}
 	if (!len || len >= HOST_NAME_SIZE)
 		return err_set(err, -EINVAL,
@@ -349,15 +351,13 @@ struct hvm *vm_find(struct host *host, const char *name)
 
 int vm_insert(struct host *host, struct hvm *vm)
 {
-	struct hvm **vms = realloc(host->vms,
-				   (host->n_vms + 1) * sizeof(*vms));
+	struct hvm **vms = realloc(host->vms, (host->n_vms + 1) * sizeof(*vms));
 	uint32_t at = 0;
 
 	if (!vms)
 		return -ENOMEM;
 	host->vms = vms;
-	while (at < host->n_vms &&
-	       strcmp(vms[at]->set.name, vm->set.name) < 0)
+	while (at < host->n_vms && strcmp(vms[at]->set.name, vm->set.name) < 0)
 		at++;
 	memmove(&vms[at + 1], &vms[at], (host->n_vms - at) * sizeof(*vms));
 	vms[at] = vm;
@@ -473,9 +473,10 @@ static int check_vm(const struct host_vm_settings *set, struct err *err)
 		r = err_set(err, -EINVAL, "a VM has at most %d arguments",
 			    HOST_ARGS_MAX);
 	if (!r && (set->size_pages < 256 || set->size_pages >> 28))
-		r = err_set(err, -EINVAL,
-			    "a VM of %llu MiB is not possible; from 1 MiB to 1 TiB is",
-			    (unsigned long long)set->size_pages >> 8);
+		r = err_set(
+			err, -EINVAL,
+			"a VM of %llu MiB is not possible; from 1 MiB to 1 TiB is",
+			(unsigned long long)set->size_pages >> 8);
 	return r ? r : mem_alloc_check_vm(&set->alloc, set->size_pages, err);
 }
 
@@ -496,14 +497,15 @@ static int wait_running(struct host *host, const char *name, struct err *err)
 	while ((vm = vm_find(host, name)) && vm->state == HOST_VM_STARTING) {
 		if (pthread_cond_timedwait(&host->changed, &host->lock, &end)) {
 			process_kill(vm, SIGKILL);
-			return err_set(err, -ETIMEDOUT,
-				       "VM %s does not answer", name);
+			return err_set(err, -ETIMEDOUT, "VM %s does not answer",
+				       name);
 		}
 	}
 	if (!vm)
-		return err_set(err, -ECHILD,
-			       "VM %s ended at its start; %s/vms/%s/vm.log says why",
-			       name, host->state_dir, name);
+		return err_set(
+			err, -ECHILD,
+			"VM %s ended at its start; %s/vms/%s/vm.log says why",
+			name, host->state_dir, name);
 	return 0;
 }
 
@@ -681,9 +683,9 @@ int host_vm_path(struct host *host, const char *name, const char *file,
 
 int host_vm_remove_files(struct host *host, const char *name, struct err *err)
 {
-	static const char *const files[] = {"vm.sock", "swap", "settings",
-					    "settings.new", "vm.log",
-					    "console.sock"};
+	static const char *const files[] = {"vm.sock",  "swap",
+					    "settings", "settings.new",
+					    "vm.log",   "console.sock"};
 	int r = host_name_check(name, err);
 	int dir_fd;
 
@@ -699,8 +701,8 @@ int host_vm_remove_files(struct host *host, const char *name, struct err *err)
 	if (dir_fd == -ENOENT)
 		return 0;
 	if (dir_fd < 0)
-		return err_set(err, dir_fd, "cannot open the directory of VM %s",
-			       name);
+		return err_set(err, dir_fd,
+			       "cannot open the directory of VM %s", name);
 	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
 		unlinkat(dir_fd, files[i], 0);
 	close(dir_fd);
@@ -733,8 +735,8 @@ static int pool_set_locked(struct host *host, const struct hpool *pool,
 		before = host->pools[at];
 		host->pools[at] = *pool;
 	} else {
-		struct hpool *pools = realloc(host->pools, (host->n_pools + 1) *
-								   sizeof(*pools));
+		struct hpool *pools = realloc(host->pools, (host->n_pools +
+							    1) * sizeof(*pools));
 
 		if (!pools)
 			return err_set(err, -ENOMEM, "out of memory");

@@ -14,7 +14,6 @@
  */
 #ifndef HOST_HOST_H
 #define HOST_HOST_H
-
 #include <sys/types.h>
 
 #include <base/error.h>
@@ -25,7 +24,8 @@
 #include <policy/options.h>
 #include <policy/state.h>
 
-#define HOST_NAME_SIZE  48 /* with the NUL; letters, digits, and . _ - not first */
+#define HOST_NAME_SIZE \
+	48 /* with the NUL; letters, digits, and . _ - not first */
 #define HOST_ARGS_MAX  64
 #define HOST_EVENT_MAX 256
 
@@ -39,7 +39,7 @@ enum host_event_kind {
 	HOST_EVENT_VM_MISBEHAVED, /* it broke the rules of the link or of its physmap */
 	HOST_EVENT_VM_LINK_LOST,
 	HOST_EVENT_BALLOON, /* driver appeared, is stuck, or its guest is in distress */
-	HOST_EVENT_STATE,   /* the host's memory state changed */
+	HOST_EVENT_STATE, /* the host's memory state changed */
 	HOST_EVENT_SWAP_FULL,
 	HOST_EVENT_OPTION,
 	HOST_EVENT_ERROR,
@@ -157,8 +157,8 @@ int host_vm_start(struct host *host, const struct host_vm_settings *settings,
 
 enum host_stop {
 	HOST_STOP_GUEST, /* press the power button: the guest ends by itself, or not */
-	HOST_STOP_VM,    /* end the VM in order, whatever the guest thinks of it */
-	HOST_STOP_KILL,  /* SIGKILL */
+	HOST_STOP_VM, /* end the VM in order, whatever the guest thinks of it */
+	HOST_STOP_KILL, /* SIGKILL */
 };
 
 /**

@@ -11,7 +11,6 @@
  */
 #ifndef HOST_HOST_IMPL_H
 #define HOST_HOST_IMPL_H
-
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -31,34 +30,34 @@
  * @gate), g manager's thread.
  */
 struct hvm {
-	struct host *host;              /* I */
-	struct host_vm_settings set;    /* l */
-	enum host_vm_state state;       /* l */
-	ino_t group_ino;                /* l */
-	uint64_t start_ms;              /* I */
-	pid_t pid;                      /* I */
-	int pid_fd;                     /* I */
-	int sock;                       /* I until the end */
-	bool adopting;                  /* l it ran before this host and is not attached yet */
-	bool lost;                      /* l its link is gone */
-	uint64_t kill_at_ms;            /* l when patience ends; 0: it does not */
-	struct vmmem *mem;              /* l set once, ended under both locks */
+	struct host *host;           /* I */
+	struct host_vm_settings set; /* l */
+	enum host_vm_state state;    /* l */
+	ino_t group_ino;             /* l */
+	uint64_t start_ms;           /* I */
+	pid_t pid;                   /* I */
+	int pid_fd;                  /* I */
+	int sock;                    /* I until the end */
+	bool adopting; /* l it ran before this host and is not attached yet */
+	bool lost;     /* l its link is gone */
+	uint64_t kill_at_ms; /* l when patience ends; 0: it does not */
+	struct vmmem *mem;   /* l set once, ended under both locks */
 
-	struct sample sample;           /* m */
-	struct reclaim_vm reclaim;      /* m */
-	uint64_t cursor;                /* m of the scan */
-	double share_credit;            /* m pages that may be scanned */
+	struct sample sample;      /* m */
+	struct reclaim_vm reclaim; /* m */
+	uint64_t cursor;           /* m of the scan */
+	double share_credit;       /* m pages that may be scanned */
 
-	struct plan_action action;      /* l */
-	struct reclaim_order order;     /* l */
-	uint64_t order_seq;             /* l */
-	bool has_active;                /* l there is an estimate */
-	uint64_t active_pages;          /* l */
-	struct workset ws;              /* l copy of the estimator */
-	uint64_t overhead_pages;        /* l */
-	struct balloon_watch balloon;   /* l */
-	uint64_t balloon_sent;          /* l */
-	bool swap_was_full;             /* l told once */
+	struct plan_action action;    /* l */
+	struct reclaim_order order;   /* l */
+	uint64_t order_seq;           /* l */
+	bool has_active;              /* l there is an estimate */
+	uint64_t active_pages;        /* l */
+	struct workset ws;            /* l copy of the estimator */
+	uint64_t overhead_pages;      /* l */
+	struct balloon_watch balloon; /* l */
+	uint64_t balloon_sent;        /* l */
+	bool swap_was_full;           /* l told once */
 };
 
 /**
@@ -82,33 +81,33 @@ struct hpool {
 };
 
 struct host {
-	char *state_dir;                /* I */
-	char *vm_program;               /* I */
-	int dir_fd;                     /* I vms/ */
-	int lock_fd;                    /* I */
-	uint64_t managed_pages;         /* I */
-	uint64_t processor_mhz;         /* I */
-	uint64_t start_ms;              /* I */
+	char *state_dir;                                          /* I */
+	char *vm_program;                                         /* I */
+	int dir_fd;                                               /* I vms/ */
+	int lock_fd;                                              /* I */
+	uint64_t managed_pages;                                   /* I */
+	uint64_t processor_mhz;                                   /* I */
+	uint64_t start_ms;                                        /* I */
 	void (*event)(void *ctx, const struct host_event *event); /* I */
-	void *event_ctx;                /* I */
+	void *event_ctx;                                          /* I */
 	pthread_mutex_t event_lock;
-	uint64_t event_seq;             /* under @event_lock */
+	uint64_t event_seq; /* under @event_lock */
 
-	struct ledger ledger;           /* its own lock */
+	struct ledger ledger; /* its own lock */
 	pthread_mutex_t gate;
-	_Atomic int gate_wanted;        /* a others than the mover who wait for it */
+	_Atomic int gate_wanted; /* a others than the mover who wait for it */
 	pthread_mutex_t lock;
-	pthread_cond_t changed;         /* a VM's state changed */
-	struct hvm **vms;               /* l by name */
-	uint32_t n_vms;                 /* l */
-	struct hpool *pools;            /* l */
-	uint32_t n_pools;               /* l */
-	struct chore *chores;           /* l oldest first */
-	struct options options;         /* l */
-	uint32_t n_adopting;            /* l */
-	struct plan_summary plan;       /* l */
-	uint64_t plan_ns;               /* l */
-	uint64_t self_pages;            /* l this program's own memory */
+	pthread_cond_t changed;   /* a VM's state changed */
+	struct hvm **vms;         /* l by name */
+	uint32_t n_vms;           /* l */
+	struct hpool *pools;      /* l */
+	uint32_t n_pools;         /* l */
+	struct chore *chores;     /* l oldest first */
+	struct options options;   /* l */
+	uint32_t n_adopting;      /* l */
+	struct plan_summary plan; /* l */
+	uint64_t plan_ns;         /* l */
+	uint64_t self_pages;      /* l this program's own memory */
 
 	struct group **groups;          /* m */
 	uint32_t n_groups;              /* m */
@@ -117,17 +116,17 @@ struct host {
 	_Atomic uint64_t share_scanned; /* a */
 	_Atomic uint64_t share_cpu_ns;  /* a */
 
-	pthread_t manager;              /* I */
-	pthread_t mover;                /* I */
-	bool has_manager;               /* I */
-	bool has_mover;                 /* I */
-	int epoll_fd;                   /* I */
-	int wake_fd;                    /* I wakes the manager */
-	_Atomic bool ending;            /* a */
-	_Atomic bool replan;            /* a */
-	uint64_t next_plan_ms;          /* g */
-	uint64_t next_overhead_ms;      /* g */
-	uint64_t earliest_plan_ms;      /* g */
+	pthread_t manager;         /* I */
+	pthread_t mover;           /* I */
+	bool has_manager;          /* I */
+	bool has_mover;            /* I */
+	int epoll_fd;              /* I */
+	int wake_fd;               /* I wakes the manager */
+	_Atomic bool ending;       /* a */
+	_Atomic bool replan;       /* a */
+	uint64_t next_plan_ms;     /* g */
+	uint64_t next_overhead_ms; /* g */
+	uint64_t earliest_plan_ms; /* g */
 };
 
 /* process.c: VM processes and their links */
@@ -177,7 +176,6 @@ void manager_do_chores(struct host *host);
 
 /** host_promised() - pages that VMs may take without asking. Under @lock. */
 uint64_t host_promised(struct host *host);
-
 
 /** decide() - make a plan and put it into force. Manager, under @lock. */
 void decide(struct host *host);

@@ -6,7 +6,6 @@
  */
 #ifndef HOST_LEDGER_H
 #define HOST_LEDGER_H
-
 #include <pthread.h>
 
 #include <base/types.h>

@@ -21,7 +21,7 @@
 /* How long a VM whose link is gone may take to end by itself. */
 #define PATIENCE_MS 5000
 /* Decisions may take a tenth of a processor. */
-#define PLAN_SHARE  10
+#define PLAN_SHARE 10
 
 void manager_wake(struct host *host)
 {
@@ -274,8 +274,7 @@ static void look_at_balloon(struct hvm *vm)
 		.now_ms = monotonic_ms(),
 		.present = atomic_load(&c->balloon_present),
 		.target_pages = vm->balloon_sent,
-		.actual_pages = physmap_counts(vm->mem->map)
-					.pages[PHYSMAP_BALLOON],
+		.actual_pages = physmap_counts(vm->mem->map).pages[PHYSMAP_BALLOON],
 		/* A time to come would keep old statistics fresh. */
 		.stats_ms = stats_ms > monotonic_ms() ? 0 : stats_ms,
 		.has_stats = stats_ms,
@@ -285,9 +284,8 @@ static void look_at_balloon(struct hvm *vm)
 
 	balloon_watch_update(&vm->balloon, &report, vm->set.size_pages);
 	if (vm->balloon.driver != before.driver)
-		host_tell(vm->host, HOST_EVENT_BALLOON, vm->set.name,
-			  "VM %s %s", vm->set.name,
-			  driver_words[vm->balloon.driver]);
+		host_tell(vm->host, HOST_EVENT_BALLOON, vm->set.name, "VM %s %s",
+			  vm->set.name, driver_words[vm->balloon.driver]);
 	if (vm->balloon.distress && !before.distress)
 		host_tell(vm->host, HOST_EVENT_BALLOON, vm->set.name,
 			  "VM %s is in distress: its balloon is let out",

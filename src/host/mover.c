@@ -8,11 +8,11 @@
 #include <base/verify.h>
 #include <host/host_impl.h>
 
-#define ROUND_MS   20
+#define ROUND_MS 20
 /* Batches that one VM may have in a row. */
-#define BATCHES    8
+#define BATCHES 8
 /* What has not been scanned in that many seconds is not made up for. */
-#define CREDIT_S   2.0
+#define CREDIT_S 2.0
 
 void gate_lock(struct host *host)
 {
@@ -68,8 +68,7 @@ static void tell_swap_full(struct hvm *vm)
 		return;
 	vm->swap_was_full = true;
 	host_tell(vm->host, HOST_EVENT_SWAP_FULL, vm->set.name,
-		  "the swap file of VM %s is full: %llu pages",
-		  vm->set.name,
+		  "the swap file of VM %s is full: %llu pages", vm->set.name,
 		  (unsigned long long)swap_slots(vm->mem->swap));
 }
 

@@ -100,8 +100,8 @@ static int spawn_with(const char *program, char *const *argv, int log_fd,
 	/* Nothing else that this program may have open is the VM's business. */
 	posix_spawn_file_actions_addclosefrom_np(&files, 3);
 	/* Its own session: what ends this program does not end its VMs. */
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID |
-						POSIX_SPAWN_SETSIGMASK);
+	posix_spawnattr_setflags(&attr,
+				 POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
 	posix_spawnattr_setsigmask(&attr, &none);
 	r = posix_spawn(ret_pid, program, &files, &attr, argv, environ);
 	posix_spawn_file_actions_destroy(&files);
@@ -161,10 +161,10 @@ static int connect_new(struct hvm *vm, int dir_fd, struct err *err)
 			return 0;
 		}
 		if (waitpid(vm->pid, NULL, WNOHANG) == vm->pid)
-			return err_set(err, -ECHILD,
-				       "VM %s ended at once; %s/vms/%s/vm.log says why",
-				       vm->set.name, vm->host->state_dir,
-				       vm->set.name);
+			return err_set(
+				err, -ECHILD,
+				"VM %s ended at once; %s/vms/%s/vm.log says why",
+				vm->set.name, vm->host->state_dir, vm->set.name);
 		nap_ms(2);
 	} while (monotonic_ms() < end);
 	return err_set(err, -ETIMEDOUT, "VM %s does not open its socket",
@@ -215,10 +215,9 @@ int process_start(struct host *host, struct hvm *vm,
 		r = spawn(host, set, dir_fd, &vm->pid, err);
 	if (!r) {
 		vm->pid_fd = open_pid(vm->pid);
-		r = vm->pid_fd < 0
-			    ? err_set(err, vm->pid_fd, "pidfd_open: %s",
-				      strerror(-vm->pid_fd))
-			    : connect_new(vm, dir_fd, err);
+		r = vm->pid_fd < 0 ? err_set(err, vm->pid_fd, "pidfd_open: %s",
+					     strerror(-vm->pid_fd))
+				   : connect_new(vm, dir_fd, err);
 	}
 	close(dir_fd);
 	return r;
@@ -351,8 +350,8 @@ static struct group *group_find(struct host *host, const char *name)
 
 static int group_enter(struct host *host, struct group *g)
 {
-	struct group **groups = realloc(host->groups, (host->n_groups + 1) *
-							       sizeof(*groups));
+	struct group **groups = realloc(host->groups,
+					(host->n_groups + 1) * sizeof(*groups));
 
 	if (!groups)
 		return -ENOMEM;
@@ -362,8 +361,7 @@ static int group_enter(struct host *host, struct group *g)
 }
 
 /* The VM's group; made, or taken over from what an attached VM brings. Under the gate. */
-static int group_for(struct hvm *vm, int fd, struct group **ret,
-		     struct err *err)
+static int group_for(struct hvm *vm, int fd, struct group **ret, struct err *err)
 {
 	struct host *host = vm->host;
 	char name[64];
@@ -431,8 +429,7 @@ static int give_stores(struct hvm *vm, struct vmmem *mem, const int *fds,
 	struct swap *swap = NULL;
 	struct group *group = NULL;
 	char path[4096];
-	int r = host_vm_path(vm->host, vm->set.name, "swap", path,
-			     sizeof(path));
+	int r = host_vm_path(vm->host, vm->set.name, "swap", path, sizeof(path));
 
 	if (!r)
 		r = swap_adopt(path, &swap, err);
@@ -485,7 +482,8 @@ int process_hello(struct hvm *vm, const struct link_msg *msg, int *fds,
 	if (has_files && !vm->adopting) {
 		for (unsigned i = 0; i < LINK_FDS_NEW; i++)
 			close(fds[i]);
-		r = err_set(err, -EBADMSG, "a new VM brings files of an old one");
+		r = err_set(err, -EBADMSG,
+			    "a new VM brings files of an old one");
 	} else {
 		r = vmmem_new(vm->set.size_pages, fds, &vm->host->ledger,
 			      on_revoke, vm, &mem, err);
@@ -514,8 +512,7 @@ uint64_t process_overhead(pid_t pid)
 	if (!f)
 		return 0;
 	while (fgets(line, sizeof(line), f)) {
-		if (!strncmp(line, "RssAnon:", 8) ||
-		    !strncmp(line, "VmPTE:", 6))
+		if (!strncmp(line, "RssAnon:", 8) || !strncmp(line, "VmPTE:", 6))
 			kib += strtoull(strchr(line, ':') + 1, NULL, 10);
 	}
 	fclose(f);

@@ -25,7 +25,7 @@
 #define WATCH_TIMEOUT_NS UINT64_C(200000000)
 #define CLUSTERS         (REVOKE_BATCH_PAGES / RECLAIM_CLUSTER)
 /* Random clusters looked at in one call, at most: a small guest is mostly away. */
-#define TRIES            128
+#define TRIES 128
 
 struct reclaim {
 	uint8_t *batch; /* REVOKE_BATCH_PAGES pages */
@@ -118,8 +118,7 @@ static unsigned pick_random(const struct vmmem *vm, struct reclaim_vm *memory,
 static void watch_more(struct vmmem *vm, struct reclaim_vm *memory)
 {
 	ppn_t pages[REVOKE_BATCH_PAGES] = {0};
-	const unsigned n = pick_random(vm, memory, pages, 0,
-				       REVOKE_BATCH_PAGES);
+	const unsigned n = pick_random(vm, memory, pages, 0, REVOKE_BATCH_PAGES);
 	const uint64_t now = monotonic_ms();
 
 	if (!n || memory->n + CLUSTERS > RECLAIM_RING ||
@@ -201,9 +200,10 @@ static bool try_share(struct vmmem *vm, struct vmmem_batch *batch, unsigned idx)
 static bool try_zip(struct reclaim *r, struct vmmem *vm,
 		    struct vmmem_batch *batch, unsigned idx, uint64_t max_pages)
 {
-	const int size = LZ4_compress_default(
-		(const char *)vmmem_bytes(batch, idx), r->zipped, PAGE_SIZE,
-		ZIP_MAX_BYTES);
+	const int size = LZ4_compress_default((const char *)vmmem_bytes(batch,
+									idx),
+					      r->zipped, PAGE_SIZE,
+					      ZIP_MAX_BYTES);
 	uint64_t entry;
 
 	if (size <= 0 || zip_put(vm->zip, batch->revoke.pages[idx].v, r->zipped,

@@ -2,7 +2,6 @@
 /* Taking pages from a VM by compressing and swapping them. */
 #ifndef HOST_RECLAIM_H
 #define HOST_RECLAIM_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <host/vmmem.h>
@@ -46,7 +45,7 @@ enum reclaim_result {
 	RECLAIM_MORE,      /* call again */
 	RECLAIM_WATCHING,  /* call again a little later */
 	RECLAIM_SWAP_FULL, /* pages were left where they were */
-	RECLAIM_FAILED,    /* the VM does not answer, or the disk does not write */
+	RECLAIM_FAILED, /* the VM does not answer, or the disk does not write */
 };
 
 struct reclaim;

@@ -66,8 +66,8 @@ static bool was_touched(const struct sample *s, uint32_t i, uint64_t entry)
 {
 	if (is_away(entry))
 		return false;
-	return bit(s->away, i) || (!physmap_is_watched(entry) &&
-				   !physmap_is_busy(entry));
+	return bit(s->away, i) ||
+	       (!physmap_is_watched(entry) && !physmap_is_busy(entry));
 }
 
 static void count_touches(struct sample *s, const struct vmmem *vm)
@@ -101,8 +101,8 @@ static bool watch_batch(struct sample *s, struct vmmem *vm, uint32_t n)
 			pages[n_watch++] = ppn(page);
 		s->pages[s->n++] = (uint32_t)page;
 	}
-	return !n_watch || revoke_watch(vm->revoke, pages, n_watch,
-					WATCH_TIMEOUT_NS) >= 0;
+	return !n_watch ||
+	       revoke_watch(vm->revoke, pages, n_watch, WATCH_TIMEOUT_NS) >= 0;
 }
 
 static void begin(struct sample *s, struct vmmem *vm,

@@ -2,7 +2,6 @@
 /* Estimating a VM's working set: random pages are watched, and those touched counted. */
 #ifndef HOST_SAMPLE_H
 #define HOST_SAMPLE_H
-
 #include <base/types.h>
 #include <host/vmmem.h>
 #include <policy/options.h>

@@ -39,13 +39,15 @@ int settings_write(int dir_fd, const struct settings_file *s, struct err *err)
 {
 	char alloc[ALLOC_TEXT];
 	char text[TEXT_MAX];
-	const int len = snprintf(
-		text, sizeof(text),
-		"name=%s pool=%s group=%s size=%" PRIu64 " floor=%" PRIu64
-		" share=%d group_ino=%" PRIu64 " start_ms=%" PRIu64 " %s\n",
-		s->vm.name, s->vm.pool, s->vm.group, s->vm.size_pages,
-		s->vm.floor_pages, s->vm.share, (uint64_t)s->group_ino,
-		s->start_ms, mem_alloc_format(&s->vm.alloc, alloc));
+	const int len = snprintf(text, sizeof(text),
+				 "name=%s pool=%s group=%s size=%" PRIu64
+				 " floor=%" PRIu64 " share=%d group_ino=%" PRIu64
+				 " start_ms=%" PRIu64 " %s\n",
+				 s->vm.name, s->vm.pool, s->vm.group,
+				 s->vm.size_pages, s->vm.floor_pages,
+				 s->vm.share, (uint64_t)s->group_ino,
+				 s->start_ms,
+				 mem_alloc_format(&s->vm.alloc, alloc));
 	const int r = write_text(dir_fd, text, (size_t)len);
 
 	return r ? err_set(err, r, "cannot write the settings of VM %s: %s",

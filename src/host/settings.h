@@ -2,7 +2,6 @@
 /* The settings of a VM that runs, in a file beside its socket, for the next host. */
 #ifndef HOST_SETTINGS_H
 #define HOST_SETTINGS_H
-
 #include <sys/types.h>
 
 #include <base/error.h>

@@ -23,7 +23,7 @@
 #define CANDIDATES_MAX (2 * SHARE_WINDOW)
 #define ZERO_PAGE      UINT64_MAX
 /* Windows without any page at home are passed over, but not without end. */
-#define EMPTY_MAX      256
+#define EMPTY_MAX 256
 
 struct candidate {
 	struct vmmem *vm; /* NULL: done */
@@ -294,8 +294,7 @@ uint64_t share_scan(struct share *s, struct vmmem *vm, uint64_t *cursor,
 	return hashed;
 }
 
-bool share_find(const struct group *g, const uint8_t *bytes,
-		uint64_t *ret_frame)
+bool share_find(const struct group *g, const uint8_t *bytes, uint64_t *ret_frame)
 {
 	struct hints_iter it;
 	uint32_t where;

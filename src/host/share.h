@@ -2,7 +2,6 @@
 /* Looking for pages with equal contents, and giving them one frame. */
 #ifndef HOST_SHARE_H
 #define HOST_SHARE_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <host/vmmem.h>

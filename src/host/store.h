@@ -2,7 +2,6 @@
 /* Definitions that survive: VMs, resource pools and options, in SQLite. */
 #ifndef HOST_STORE_H
 #define HOST_STORE_H
-
 #include <jansson.h>
 
 #include <base/error.h>

@@ -83,10 +83,10 @@ static int reserve_space(int fd, const char *path, uint64_t bytes,
 	if (r == -EOPNOTSUPP || r == -ENOSYS)
 		r = ftruncate(fd, (off_t)bytes) < 0 ? -errno : 0;
 	if (r)
-		return err_set(err, r,
-			       "no disk space for a swap file of %llu MiB at %s: %s",
-			       (unsigned long long)bytes >> 20, path,
-			       strerror(-r));
+		return err_set(
+			err, r,
+			"no disk space for a swap file of %llu MiB at %s: %s",
+			(unsigned long long)bytes >> 20, path, strerror(-r));
 	return 0;
 }
 

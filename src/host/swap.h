@@ -2,7 +2,6 @@
 /* The swap file of one VM: slots of a page each, written in runs. */
 #ifndef HOST_SWAP_H
 #define HOST_SWAP_H
-
 #include <base/error.h>
 #include <base/types.h>
 

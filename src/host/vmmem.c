@@ -160,8 +160,7 @@ static void clear_word(struct vmmem *vm, uint64_t page)
 	if (word & WORD_SHARED)
 		group_unref(vm->group, word & ~WORD_SHARED);
 	else
-		hints_remove(&vm->group->hints, word,
-			     vm->base + (uint32_t)page);
+		hints_remove(&vm->group->hints, word, vm->base + (uint32_t)page);
 }
 
 void vmmem_forget_hint(struct vmmem *vm, uint64_t page)
@@ -237,8 +236,7 @@ static void rescan_entries(struct vmmem *vm, bool adopt)
 	uint64_t start;
 	uint64_t end = PHYSMAP_ENTRIES_OFFSET;
 
-	while (memfile_data_next(physmap_fd(vm->map), bytes, end, &start,
-				 &end)) {
+	while (memfile_data_next(physmap_fd(vm->map), bytes, end, &start, &end)) {
 		for (uint64_t at = start; at < end; at += 8) {
 			const uint64_t page = (at - PHYSMAP_ENTRIES_OFFSET) / 8;
 
@@ -265,8 +263,8 @@ static uint64_t observed(struct vmmem *vm)
 	/* Whatever the VM writes there, no sum may wrap. */
 	if (have > 2 * vm->n_pages)
 		have = 2 * vm->n_pages;
-	return have + (allowance < 2 * vm->n_pages ? allowance
-						   : 2 * vm->n_pages) +
+	return have +
+	       (allowance < 2 * vm->n_pages ? allowance : 2 * vm->n_pages) +
 	       COUNT_SLACK;
 }
 
@@ -298,8 +296,8 @@ static void left_place(struct vmmem *vm, const struct link_left *left)
 	switch (physmap_state(entry)) {
 	case PHYSMAP_SHARED:
 		/* Known by the host's own word: nobody leaves for others. */
-		if (slot < HINT_FRAME && vm->words[left->page] ==
-						 (WORD_SHARED | (uint32_t)slot))
+		if (slot < HINT_FRAME &&
+		    vm->words[left->page] == (WORD_SHARED | (uint32_t)slot))
 			clear_word(vm, left->page);
 		break;
 	case PHYSMAP_ZIPPED:

@@ -12,7 +12,6 @@
  */
 #ifndef HOST_VMMEM_H
 #define HOST_VMMEM_H
-
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -47,21 +46,21 @@ struct vmmem {
 	struct zip *zip;                /* I */
 	struct swap *swap;              /* I */
 	struct group *group;            /* I */
-	uint32_t base;                  /* m of its pages' numbers in the group */
-	uint32_t *words;                /* m by PPN */
+	uint32_t base;   /* m of its pages' numbers in the group */
+	uint32_t *words; /* m by PPN */
 
 	pthread_mutex_t commit_lock;
 	uint64_t committed; /* c pages entered for it: what it has or may take */
 
-	uint64_t slow_until_ms;     /* m leave it alone: it did not answer */
-	unsigned suspicions;        /* m */
-	_Atomic bool misbehaved;    /* a */
-	char why[128];              /* set before @misbehaved */
-	_Atomic uint64_t zip_out;   /* a */
-	_Atomic uint64_t swap_out;  /* a */
+	uint64_t slow_until_ms;       /* m leave it alone: it did not answer */
+	unsigned suspicions;          /* m */
+	_Atomic bool misbehaved;      /* a */
+	char why[128];                /* set before @misbehaved */
+	_Atomic uint64_t zip_out;     /* a */
+	_Atomic uint64_t swap_out;    /* a */
 	_Atomic uint64_t shared_ever; /* a */
-	_Atomic uint64_t zeroed;    /* a */
-	_Atomic uint64_t scanned;   /* a */
+	_Atomic uint64_t zeroed;      /* a */
+	_Atomic uint64_t scanned;     /* a */
 };
 
 /**
@@ -150,9 +149,8 @@ void vmmem_misbehaves(struct vmmem *vm, const char *why);
  *
  * Return: how many were taken; or -errno, and there is nothing to end.
  */
-int vmmem_take(struct vmmem *vm, const ppn_t *pages, unsigned n,
-	       unsigned states, struct vmmem_batch *batch)
-	__attribute__((warn_unused_result));
+int vmmem_take(struct vmmem *vm, const ppn_t *pages, unsigned n, unsigned states,
+	       struct vmmem_batch *batch) __attribute__((warn_unused_result));
 
 /** vmmem_read() - read the contents of the HOME pages of a batch. Return: 0 or -errno. */
 int vmmem_read(struct vmmem *vm, struct vmmem_batch *batch)

@@ -32,20 +32,20 @@ struct zip_page {
 
 /* Members: I immutable, m the mover's, a atomic. */
 struct zip {
-	struct ledger *ledger;           /* I */
-	uint8_t *map;                    /* I */
-	uint64_t n_pages;                /* I */
-	int fd;                          /* I */
-	struct zip_page *pages;          /* m */
-	uint64_t partial[ZIP_CLASSES];   /* m page that may have a free slot */
-	uint64_t first_free;             /* m no page without slots before it */
-	uint64_t end_used;             /* m all pages from here on are without slots */
-	_Atomic uint64_t n_used;         /* a pages with memory */
-	uint64_t n_slots;                /* m */
-	uint32_t *fifo;                  /* m ring of PPNs, oldest first */
-	size_t fifo_size;                /* m */
-	size_t fifo_first;               /* m */
-	size_t fifo_n;                   /* m */
+	struct ledger *ledger;         /* I */
+	uint8_t *map;                  /* I */
+	uint64_t n_pages;              /* I */
+	int fd;                        /* I */
+	struct zip_page *pages;        /* m */
+	uint64_t partial[ZIP_CLASSES]; /* m page that may have a free slot */
+	uint64_t first_free;           /* m no page without slots before it */
+	uint64_t end_used; /* m all pages from here on are without slots */
+	_Atomic uint64_t n_used; /* a pages with memory */
+	uint64_t n_slots;        /* m */
+	uint32_t *fifo;          /* m ring of PPNs, oldest first */
+	size_t fifo_size;        /* m */
+	size_t fifo_first;       /* m */
+	size_t fifo_n;           /* m */
 };
 
 static void *map_sparse(uint64_t bytes)
@@ -220,8 +220,8 @@ static void fifo_push(struct zip *zip, uint64_t page)
 	/* Without memory the page stays until it is touched. */
 	if (zip->fifo_n == zip->fifo_size && !fifo_grow(zip))
 		return;
-	zip->fifo[(zip->fifo_first + zip->fifo_n++) % zip->fifo_size] =
-		(uint32_t)page;
+	zip->fifo[(zip->fifo_first + zip->fifo_n++) % zip->fifo_size] = (uint32_t)
+		page;
 }
 
 bool zip_oldest(struct zip *zip, uint64_t *ret_page)
@@ -269,8 +269,7 @@ int zip_get(const struct zip *zip, uint64_t entry, uint8_t *ret_bytes)
 	    !zip_slot_find(entry, zip->n_pages * PAGE_SIZE, &offset))
 		return -EIO;
 	if (LZ4_decompress_safe((const char *)zip->map + offset,
-				(char *)ret_bytes,
-				(int)physmap_size_bytes(entry),
+				(char *)ret_bytes, (int)physmap_size_bytes(entry),
 				PAGE_SIZE) != (int)PAGE_SIZE)
 		return -EIO;
 	return 0;
@@ -295,8 +294,8 @@ bool zip_uses(const struct zip *zip, uint64_t entry)
 	unsigned idx;
 	unsigned cls;
 
-	return locate(zip, entry, &p, &idx, &cls) &&
-	       zip->pages[p].cls == cls && zip->pages[p].used >> idx & 1;
+	return locate(zip, entry, &p, &idx, &cls) && zip->pages[p].cls == cls &&
+	       zip->pages[p].used >> idx & 1;
 }
 
 static void release_page(struct zip *zip, uint64_t p)
@@ -315,7 +314,7 @@ void zip_drop(struct zip *zip, uint64_t entry)
 
 	if (!zip_uses(zip, entry))
 		return;
-	zip->pages[p].used &= (uint16_t)~(1U << idx);
+	zip->pages[p].used &= (uint16_t) ~(1U << idx);
 	zip->n_slots--;
 	if (!zip->pages[p].used)
 		release_page(zip, p);

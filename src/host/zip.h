@@ -2,7 +2,6 @@
 /* The compression cache of one VM: slots of a zip file, by size class, oldest first. */
 #ifndef HOST_ZIP_H
 #define HOST_ZIP_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <host/ledger.h>

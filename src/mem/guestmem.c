@@ -761,8 +761,7 @@ enum mem_status guestmem_drop_run(struct guestmem *mem, ppn_t first,
 	const uint64_t to = stable_entry(final);
 
 	VERIFY(final == PHYSMAP_ZERO || final == PHYSMAP_BALLOON);
-	if (first.v >= mem->hot.n_pages ||
-	    n_pages > mem->hot.n_pages - first.v)
+	if (first.v >= mem->hot.n_pages || n_pages > mem->hot.n_pages - first.v)
 		return MEM_NOT_RAM;
 	for (uint64_t i = 0; i < n_pages;) {
 		const ppn_t page = ppn(first.v + i);

@@ -9,7 +9,6 @@
  */
 #ifndef MEM_GUESTMEM_H
 #define MEM_GUESTMEM_H
-
 #include <stdatomic.h>
 
 #include <base/error.h>

@@ -8,7 +8,6 @@
  */
 #ifndef MEM_LINK_COUNTERS_H
 #define MEM_LINK_COUNTERS_H
-
 #include <assert.h>
 #include <stdatomic.h>
 
@@ -31,26 +30,26 @@ struct link_left {
  * Times are CLOCK_MONOTONIC, which VM and host share.
  */
 struct link_counters {
-	uint64_t magic; /* I LINK_COUNTERS_MAGIC */
+	uint64_t magic;        /* I LINK_COUNTERS_MAGIC */
 	_Atomic uint32_t want; /* b the VM waits for allowance; the host clears it */
 	_Atomic uint32_t left_overflow; /* b a place was lost: look at the physmap */
 	_Atomic uint32_t left_head; /* v next place to write */
 	_Atomic uint32_t left_tail; /* h next place to read */
 
-	_Atomic uint64_t run_ns;         /* v not idle */
-	_Atomic uint64_t stall_zip_ns;   /* v */
-	_Atomic uint64_t stall_swap_ns;  /* v */
-	_Atomic uint64_t stall_host_ns;  /* v */
-	_Atomic uint64_t stall_busy_ns;  /* v */
-	_Atomic uint64_t zip_in;         /* v */
-	_Atomic uint64_t swap_in;        /* v */
-	_Atomic uint64_t read_ahead;     /* v pages that read-ahead had already */
-	_Atomic uint64_t unshares;       /* v */
-	_Atomic uint64_t dropped;        /* v pages that the guest gave up */
-	_Atomic uint64_t started;        /* v the guest runs */
+	_Atomic uint64_t run_ns;        /* v not idle */
+	_Atomic uint64_t stall_zip_ns;  /* v */
+	_Atomic uint64_t stall_swap_ns; /* v */
+	_Atomic uint64_t stall_host_ns; /* v */
+	_Atomic uint64_t stall_busy_ns; /* v */
+	_Atomic uint64_t zip_in;        /* v */
+	_Atomic uint64_t swap_in;       /* v */
+	_Atomic uint64_t read_ahead; /* v pages that read-ahead had already */
+	_Atomic uint64_t unshares;   /* v */
+	_Atomic uint64_t dropped;    /* v pages that the guest gave up */
+	_Atomic uint64_t started;    /* v the guest runs */
 
-	_Atomic uint64_t balloon_present;   /* v driver has set the device up */
-	_Atomic uint64_t balloon_stats_ms;  /* v when statistics came last; 0: never */
+	_Atomic uint64_t balloon_present; /* v driver has set the device up */
+	_Atomic uint64_t balloon_stats_ms; /* v when statistics came last; 0: never */
 	_Atomic uint64_t balloon_total;     /* v pages the guest says it has */
 	_Atomic uint64_t balloon_available; /* v */
 	_Atomic uint64_t balloon_free;      /* v */

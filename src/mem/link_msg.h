@@ -15,7 +15,6 @@
  */
 #ifndef MEM_LINK_MSG_H
 #define MEM_LINK_MSG_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <mem/revoke.h>

@@ -2,7 +2,6 @@
 /* Memory files: sealed memfds whose pages come and go one at a time. */
 #ifndef MEM_MEMFILE_H
 #define MEM_MEMFILE_H
-
 #include <base/error.h>
 #include <base/types.h>
 

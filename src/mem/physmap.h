@@ -16,7 +16,6 @@
  */
 #ifndef MEM_PHYSMAP_H
 #define MEM_PHYSMAP_H
-
 #include <assert.h>
 #include <stdatomic.h>
 

@@ -2,7 +2,6 @@
 /* Bring memory behind a page of a mapped memory file without risking SIGBUS. */
 #ifndef MEM_POPULATE_H
 #define MEM_POPULATE_H
-
 #include <base/types.h>
 
 /**

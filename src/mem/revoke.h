@@ -18,7 +18,6 @@
  */
 #ifndef MEM_REVOKE_H
 #define MEM_REVOKE_H
-
 #include <pthread.h>
 
 #include <base/error.h>

@@ -2,7 +2,6 @@
 /* A thread that takes random pages of a running VM, spoils them, and gives them back. */
 #ifndef MEM_REVOKE_STRESS_H
 #define MEM_REVOKE_STRESS_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <mem/guestmem.h>

@@ -2,7 +2,6 @@
 /* Figures about one VM's memory. */
 #ifndef MEM_STATS_H
 #define MEM_STATS_H
-
 #include <base/types.h>
 #include <mem/physmap.h>
 

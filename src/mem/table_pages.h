@@ -2,7 +2,6 @@
 /* The allocator of MACHINE_TABLE pages; only machine.c and the tests see it. */
 #ifndef MEM_TABLE_PAGES_H
 #define MEM_TABLE_PAGES_H
-
 #include <base/types.h>
 
 /* The file grows by this much at a time. */

@@ -6,14 +6,13 @@
  */
 #ifndef MEM_ZIP_SLOT_H
 #define MEM_ZIP_SLOT_H
-
 #include <base/types.h>
 #include <mem/physmap.h>
 
 /* A page is kept compressed only if it fits half a page. */
-#define ZIP_MAX_BYTES   2048
-#define ZIP_CLASSES     8
-#define ZIP_CLASS_NONE  ZIP_CLASSES
+#define ZIP_MAX_BYTES  2048
+#define ZIP_CLASSES    8
+#define ZIP_CLASS_NONE ZIP_CLASSES
 /* A slot number is the page of the file times this, plus the place in that page. */
 #define ZIP_SLOTS_SHIFT 4
 

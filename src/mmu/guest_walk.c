@@ -20,9 +20,10 @@ static bool swap_entry(uint8_t *host, unsigned int bytes, uint64_t old,
 	if (bytes == 4) {
 		uint32_t old32 = (uint32_t)old;
 
-		return __atomic_compare_exchange_n(
-			(uint32_t *)(void *)host, &old32, (uint32_t)new, false,
-			__ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+		return __atomic_compare_exchange_n((uint32_t *)(void *)host,
+						   &old32, (uint32_t) new,
+						   false, __ATOMIC_SEQ_CST,
+						   __ATOMIC_RELAXED);
 	}
 	return __atomic_compare_exchange_n((uint64_t *)(void *)host, &old, new,
 					   false, __ATOMIC_SEQ_CST,
@@ -56,9 +57,8 @@ static bool read_ref(struct guest_walk *g, const struct table_ops *ops,
 	return true;
 }
 
-static enum guest_walk_status fault(struct guest_walk *g,
-				    const struct paging *p, unsigned int access,
-				    uint32_t bits)
+static enum guest_walk_status fault(struct guest_walk *g, const struct paging *p,
+				    unsigned int access, uint32_t bits)
 {
 	g->fault_code = paging_fault_code(p, access) | bits;
 	return GUEST_WALK_FAULT;
@@ -98,8 +98,7 @@ enum guest_walk_status guest_walk_read(struct guest_walk *g,
 	return GUEST_WALK_OK;
 }
 
-enum guest_walk_status guest_walk_mark(struct guest_walk *g,
-				       unsigned int access,
+enum guest_walk_status guest_walk_mark(struct guest_walk *g, unsigned int access,
 				       const struct table_ops *ops, void *ctx)
 {
 	const struct walk_format *fmt = g->w.fmt;
@@ -128,8 +127,8 @@ void guest_walk_describe(const struct guest_walk *g, const struct paging *p,
 			 unsigned int access, struct mmu_xlat *ret)
 {
 	const struct walk *w = &g->w;
-	const unsigned int read =
-		access & ~(unsigned int)(MMU_ACC_WRITE | MMU_ACC_FETCH);
+	const unsigned int read = access & ~(unsigned int)(MMU_ACC_WRITE |
+							   MMU_ACC_FETCH);
 	const unsigned int write = read | MMU_ACC_WRITE;
 
 	*ret = (struct mmu_xlat){

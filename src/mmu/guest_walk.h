@@ -9,7 +9,6 @@
  */
 #ifndef MMU_GUEST_WALK_H
 #define MMU_GUEST_WALK_H
-
 #include <mmu/paging.h>
 
 /**
@@ -85,8 +84,7 @@ enum guest_walk_status guest_walk_read(struct guest_walk *g,
  *
  * Return: GUEST_WALK_OK or GUEST_WALK_CHANGED.
  */
-enum guest_walk_status guest_walk_mark(struct guest_walk *g,
-				       unsigned int access,
+enum guest_walk_status guest_walk_mark(struct guest_walk *g, unsigned int access,
 				       const struct table_ops *ops, void *ctx);
 
 /**

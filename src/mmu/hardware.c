@@ -19,8 +19,8 @@ static enum mem_status table_ref(void *ctx, gpa_t addr, uint8_t **ret_host)
 {
 	struct mmu *mmu = ctx;
 	struct mem_page page;
-	const enum mem_status st =
-		nested_access(mmu->nested, addr, NESTED_TABLE, &page);
+	const enum mem_status st = nested_access(mmu->nested, addr,
+						 NESTED_TABLE, &page);
 
 	if (st == MEM_OK)
 		*ret_host = machine_ptr(guestmem_machine(mmu->mem), page.ma);
@@ -62,8 +62,8 @@ static enum guest_walk_status walk_once(struct mmu *mmu, gva_t addr,
 static enum mmu_result finish(struct mmu *mmu, unsigned int access,
 			      struct mmu_xlat *ret)
 {
-	const unsigned int kind =
-		access & (unsigned int)(MMU_ACC_WRITE | MMU_ACC_FETCH);
+	const unsigned int kind = access &
+				  (unsigned int)(MMU_ACC_WRITE | MMU_ACC_FETCH);
 	struct mem_page page;
 
 	switch (nested_access(mmu->nested, ret->gpa, kind, &page)) {

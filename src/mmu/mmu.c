@@ -19,8 +19,7 @@ struct mmu_options mmu_options_default(void)
 }
 
 int mmu_new(struct guestmem *mem, struct tlb *tlb,
-	    const struct mmu_options *opt, struct mmu **ret_mmu,
-	    struct err *err)
+	    const struct mmu_options *opt, struct mmu **ret_mmu, struct err *err)
 {
 	struct mmu *mmu = calloc(1, sizeof(*mmu));
 	int r;
@@ -59,8 +58,9 @@ enum mmu_result mmu_translate(struct mmu *mmu, gva_t addr, unsigned int access,
 
 /* Bits whose change gives cached translations another meaning, or must flush by the manual. */
 #define CR0_MEANING (CR0_PG | CR0_WP)
-#define CR4_MEANING \
-	(CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PCIDE)
+#define CR4_MEANING                                                    \
+	(CR4_PSE | CR4_PAE | CR4_PGE | CR4_SMEP | CR4_SMAP | CR4_PKE | \
+	 CR4_PCIDE)
 #define EFER_MEANING (EFER_NXE | EFER_LMA)
 
 void mmu_set_regs(struct mmu *mmu, const struct mmu_regs *regs)

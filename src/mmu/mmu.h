@@ -9,7 +9,6 @@
  */
 #ifndef MMU_MMU_H
 #define MMU_MMU_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <mem/guestmem.h>
@@ -24,16 +23,16 @@ enum mmu_mode {
 enum mmu_access {
 	MMU_ACC_READ = 0,
 	MMU_ACC_WRITE = 1 << 1,
-	MMU_ACC_USER = 1 << 2,   /* CPL 3 and not implicit */
+	MMU_ACC_USER = 1 << 2, /* CPL 3 and not implicit */
 	MMU_ACC_FETCH = 1 << 4,
-	MMU_ACC_AC = 1 << 8,     /* EFLAGS.AC set at CPL < 3, explicit access: SMAP allows it */
+	MMU_ACC_AC = 1 << 8, /* EFLAGS.AC set at CPL < 3, explicit access: SMAP allows it */
 };
 
 /* Guest-visible outcome of a translation. */
 enum mmu_result {
 	MMU_OK,
-	MMU_FAULT,   /* guest page fault: code in ret->fault_code; CR2 is the address asked for */
-	MMU_MMIO,    /* not RAM: ret->gpa is the device address */
+	MMU_FAULT, /* guest page fault: code in ret->fault_code; CR2 is the address asked for */
+	MMU_MMIO, /* not RAM: ret->gpa is the device address */
 	MMU_STOPPED, /* the VM ends, or the host cannot provide memory: leave the run loop */
 };
 
@@ -94,22 +93,22 @@ struct mmu_options {
  * struct mmu_stats - what a mode did. Fields of the other mode stay 0.
  */
 struct mmu_stats {
-	uint64_t walks;             /* hardware walks = software-TLB misses that walked */
-	uint64_t guest_refs;        /* table references, guest dimension */
-	uint64_t nested_refs;       /* table references, nested dimension */
-	uint64_t shadow_refs;       /* table references, shadow tables */
+	uint64_t walks; /* hardware walks = software-TLB misses that walked */
+	uint64_t guest_refs;  /* table references, guest dimension */
+	uint64_t nested_refs; /* table references, nested dimension */
+	uint64_t shadow_refs; /* table references, shadow tables */
 	uint64_t nested_violations;
-	uint64_t guest_faults;      /* true faults, reflected to the guest */
-	uint64_t hidden_faults;     /* shadow: filled and resumed */
-	uint64_t traced_writes;     /* shadow: stores to guest tables that were followed */
+	uint64_t guest_faults;  /* true faults, reflected to the guest */
+	uint64_t hidden_faults; /* shadow: filled and resumed */
+	uint64_t traced_writes; /* shadow: stores to guest tables that were followed */
 	uint64_t unsyncs;
 	uint64_t resyncs;
 	uint64_t prefetches;
-	uint64_t zaps;              /* entries removed */
+	uint64_t zaps; /* entries removed */
 	uint64_t roots_built;
-	uint64_t root_hits;         /* CR3 loads that found a cached root */
-	uint64_t recycled;          /* shadow tables taken back at the bound */
-	uint64_t tables;            /* tables in use now */
+	uint64_t root_hits; /* CR3 loads that found a cached root */
+	uint64_t recycled;  /* shadow tables taken back at the bound */
+	uint64_t tables;    /* tables in use now */
 	uint64_t tables_peak;
 };
 

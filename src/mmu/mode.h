@@ -2,7 +2,6 @@
 /* The two modes behind one table of functions, and what they share. */
 #ifndef MMU_MODE_H
 #define MMU_MODE_H
-
 #include <mmu/guest_walk.h>
 #include <mmu/mmu.h>
 #include <mmu/paging.h>

@@ -18,13 +18,13 @@
 #include <mem/physmap.h>
 #include <mmu/walk.h>
 
-#define N_TLB   1024U
-#define N_LARGE 64U
-#define N_PDC	64U
-#define NO_ADDR UINT64_MAX
+#define N_TLB      1024U
+#define N_LARGE    64U
+#define N_PDC      64U
+#define NO_ADDR    UINT64_MAX
 #define LARGE_MASK (~((UINT64_C(1) << 21) - 1))
 
-#define ENTRIES 512U
+#define ENTRIES    512U
 
 /* What a nested entry allows, always: rights are the guest's business. */
 #define RIGHTS (PTE_P | PTE_U)
@@ -224,8 +224,7 @@ static int enter(struct nested *n, uint64_t addr, const struct mem_page *page)
 		r = new_table(n, &table);
 		if (r < 0)
 			return r;
-		set_entry(n, level, addr, slot,
-			  table | RIGHTS | PTE_W | PTE_A);
+		set_entry(n, level, addr, slot, table | RIGHTS | PTE_W | PTE_A);
 		slot = find_slot(n, addr, &level);
 	}
 	/* Reads may have been cached from where the page was until now. */
@@ -320,8 +319,7 @@ static bool walk_tables(struct nested *n, gpa_t addr, unsigned int access,
 		e->addr = addr.v & LARGE_MASK;
 		e->ma = (ret->ma.v & LARGE_MASK) | ret->writable;
 	} else {
-		struct ntlb_entry *e =
-			&n->ntlb[addr.v >> PAGE_SHIFT & (N_TLB - 1)];
+		struct ntlb_entry *e = &n->ntlb[addr.v >> PAGE_SHIFT & (N_TLB - 1)];
 
 		e->addr = addr.v & PAGE_MASK;
 		e->ma = (ret->ma.v & PAGE_MASK) | ret->writable;
@@ -333,8 +331,7 @@ bool nested_translate(struct nested *n, gpa_t addr, unsigned int access,
 		      struct mem_page *ret,
 		      struct nested_violation *ret_violation)
 {
-	const struct ntlb_entry *e =
-		&n->ntlb[addr.v >> PAGE_SHIFT & (N_TLB - 1)];
+	const struct ntlb_entry *e = &n->ntlb[addr.v >> PAGE_SHIFT & (N_TLB - 1)];
 
 	if (access & NESTED_TABLE)
 		access |= NESTED_WRITE;
@@ -470,21 +467,20 @@ static bool audit_page(struct audit *a, uint64_t addr, uint64_t page_ma,
 	ppn_t page;
 
 	if (!guestmem_ppn(a->n->mem, gpa(addr), &page)) {
-		err_set(a->err, -EILSEQ, "nested entry for %#lx, which is not RAM",
-			addr);
+		err_set(a->err, -EILSEQ,
+			"nested entry for %#lx, which is not RAM", addr);
 		return false;
 	}
-	const uint64_t e =
-		physmap_load(guestmem_physmap(a->n->mem), page);
+	const uint64_t e = physmap_load(guestmem_physmap(a->n->mem), page);
 	const enum physmap_state state = physmap_stable_state(e);
 	uint64_t want = MACHINE_HOME + page.v * PAGE_SIZE;
 	bool may_write = true;
 
 	if (state != PHYSMAP_HOME) {
 		may_write = false;
-		want = state == PHYSMAP_ZERO ? MACHINE_ZERO
-					     : MACHINE_GROUP +
-						       physmap_slot(e) * PAGE_SIZE;
+		want = state == PHYSMAP_ZERO
+			       ? MACHINE_ZERO
+			       : MACHINE_GROUP + physmap_slot(e) * PAGE_SIZE;
 	}
 	if (state > PHYSMAP_SHARED || page_ma != want ||
 	    (writable && !may_write)) {

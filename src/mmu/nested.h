@@ -16,7 +16,6 @@
  */
 #ifndef MMU_NESTED_H
 #define MMU_NESTED_H
-
 #include <mmu/mmu.h>
 
 struct nested;
@@ -73,7 +72,8 @@ struct nested *nested_free(struct nested *n);
  * Return: true if the access is allowed.
  */
 bool nested_translate(struct nested *n, gpa_t addr, unsigned int access,
-		      struct mem_page *ret, struct nested_violation *ret_violation);
+		      struct mem_page *ret,
+		      struct nested_violation *ret_violation);
 
 /**
  * nested_fill() - the VMM: make the access that was stopped possible.

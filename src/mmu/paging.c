@@ -3,7 +3,8 @@
 #include <mmu/paging.h>
 
 static_assert((unsigned)MMU_ACC_WRITE == PF_W && (unsigned)MMU_ACC_USER == PF_U &&
-	      (unsigned)MMU_ACC_FETCH == PF_I, "access bits are error code bits");
+		      (unsigned)MMU_ACC_FETCH == PF_I,
+	      "access bits are error code bits");
 
 static const struct walk_format *format_of(const struct mmu_regs *r)
 {

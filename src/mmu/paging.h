@@ -5,7 +5,6 @@
  */
 #ifndef MMU_PAGING_H
 #define MMU_PAGING_H
-
 #include <mmu/mmu.h>
 #include <mmu/walk.h>
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define GENERATION_BITS 20
-#define ADDR_BITS	48
+#define ADDR_BITS       48
 
 static struct psc_entry *slot(struct psc *c, const struct walk_format *fmt,
 			      unsigned int level, uint64_t addr,
@@ -42,8 +42,8 @@ bool psc_begin(struct psc *c, struct guest_walk *g)
 
 	for (unsigned int level = 1; level < w->fmt->levels; level++) {
 		uint64_t tag;
-		const struct psc_entry *e =
-			slot(c, w->fmt, level, w->addr, &tag);
+		const struct psc_entry *e = slot(c, w->fmt, level, w->addr,
+						 &tag);
 
 		if (e->tag != tag)
 			continue;
@@ -66,8 +66,7 @@ void psc_learn(struct psc *c, const struct guest_walk *g)
 		rights = g->first_rights;
 	for (unsigned int level = g->first; level > w->level; level--) {
 		uint64_t tag;
-		struct psc_entry *e =
-			slot(c, w->fmt, level - 1, w->addr, &tag);
+		struct psc_entry *e = slot(c, w->fmt, level - 1, w->addr, &tag);
 
 		if (!w->fmt->level[level].plain)
 			rights &= walk_rights(g->ref[level].entry);

@@ -8,7 +8,6 @@
  */
 #ifndef MMU_PSC_H
 #define MMU_PSC_H
-
 #include <mmu/guest_walk.h>
 
 #define PSC_LEVELS 3

@@ -31,7 +31,6 @@
  */
 #ifndef MMU_SHADOW_H
 #define MMU_SHADOW_H
-
 #include <mmu/mode.h>
 
 struct shadow;

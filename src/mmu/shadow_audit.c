@@ -75,8 +75,8 @@ static bool audit_head(struct audit *a, uint32_t *head)
 	while (id) {
 		const uint32_t idx = (id - 1) / SHADOW_ENTRIES;
 		const unsigned int i = (id - 1) % SHADOW_ENTRIES;
-		struct shadow_table *t =
-			idx < a->s->n_tables ? a->s->table[idx] : NULL;
+		struct shadow_table *t = idx < a->s->n_tables ? a->s->table[idx]
+							      : NULL;
 
 		if (t == NULL || !(t->entry[i] & PTE_P) ||
 		    shadow_head(a->s, t, i, t->entry[i]) != head) {
@@ -132,8 +132,7 @@ static bool audit_leaf(struct audit *a, struct shadow_table *t, unsigned int i)
 		return audit_machine(a, t, i, ppn(*shadow_ppn(t, i)),
 				     e & PTE_ADDR);
 	for (uint64_t p = base; p < base + SHADOW_ENTRIES; p++)
-		if (!audit_machine(a, t, i, ppn(p),
-				   MACHINE_HOME + p * PAGE_SIZE))
+		if (!audit_machine(a, t, i, ppn(p), MACHINE_HOME + p * PAGE_SIZE))
 			return false;
 	return true;
 }
@@ -161,9 +160,9 @@ static uint64_t guest_frame(const struct audit *a, struct shadow_table *t,
 	if (!shadow_is_leaf(t, e))
 		return shadow_child(a->s, e)->gfn;
 
-	const ppn_t page = shadow_level(t) == 1 ?
-				   ppn(*shadow_ppn(t, i)) :
-				   ppn((e & PTE_ADDR) >> PAGE_SHIFT);
+	const ppn_t page = shadow_level(t) == 1
+				   ? ppn(*shadow_ppn(t, i))
+				   : ppn((e & PTE_ADDR) >> PAGE_SHIFT);
 
 	return guestmem_gpa(a->s->mmu->mem, page).v >> PAGE_SHIFT;
 }
@@ -180,7 +179,8 @@ static bool audit_against_guest(struct audit *a, struct shadow_table *t,
 	uint64_t frame = (guest & PTE_ADDR) >> PAGE_SHIFT;
 
 	if (!(guest & PTE_P) || !(guest & PTE_A))
-		return complain(a, t, i, "the guest's is not present or not accessed");
+		return complain(a, t, i,
+				"the guest's is not present or not accessed");
 	if (!(t->role & SHADOW_NXE) && (guest & PTE_NX))
 		return complain(a, t, i, "the guest's has a reserved bit");
 	if (guest_leaf) {
@@ -196,7 +196,8 @@ static bool audit_against_guest(struct audit *a, struct shadow_table *t,
 		return complain(a, t, i, "large page and table confused");
 	}
 	if (guest_frame(a, t, i) != frame)
-		return complain(a, t, i, "leads to another frame than the guest's");
+		return complain(a, t, i,
+				"leads to another frame than the guest's");
 	if (!same_rights(e, guest, dirty))
 		return complain(a, t, i, "rights differ from the guest's");
 	return true;
@@ -261,8 +262,7 @@ static bool audit_table(struct audit *a, struct shadow_table *t)
 static bool audit_page(struct audit *a, ppn_t page)
 {
 	struct shadow *s = a->s;
-	const uint64_t gfn =
-		guestmem_gpa(s->mmu->mem, page).v >> PAGE_SHIFT;
+	const uint64_t gfn = guestmem_gpa(s->mmu->mem, page).v >> PAGE_SHIFT;
 	const uint8_t flags = guestmem_flags(s->mmu->mem)[page.v];
 	bool synced = false, higher = false, unsync = false;
 
@@ -290,7 +290,8 @@ static bool audit_totals(struct audit *a)
 
 	for (uint32_t i = 0; i < s->n_unsync; i++)
 		if (!s->unsync[i]->unsync || s->unsync[i]->unsync_at != i) {
-			err_set(a->err, -EILSEQ, "list of tables out of sync is wrong");
+			err_set(a->err, -EILSEQ,
+				"list of tables out of sync is wrong");
 			return false;
 		}
 	if (a->bytes != s->bytes || a->tables != s->mmu->stats.tables ||

@@ -143,8 +143,8 @@ static uint64_t rights_of(uint64_t guest, bool dirty)
 uint64_t shadow_leaf_entry(uint64_t guest, ma_t page, bool is_private,
 			   unsigned int size)
 {
-	return rights_of(guest, (guest & PTE_D) && is_private) | page.v | PTE_A |
-	       (guest & (PTE_G | SHADOW_KEY_MASK)) |
+	return rights_of(guest, (guest & PTE_D) && is_private) | page.v |
+	       PTE_A | (guest & (PTE_G | SHADOW_KEY_MASK)) |
 	       (uint64_t)size << SHADOW_SIZE_SHIFT |
 	       (is_private ? SHADOW_PRIVATE_BIT : 0);
 }

@@ -46,8 +46,8 @@ bool shadow_walk(struct shadow *s, gva_t addr, struct shadow_hit *ret_hit)
 	dirty = begin_walk(s, addr, &w);
 	cached = w.level == 1;
 	do {
-		uint64_t *slot = (uint64_t *)(void *)machine_ptr(
-			s->machine, ma(walk_entry_addr(&w)));
+		uint64_t *slot = (uint64_t *)(void *)
+			machine_ptr(s->machine, ma(walk_entry_addr(&w)));
 		const uint64_t entry = *slot;
 
 		s->mmu->stats.shadow_refs++;
@@ -71,8 +71,8 @@ bool shadow_walk(struct shadow *s, gva_t addr, struct shadow_hit *ret_hit)
 	if (likely(w.entry & SHADOW_PRIVATE_BIT))
 		ret_hit->ppn = ppn(walk_target(&w) >> PAGE_SHIFT);
 	else
-		ret_hit->ppn = ppn(*shadow_ppn(shadow_child(s, w.table),
-					       walk_index(&w)));
+		ret_hit->ppn = ppn(
+			*shadow_ppn(shadow_child(s, w.table), walk_index(&w)));
 	if (w.level == 1 && !cached && s->mmu->opt.structure_caches)
 		*cache_slot(s, addr) = (struct shadow_cache){
 			.region = addr.v >> 21,
@@ -214,9 +214,9 @@ static int fill_large(struct shadow *s, struct shadow_table *t, gva_t addr,
 static int fill_huge(struct shadow *s, struct shadow_table *t, gva_t addr,
 		     uint64_t guest, uint64_t gfn, const struct mem_page *page)
 {
-	struct shadow_table *child =
-		child_for(s, t, addr, guest, gfn, direct_role(guest, 2, true),
-			  NULL);
+	struct shadow_table *child = child_for(s, t, addr, guest, gfn,
+					       direct_role(guest, 2, true),
+					       NULL);
 	const uint64_t part = (addr.v >> 21 & (SHADOW_ENTRIES - 1)) *
 			      SHADOW_ENTRIES;
 
@@ -240,8 +240,7 @@ static void prefetch_one(struct shadow *s, struct shadow_table *t,
 		    PHYSMAP_HOME_ENTRY)
 		return;
 	shadow_set(s, t, i,
-		   shadow_leaf_entry(guest,
-				     ma(MACHINE_HOME + page.v * PAGE_SIZE),
+		   shadow_leaf_entry(guest, ma(MACHINE_HOME + page.v * PAGE_SIZE),
 				     true, 0),
 		   page.v);
 	s->mmu->stats.prefetches++;
@@ -353,8 +352,8 @@ int shadow_fill(struct shadow *s, const struct guest_walk *g, gva_t addr,
 		return -ENOMEM;
 	s->root->pin = s->fill_seq;
 	s->root->writes = 0;
-	r = mirror ? fill_mirror(s, g, addr, page) :
-		     fill_private(s, g, addr, x, page);
+	r = mirror ? fill_mirror(s, g, addr, page)
+		   : fill_private(s, g, addr, x, page);
 	/* Nothing stays pinned. */
 	s->fill_seq++;
 	return r;

@@ -2,17 +2,16 @@
 /* Insides of the shadow tables, for the files shadow*.c and their tests. */
 #ifndef MMU_SHADOW_IMPL_H
 #define MMU_SHADOW_IMPL_H
-
 #include <mmu/shadow.h>
 
-#define SHADOW_ENTRIES	   512U
-#define SHADOW_GROUP	   64U /* entries whose bookkeeping is allocated together */
-#define SHADOW_GROUPS	   (SHADOW_ENTRIES / SHADOW_GROUP)
-#define SHADOW_NO_TABLE	   0U /* no entry is named 0 */
+#define SHADOW_ENTRIES     512U
+#define SHADOW_GROUP       64U /* entries whose bookkeeping is allocated together */
+#define SHADOW_GROUPS      (SHADOW_ENTRIES / SHADOW_GROUP)
+#define SHADOW_NO_TABLE    0U /* no entry is named 0 */
 #define SHADOW_SIZE_SHIFT  9
 #define SHADOW_SIZE_MASK   (BIT64(9) | BIT64(10))
 #define SHADOW_PRIVATE_BIT BIT64(11)
-#define SHADOW_KEY_MASK	   (UINT64_C(15) << PTE_PKEY_SHIFT)
+#define SHADOW_KEY_MASK    (UINT64_C(15) << PTE_PKEY_SHIFT)
 
 /* Stores to a last-level table, without a fill in between, before it goes out of sync. */
 #define SHADOW_UNSYNC_AFTER 8U
@@ -26,12 +25,12 @@
 /* What, besides the frame, gives a shadow table its meaning. */
 enum shadow_role {
 	SHADOW_LEVEL_MASK = 7,
-	SHADOW_DIRECT = 1 << 3,  /* splits a large page; the frame is its first */
-	SHADOW_HUGE = 1 << 4,    /* direct: of a 1 GiB page */
+	SHADOW_DIRECT = 1 << 3, /* splits a large page; the frame is its first */
+	SHADOW_HUGE = 1 << 4,   /* direct: of a 1 GiB page */
 	SHADOW_GLOBAL = 1 << 5,  /* direct: the page's entry has PTE_G */
 	SHADOW_NXE = 1 << 6,     /* mirrors: PTE_NX is a right, not reserved */
 	SHADOW_PRIVATE = 1 << 7, /* mirrors nothing, in no hash chain */
-	SHADOW_KEY_SHIFT = 8,    /* direct: protection key of the page's entry */
+	SHADOW_KEY_SHIFT = 8, /* direct: protection key of the page's entry */
 };
 
 /* Bookkeeping of a group of entries: chains of what points to the same place. */
@@ -196,8 +195,8 @@ struct shadow_table *shadow_chain_next(const struct shadow *s,
  * @guest: host address of the guest's table for a mirror, which becomes traced
  * Return: NULL if the host has no memory.
  */
-struct shadow_table *shadow_create(struct shadow *s, uint64_t gfn, uint32_t role,
-				   uint8_t *guest);
+struct shadow_table *shadow_create(struct shadow *s, uint64_t gfn,
+				   uint32_t role, uint8_t *guest);
 
 /** shadow_destroy() - unlink it from its parents, empty it, free it. */
 void shadow_destroy(struct shadow *s, struct shadow_table *t);

@@ -60,8 +60,7 @@ static uint64_t large_now(struct shadow *s, const struct shadow_table *t,
 	const struct shadow_table *child = shadow_child(s, old);
 	const uint32_t key = (guest & SHADOW_KEY_MASK) >> PTE_PKEY_SHIFT;
 
-	if (!(child->role & SHADOW_DIRECT) ||
-	    child->gfn != base >> PAGE_SHIFT ||
+	if (!(child->role & SHADOW_DIRECT) || child->gfn != base >> PAGE_SHIFT ||
 	    !(child->role & SHADOW_GLOBAL) != !(guest & PTE_G) ||
 	    child->role >> SHADOW_KEY_SHIFT != key)
 		return 0;

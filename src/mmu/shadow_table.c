@@ -10,7 +10,8 @@
 
 #define TABLE_COST (PAGE_SIZE + sizeof(struct shadow_table))
 /* Never so tight that one fill could not have what it needs. */
-#define MIN_BOUND (UINT64_C(24) * (TABLE_COST + 2 * sizeof(struct shadow_group)))
+#define MIN_BOUND \
+	(UINT64_C(24) * (TABLE_COST + 2 * sizeof(struct shadow_group)))
 /* Parents that the recycler looks at; more than that means that it is in use. */
 #define MAX_PARENTS_SEEN 16U
 
@@ -160,8 +161,8 @@ static bool table_page(struct shadow *s, struct shadow_table *t)
 	return false;
 }
 
-struct shadow_table *shadow_create(struct shadow *s, uint64_t gfn, uint32_t role,
-				   uint8_t *guest)
+struct shadow_table *shadow_create(struct shadow *s, uint64_t gfn,
+				   uint32_t role, uint8_t *guest)
 {
 	struct mmu_stats *stats = &s->mmu->stats;
 	struct shadow_table *t;

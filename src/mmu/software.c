@@ -14,8 +14,8 @@ static enum mem_status table_ref(void *ctx, gpa_t addr, uint8_t **ret_host)
 	struct mmu *mmu = ctx;
 	struct mem_page page;
 	/* As in hardware mode references count as writes: marks are made in place. */
-	const enum mem_status st =
-		guestmem_resolve(mmu->mem, addr, MEM_WRITE, &page);
+	const enum mem_status st = guestmem_resolve(mmu->mem, addr, MEM_WRITE,
+						    &page);
 
 	if (st == MEM_OK)
 		*ret_host = machine_ptr(guestmem_machine(mmu->mem),
@@ -41,13 +41,13 @@ static bool allows(const struct paging *p, const struct shadow_hit *h,
 }
 
 /* What the processor makes of a leaf it found. Return: true if the access may go on. */
-static bool use_hit(const struct mmu *mmu, const struct shadow_hit *h, gva_t addr,
-		    unsigned int access, struct mmu_xlat *ret)
+static bool use_hit(const struct mmu *mmu, const struct shadow_hit *h,
+		    gva_t addr, unsigned int access, struct mmu_xlat *ret)
 {
 	const struct paging *p = &mmu->paging;
 	const uint64_t offset = addr.v & ~PAGE_MASK;
-	const unsigned int read =
-		access & ~(unsigned int)(MMU_ACC_WRITE | MMU_ACC_FETCH);
+	const unsigned int read = access & ~(unsigned int)(MMU_ACC_WRITE |
+							   MMU_ACC_FETCH);
 	const unsigned int write = read | MMU_ACC_WRITE;
 	uint64_t page = h->entry & PTE_ADDR;
 
@@ -103,8 +103,8 @@ static enum mmu_result shadow_miss(struct mmu *mmu, gva_t addr,
 	struct mem_page page;
 
 	if (paging) {
-		const enum guest_walk_status st =
-			walk_guest(mmu, addr, access, &g);
+		const enum guest_walk_status st = walk_guest(mmu, addr, access,
+							     &g);
 
 		if (st == GUEST_WALK_STOPPED)
 			return MMU_STOPPED;
@@ -131,9 +131,9 @@ static enum mmu_result shadow_miss(struct mmu *mmu, gva_t addr,
 	if (mmu_epoch(mmu) != epoch)
 		return MMU_OK;
 	mmu->stats.hidden_faults++;
-	return shadow_fill(mmu->shadow, paging ? &g : NULL, addr, ret, &page) ?
-		       MMU_STOPPED :
-		       MMU_OK;
+	return shadow_fill(mmu->shadow, paging ? &g : NULL, addr, ret, &page)
+		       ? MMU_STOPPED
+		       : MMU_OK;
 }
 
 static void invlpg(struct mmu *mmu, gva_t addr)

@@ -156,8 +156,8 @@ static void drop_range(struct tlb *t, uint64_t first, uint64_t last)
 
 	for (unsigned int a = 0; a < 2; a++)
 		for (uint64_t i = 0; i < n && i < TLB_ENTRIES; i++) {
-			struct tlb_entry *e =
-				tlb_slot(t->array[a], first + i * PAGE_SIZE);
+			struct tlb_entry *e = tlb_slot(t->array[a],
+						       first + i * PAGE_SIZE);
 			if (entry_is_in(e, first, last))
 				entry_drop(e);
 		}
@@ -256,8 +256,7 @@ void tlb_fill(struct tlb *t, const struct tlb_fill *f)
 	if (f->page_shift > PAGE_SHIFT)
 		note_large(t, f);
 	if (f->write)
-		note_writable(t, f->ppn,
-			      (uint32_t)t->user << TLB_BITS | index);
+		note_writable(t, f->ppn, (uint32_t)t->user << TLB_BITS | index);
 }
 
 bool tlb_revalidate(struct tlb *t, gva_t addr)

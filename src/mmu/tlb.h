@@ -18,7 +18,6 @@
  */
 #ifndef MMU_TLB_H
 #define MMU_TLB_H
-
 #include <base/types.h>
 
 #define TLB_BITS    14
@@ -43,13 +42,13 @@ struct tlb_entry {
 #define TLB_META_READ   UINT64_C(2)
 #define TLB_META_WRITE  UINT64_C(4)
 
-#define TLB_SMAP_SLOTS 8
+#define TLB_SMAP_SLOTS  8
 
 struct tlb_stats {
 	uint64_t misses;        /* slow lookups that needed the MMU */
 	uint64_t revalidations; /* global entries taken over into a new context */
 	uint64_t flushes;       /* whole flushes, global or not */
-	uint64_t page_flushes;  /* single pages */
+	uint64_t page_flushes; /* single pages */
 };
 
 /**
@@ -66,21 +65,20 @@ struct tlb {
 	uint64_t next_ctx;
 	uint32_t global_gen; /* 9 bits */
 	uint32_t fetch_gen[2]; /* by privilege as @array: what is known of code is void when it changes */
-	bool local_code;     /* supervisor code was fetched from a page that is not global, or low */
+	bool local_code; /* supervisor code was fetched from a page that is not global, or low */
 	bool user;
 	bool is_blind;
 	uint32_t *write_slot; /* per PPN: slot + 1 that may hold its only write tag, or TLB_MANY */
 	uint64_t n_ppn;
 	uint32_t n_smap; /* supervisor entries of user pages, to drop at CLAC */
 	uint32_t smap[TLB_SMAP_SLOTS];
-	uint64_t large[4];  /* filter: 2 MiB regions that hold entries of large pages */
-	uint64_t huge;      /* the same for 1 GiB pages, one bit per GiB modulo 64 */
+	uint64_t large[4]; /* filter: 2 MiB regions that hold entries of large pages */
+	uint64_t huge; /* the same for 1 GiB pages, one bit per GiB modulo 64 */
 	struct tlb_stats stats;
 };
 
 /** tlb_init() - make an empty TLB for a VM with @n_ppn pages of RAM. Return: 0 or -ENOMEM. */
-int tlb_init(struct tlb *t, uint64_t n_ppn)
-	__attribute__((warn_unused_result));
+int tlb_init(struct tlb *t, uint64_t n_ppn) __attribute__((warn_unused_result));
 
 /** tlb_release() - free its arrays. */
 void tlb_release(struct tlb *t);
@@ -126,12 +124,12 @@ static inline struct tlb_entry *tlb_slot(struct tlb_entry *array, uint64_t addr)
 /* What tlb_fill() is told of a translation. */
 struct tlb_fill {
 	gva_t addr;
-	uint8_t *host;      /* host address of the page's first byte */
-	ppn_t ppn;          /* page of RAM, used if @write */
+	uint8_t *host; /* host address of the page's first byte */
+	ppn_t ppn;     /* page of RAM, used if @write */
 	bool read;
 	bool write;
 	bool global;
-	bool smap_window;   /* user page reached from supervisor mode under EFLAGS.AC */
+	bool smap_window; /* user page reached from supervisor mode under EFLAGS.AC */
 	uint8_t page_shift; /* of the guest's page: 12, 21 or 30 */
 };
 

@@ -10,59 +10,79 @@
 #define LOW_2M UINT64_C(0x1fe000)
 #define LOW_1G UINT64_C(0x3fffe000)
 /* PSE-36: bits 20 to 13 of the entry are bits 39 to 32 of the address. */
-#define PSE36_MASK UINT64_C(0x1fe000)
+#define PSE36_MASK  UINT64_C(0x1fe000)
 #define PSE36_SHIFT 19
 
 const struct walk_format walk_long = {
 	.levels = 4,
 	.entry_bytes = 8,
 	.root_mask = CR3_ADDR_MASK,
-	.level = {
-		[1] = {.shift = 12, .index_bits = 9, .leaf_rsvd = HIGH_ADDR},
-		[2] = {.shift = 21, .index_bits = 9, .large = true,
-		       .table_rsvd = HIGH_ADDR,
-		       .leaf_rsvd = HIGH_ADDR | LOW_2M},
-		[3] = {.shift = 30, .index_bits = 9, .large = true,
-		       .table_rsvd = HIGH_ADDR,
-		       .leaf_rsvd = HIGH_ADDR | LOW_1G},
-		[4] = {.shift = 39, .index_bits = 9,
-		       .table_rsvd = HIGH_ADDR | PTE_PS},
-	},
+	.level =
+		{
+			[1] = {.shift = 12,
+			       .index_bits = 9,
+			       .leaf_rsvd = HIGH_ADDR},
+			[2] = {.shift = 21,
+			       .index_bits = 9,
+			       .large = true,
+			       .table_rsvd = HIGH_ADDR,
+			       .leaf_rsvd = HIGH_ADDR | LOW_2M},
+			[3] = {.shift = 30,
+			       .index_bits = 9,
+			       .large = true,
+			       .table_rsvd = HIGH_ADDR,
+			       .leaf_rsvd = HIGH_ADDR | LOW_1G},
+			[4] = {.shift = 39,
+			       .index_bits = 9,
+			       .table_rsvd = HIGH_ADDR | PTE_PS},
+		},
 };
 
 const struct walk_format walk_pae = {
 	.levels = 3,
 	.entry_bytes = 8,
 	.root_mask = UINT64_C(0xffffffe0),
-	.level = {
-		[1] = {.shift = 12, .index_bits = 9, .leaf_rsvd = PAE_HIGH},
-		[2] = {.shift = 21, .index_bits = 9, .large = true,
-		       .table_rsvd = PAE_HIGH, .leaf_rsvd = PAE_HIGH | LOW_2M},
-		[3] = {.shift = 30, .index_bits = 2, .plain = true,
-		       .table_rsvd = PAE_HIGH | PTE_NX | PTE_W | PTE_U |
-				     PTE_A | PTE_D | PTE_PS | PTE_G},
-	},
+	.level =
+		{
+			[1] = {.shift = 12,
+			       .index_bits = 9,
+			       .leaf_rsvd = PAE_HIGH},
+			[2] = {.shift = 21,
+			       .index_bits = 9,
+			       .large = true,
+			       .table_rsvd = PAE_HIGH,
+			       .leaf_rsvd = PAE_HIGH | LOW_2M},
+			[3] = {.shift = 30,
+			       .index_bits = 2,
+			       .plain = true,
+			       .table_rsvd = PAE_HIGH | PTE_NX | PTE_W | PTE_U |
+					     PTE_A | PTE_D | PTE_PS | PTE_G},
+		},
 };
 
 const struct walk_format walk_legacy = {
 	.levels = 2,
 	.entry_bytes = 4,
 	.root_mask = UINT64_C(0xfffff000),
-	.level = {
-		[1] = {.shift = 12, .index_bits = 10},
-		[2] = {.shift = 22, .index_bits = 10},
-	},
+	.level =
+		{
+			[1] = {.shift = 12, .index_bits = 10},
+			[2] = {.shift = 22, .index_bits = 10},
+		},
 };
 
 const struct walk_format walk_legacy_pse = {
 	.levels = 2,
 	.entry_bytes = 4,
 	.root_mask = UINT64_C(0xfffff000),
-	.level = {
-		[1] = {.shift = 12, .index_bits = 10},
-		[2] = {.shift = 22, .index_bits = 10, .large = true,
-		       .leaf_rsvd = BIT64(21)},
-	},
+	.level =
+		{
+			[1] = {.shift = 12, .index_bits = 10},
+			[2] = {.shift = 22,
+			       .index_bits = 10,
+			       .large = true,
+			       .leaf_rsvd = BIT64(21)},
+		},
 };
 
 enum walk_step walk_next(struct walk *w, uint64_t entry)

@@ -14,7 +14,6 @@
  */
 #ifndef MMU_WALK_H
 #define MMU_WALK_H
-
 #include <arch/x86.h>
 #include <base/types.h>
 
@@ -61,9 +60,9 @@ extern const struct walk_format walk_legacy;
 extern const struct walk_format walk_legacy_pse;
 
 /* Rights as bits: what all entries on the way allow. */
-#define WALK_W 1U
-#define WALK_U 2U
-#define WALK_X 4U
+#define WALK_W   1U
+#define WALK_U   2U
+#define WALK_X   4U
 #define WALK_ALL (WALK_W | WALK_U | WALK_X)
 
 enum walk_step {

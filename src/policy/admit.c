@@ -9,7 +9,8 @@
 #include <policy/state.h>
 #include <policy/units.h>
 
-uint64_t admit_margin_pages(uint64_t managed_pages, const struct options *options)
+uint64_t admit_margin_pages(uint64_t managed_pages,
+			    const struct options *options)
 {
 	return minfree_pages(managed_pages, options);
 }
@@ -37,8 +38,8 @@ static void used_sum(const struct tree *tree, const struct tree_order *order,
 		const uint32_t i = order->node[p];
 		const struct tree_node *const node = &tree->nodes[i];
 
-		usage[i].charged_pages =
-			charge_of(node, usage[i].reservation_used);
+		usage[i].charged_pages = charge_of(node,
+						   usage[i].reservation_used);
 		usage[node->parent].reservation_used += usage[i].charged_pages;
 	}
 }
@@ -52,8 +53,8 @@ static uint64_t pool_unreserved(const struct tree_node *node,
 
 	if (!node->alloc.expandable)
 		return inside;
-	return min_u64(inside + above, sub_u64(node->alloc.limit_pages,
-					       own->reservation_used));
+	return min_u64(inside + above,
+		       sub_u64(node->alloc.limit_pages, own->reservation_used));
 }
 
 void admit_usage(const struct tree *tree, const struct tree_order *order,
@@ -70,7 +71,8 @@ void admit_usage(const struct tree *tree, const struct tree_order *order,
 		const struct tree_node *const node = &tree->nodes[i];
 
 		if (node->kind == TREE_POOL)
-			ret[i].unreserved_pages = pool_unreserved(node, &ret[i],
+			ret[i].unreserved_pages = pool_unreserved(
+				node, &ret[i],
 				ret[node->parent].unreserved_pages);
 	}
 }
@@ -91,13 +93,16 @@ static int refuse(const struct tree *tree, struct admit_result result,
 	const char *const name = tree->nodes[result.node].name;
 
 	*ret = result;
-	return err_set(err, -ENOSPC,
-		       "insufficient resources: %s%.100s: %s needed, %s available, %s short",
-		       words[result.what], !pool ? "" : name ? name : "?",
-		       pages_format(result.needed_pages, need),
-		       pages_format(result.available_pages, have),
-		       pages_format(result.needed_pages - result.available_pages,
-				    lack));
+	return err_set(
+		err, -ENOSPC,
+		"insufficient resources: %s%.100s: %s needed, %s available, %s short",
+		words[result.what],
+		!pool  ? ""
+		: name ? name
+		       : "?",
+		pages_format(result.needed_pages, need),
+		pages_format(result.available_pages, have),
+		pages_format(result.needed_pages - result.available_pages, lack));
 }
 
 /* Walk up: each pool covers what it can and asks its parent for the rest. */
@@ -155,13 +160,14 @@ static int settings_check(const struct tree *tree, struct err *err)
 {
 	for (uint32_t i = 1; i < tree->n_nodes; i++) {
 		const struct tree_node *const node = &tree->nodes[i];
-		const int r = node->kind == TREE_VM ?
-			mem_alloc_check_vm(&node->alloc, node->size_pages, err) :
-			mem_alloc_check_pool(&node->alloc, err);
+		const int r = node->kind == TREE_VM
+				      ? mem_alloc_check_vm(&node->alloc,
+							   node->size_pages, err)
+				      : mem_alloc_check_pool(&node->alloc, err);
 
 		if (r < 0) {
-			err_prefix(err, "%.100s: ",
-				   node->name ? node->name : "?");
+			err_prefix(err,
+				   "%.100s: ", node->name ? node->name : "?");
 			return r;
 		}
 	}
@@ -194,16 +200,17 @@ int admit_check(const struct tree *tree, const struct tree_order *order,
 	if (!usage)
 		return err_set(err, -ENOMEM, "no memory to check reservations");
 	used_sum(tree, order, usage);
-	for (uint32_t i = 1; i < tree->n_nodes && result.what == ADMIT_FITS; i++) {
+	for (uint32_t i = 1; i < tree->n_nodes && result.what == ADMIT_FITS;
+	     i++) {
 		if (tree->nodes[i].kind == TREE_POOL)
 			result = pool_fits(&tree->nodes[i], i,
 					   usage[i].reservation_used);
 	}
 	if (result.what == ADMIT_FITS &&
 	    usage[TREE_ROOT].reservation_used > host_capacity(host))
-		result = (struct admit_result){
-			ADMIT_HOST_MEMORY, TREE_ROOT,
-			usage[TREE_ROOT].reservation_used, host_capacity(host)};
+		result = (struct admit_result){ADMIT_HOST_MEMORY, TREE_ROOT,
+					       usage[TREE_ROOT].reservation_used,
+					       host_capacity(host)};
 	free(usage);
 	if (result.what != ADMIT_FITS)
 		return refuse(tree, result, ret, err);

@@ -9,7 +9,6 @@
  */
 #ifndef POLICY_ADMIT_H
 #define POLICY_ADMIT_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <policy/options.h>
@@ -69,7 +68,8 @@ struct pool_usage {
  *
  * Return: minFree, which the reclaimers keep free and which nobody may reserve.
  */
-uint64_t admit_margin_pages(uint64_t managed_pages, const struct options *options);
+uint64_t admit_margin_pages(uint64_t managed_pages,
+			    const struct options *options);
 
 /**
  * admit_usage() - the reservation accounts of all pools.

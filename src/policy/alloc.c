@@ -31,7 +31,8 @@ void mem_alloc_init(struct mem_alloc *alloc)
 	};
 }
 
-static int shares_set(struct mem_alloc *alloc, const char *value, struct err *err)
+static int shares_set(struct mem_alloc *alloc, const char *value,
+		      struct err *err)
 {
 	uint64_t n;
 	int r;
@@ -45,9 +46,10 @@ static int shares_set(struct mem_alloc *alloc, const char *value, struct err *er
 	}
 	r = number_parse(value, 1, ALLOC_SHARES_MAX, &n, err);
 	if (r == -EINVAL)
-		return err_set(err, r,
-			       "\"%.40s\" is neither low, normal, high nor a number",
-			       value);
+		return err_set(
+			err, r,
+			"\"%.40s\" is neither low, normal, high nor a number",
+			value);
 	if (r < 0)
 		return r;
 	alloc->level = SHARES_CUSTOM;
@@ -75,7 +77,8 @@ static int expandable_set(struct mem_alloc *alloc, const char *value,
 		alloc->expandable = false;
 		return 0;
 	}
-	return err_set(err, -EINVAL, "\"%.40s\" is neither true nor false", value);
+	return err_set(err, -EINVAL, "\"%.40s\" is neither true nor false",
+		       value);
 }
 
 int mem_alloc_set(struct mem_alloc *alloc, const char *key, const char *value,
@@ -92,9 +95,10 @@ int mem_alloc_set(struct mem_alloc *alloc, const char *key, const char *value,
 	else if (!strcmp(key, "expandableReservation"))
 		r = expandable_set(alloc, value, err);
 	else
-		return err_set(err, -ENOENT,
-			       "no memory setting \"%.40s\" (reservation, limit, shares, expandableReservation)",
-			       key);
+		return err_set(
+			err, -ENOENT,
+			"no memory setting \"%.40s\" (reservation, limit, shares, expandableReservation)",
+			key);
 	if (r < 0)
 		err_prefix(err, "%s: ", key);
 	return r;
@@ -113,8 +117,9 @@ int mem_alloc_check_vm(const struct mem_alloc *alloc, uint64_t size_pages,
 			       pages_format(alloc->reservation_pages, a),
 			       pages_format(size_pages, b));
 	if (alloc->limit_pages == 0)
-		return err_set(err, -EINVAL,
-			       "limit 0 would leave the VM no memory; say \"unlimited\" for none");
+		return err_set(
+			err, -EINVAL,
+			"limit 0 would leave the VM no memory; say \"unlimited\" for none");
 	return mem_alloc_check_pool(alloc, err);
 }
 
@@ -166,7 +171,8 @@ const char *mem_alloc_format(const struct mem_alloc *alloc, char buf[ALLOC_TEXT]
 	if (alloc->level == SHARES_CUSTOM)
 		snprintf(shares, sizeof(shares), "%" PRIu32, alloc->shares);
 	else
-		snprintf(shares, sizeof(shares), "%s", levels[alloc->level].name);
+		snprintf(shares, sizeof(shares), "%s",
+			 levels[alloc->level].name);
 	snprintf(buf, ALLOC_TEXT,
 		 "reservation=%s limit=%s shares=%s expandableReservation=%s",
 		 reservation, limit, shares,

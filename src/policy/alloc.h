@@ -2,7 +2,6 @@
 /* What a VM or a resource pool is promised: reservation, limit and shares. */
 #ifndef POLICY_ALLOC_H
 #define POLICY_ALLOC_H
-
 #include <base/error.h>
 #include <base/types.h>
 
@@ -105,6 +104,7 @@ const char *shares_level_name(enum shares_level level);
  *
  * Return: @buf: "reservation=… limit=… shares=… expandableReservation=…".
  */
-const char *mem_alloc_format(const struct mem_alloc *alloc, char buf[ALLOC_TEXT]);
+const char *mem_alloc_format(const struct mem_alloc *alloc,
+			     char buf[ALLOC_TEXT]);
 
 #endif

@@ -2,7 +2,6 @@
 /* Arithmetic on page counts that neither wraps nor loses. */
 #ifndef POLICY_ARITH_H
 #define POLICY_ARITH_H
-
 #include <base/types.h>
 
 /* Products of two page counts, or of a cost and shares. */

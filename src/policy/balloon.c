@@ -12,7 +12,8 @@ void balloon_watch_init(struct balloon_watch *watch)
 	*watch = (struct balloon_watch){.driver = BALLOON_NONE};
 }
 
-static void progress_judge(struct balloon_watch *w, const struct balloon_report *r)
+static void progress_judge(struct balloon_watch *w,
+			   const struct balloon_report *r)
 {
 	const bool idle = r->actual_pages >= r->target_pages;
 	const bool moved = r->actual_pages > w->actual_pages;
@@ -40,11 +41,12 @@ static uint64_t hold_next(const struct balloon_watch *w, uint64_t now_ms)
 	return min_u64(2 * w->hold_ms, BALLOON_HOLD_MAX_MS);
 }
 
-static void distress_judge(struct balloon_watch *w, const struct balloon_report *r,
-			   uint64_t size_pages)
+static void distress_judge(struct balloon_watch *w,
+			   const struct balloon_report *r, uint64_t size_pages)
 {
 	const bool short_now = w->stats_valid && r->actual_pages > 0 &&
-		r->available_pages < balloon_keep_pages(size_pages) / 2;
+			       r->available_pages <
+				       balloon_keep_pages(size_pages) / 2;
 
 	const bool killed = r->ooms > w->ooms &&
 			    (r->actual_pages > 0 || w->actual_pages > 0);
@@ -63,7 +65,8 @@ void balloon_watch_update(struct balloon_watch *watch,
 {
 	progress_judge(watch, report);
 	watch->stats_valid = report->present && report->has_stats &&
-		report->now_ms - report->stats_ms < BALLOON_STATS_MS;
+			     report->now_ms - report->stats_ms <
+				     BALLOON_STATS_MS;
 	distress_judge(watch, report, size_pages);
 	watch->actual_pages = report->actual_pages;
 	watch->ooms = report->ooms;

@@ -8,19 +8,18 @@
  */
 #ifndef POLICY_BALLOON_H
 #define POLICY_BALLOON_H
-
 #include <base/types.h>
 #include <policy/options.h>
 
 enum balloon_driver {
-	BALLOON_NONE,  /* no driver has answered yet */
+	BALLOON_NONE, /* no driver has answered yet */
 	BALLOON_READY,
 	BALLOON_STUCK, /* asked for pages and got none for BALLOON_STUCK_MS */
 };
 
 #define BALLOON_STUCK_MS    5000
-#define BALLOON_STATS_MS    10000 /* statistics older than this are missing */
-#define BALLOON_DISTRESS_MS 60000 /* no inflation so long after distress */
+#define BALLOON_STATS_MS    10000   /* statistics older than this are missing */
+#define BALLOON_DISTRESS_MS 60000   /* no inflation so long after distress */
 #define BALLOON_HOLD_MAX_MS 3600000 /* however often distress has come back */
 
 /**

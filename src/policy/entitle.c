@@ -75,7 +75,8 @@ static uint64_t cost(const struct claim *c, uint64_t pages,
 	       (pages - active - lower) * w->upper;
 }
 
-uint64_t claim_cost(const struct claim *claim, uint64_t pages, struct idle_tax tax)
+uint64_t claim_cost(const struct claim *claim, uint64_t pages,
+		    struct idle_tax tax)
 {
 	const struct weights w = weights_from(tax);
 
@@ -100,8 +101,8 @@ static uint64_t pages_at(const struct fill *f, size_t i, double x)
 	const uint64_t end = bracket_end(c, w);
 	const double money = x * (double)c->shares;
 	const double at_active = (double)c->active_pages * (double)w->active;
-	const double at_end = at_active +
-			      (double)(end - c->active_pages) * (double)w->lower;
+	const double at_end = at_active + (double)(end - c->active_pages) *
+						  (double)w->lower;
 	double pages;
 
 	if (money <= at_active)
@@ -135,10 +136,12 @@ static size_t stretch_add(struct fill *f, size_t i, size_t n, uint64_t from,
 	to = min_u64(to, highest(f, i));
 	if (from >= to)
 		return n;
-	f->corners[n++] = (struct corner){
-		(double)cost(c, from, &f->weights) / shares, slope};
-	f->corners[n++] = (struct corner){
-		(double)cost(c, to, &f->weights) / shares, -slope};
+	f->corners[n++] = (struct corner){(double)cost(c, from, &f->weights) /
+						  shares,
+					  slope};
+	f->corners[n++] = (struct corner){(double)cost(c, to, &f->weights) /
+						  shares,
+					  -slope};
 	return n;
 }
 
@@ -344,14 +347,14 @@ static struct claim pool_claim(const struct tree_node *node, struct claim sum)
 	return (struct claim){
 		.shares = mem_alloc_pool_shares(&node->alloc),
 		.min_pages = min_u64(max, max_u64(sum.min_pages,
-					node->alloc.reservation_pages)),
+						  node->alloc.reservation_pages)),
 		.max_pages = max,
 		.active_pages = min_u64(sum.active_pages, max),
 	};
 }
 
-static void claims_collect(const struct tree *tree, const struct tree_order *order,
-			   struct claim *claims)
+static void claims_collect(const struct tree *tree,
+			   const struct tree_order *order, struct claim *claims)
 {
 	for (uint32_t p = order->n; p-- > 0;) {
 		const uint32_t i = order->node[p];
@@ -372,9 +375,9 @@ static void claims_collect(const struct tree *tree, const struct tree_order *ord
 }
 
 /* Divide a pool's pages among its children; siblings are gathered into @kids. */
-static int pool_fill(struct fill *f, const struct tree_order *order, uint32_t pool,
-		     const struct claim *claims, struct claim *kids,
-		     uint64_t *shares_out, uint64_t *pages)
+static int pool_fill(struct fill *f, const struct tree_order *order,
+		     uint32_t pool, const struct claim *claims,
+		     struct claim *kids, uint64_t *shares_out, uint64_t *pages)
 {
 	const uint32_t *const kid = order->kids + order->first_kid[pool];
 	const size_t n = order->first_kid[pool + 1] - order->first_kid[pool];

@@ -14,7 +14,6 @@
  */
 #ifndef POLICY_ENTITLE_H
 #define POLICY_ENTITLE_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <policy/options.h>
@@ -64,7 +63,8 @@ struct idle_tax idle_tax_from(const struct options *options);
  *
  * Return: A + k(P - A), times a constant that depends on @tax only.
  */
-uint64_t claim_cost(const struct claim *claim, uint64_t pages, struct idle_tax tax);
+uint64_t claim_cost(const struct claim *claim, uint64_t pages,
+		    struct idle_tax tax);
 
 /**
  * claims_fill() - divide memory among siblings.

@@ -6,20 +6,20 @@
 #include <policy/units.h>
 
 /* What guests and devices can do; measured figures of the real host may replace them. */
-#define TOUCH_RATE      (400 * MIB_PAGES) /* new pages per second */
-#define REPORT_RATE     (100 * MIB_PAGES) /* free pages reported per second */
-#define INFLATE_RATE    (50 * MIB_PAGES)
-#define DEFLATE_RATE    (500 * MIB_PAGES)
-#define DRIVER_UP_MS    10000
-#define BOOT_MS         30000
-#define UNZIP_MS        0.010
-#define SWAP_IN_MS      0.040 /* per page, neighbours read ahead */
-#define ASK_MS          0.050 /* one question to the host */
-#define COPIES          4     /* pages that one common page stands for */
-#define CHURN_PER_S     0.002 /* part of the working set that is replaced */
-#define COW_PER_S       0.0005
-#define LIAR_PER_S      0.3
-#define MISJUDGED       0.02  /* victims that were in use after all */
+#define TOUCH_RATE   (400 * MIB_PAGES) /* new pages per second */
+#define REPORT_RATE  (100 * MIB_PAGES) /* free pages reported per second */
+#define INFLATE_RATE (50 * MIB_PAGES)
+#define DEFLATE_RATE (500 * MIB_PAGES)
+#define DRIVER_UP_MS 10000
+#define BOOT_MS      30000
+#define UNZIP_MS     0.010
+#define SWAP_IN_MS   0.040 /* per page, neighbours read ahead */
+#define ASK_MS       0.050 /* one question to the host */
+#define COPIES       4     /* pages that one common page stands for */
+#define CHURN_PER_S  0.002 /* part of the working set that is replaced */
+#define COW_PER_S    0.0005
+#define LIAR_PER_S   0.3
+#define MISJUDGED    0.02 /* victims that were in use after all */
 
 static uint64_t take(uint64_t *from, uint64_t n)
 {
@@ -96,8 +96,11 @@ void guest_init(struct guest *guest, const struct scenario_vm *spec,
 		uint64_t now_ms, uint64_t seed)
 {
 	*guest = (struct guest){
-		.spec = spec, .start_ms = now_ms, .zero_pages = spec->size_pages,
-		.rng = {seed}, .trace_active_pages = spec->active_pages,
+		.spec = spec,
+		.start_ms = now_ms,
+		.zero_pages = spec->size_pages,
+		.rng = {seed},
+		.trace_active_pages = spec->active_pages,
 		.trace_footprint_pages = spec->footprint_pages,
 	};
 	balloon_watch_init(&guest->watch);
@@ -151,7 +154,8 @@ static void working_set_move(struct guest *g, bool elsewhere, uint64_t dt_ms)
 	const uint64_t out = g->zip_pages + g->swap_pages;
 	const uint64_t idle = sub_u64(used_pages(g), g->hot_before);
 	const uint64_t idle_out = sub_u64(out, g->hot_out_pages);
-	double joined = (double)g->active_pages * CHURN_PER_S * (double)dt_ms / 1000;
+	double joined = (double)g->active_pages * CHURN_PER_S * (double)dt_ms /
+			1000;
 
 	if (elsewhere)
 		joined = (double)g->active_pages;
@@ -161,8 +165,10 @@ static void working_set_move(struct guest *g, bool elsewhere, uint64_t dt_ms)
 		g->hot_out_pages = mul_div(g->hot_out_pages, g->active_pages,
 					   g->hot_before);
 	g->hot_out_pages += min_u64(idle_out,
-		whole(&g->rng, joined * ratio(idle_out, idle)));
-	g->hot_out_pages = min_u64(g->hot_out_pages, min_u64(out, g->active_pages));
+				    whole(&g->rng,
+					  joined * ratio(idle_out, idle)));
+	g->hot_out_pages = min_u64(g->hot_out_pages,
+				   min_u64(out, g->active_pages));
 	g->hot_before = g->active_pages;
 }
 
@@ -183,7 +189,8 @@ static void fault_in(struct guest *g, uint64_t dt_ms)
 	const double cost = from_zip * UNZIP_MS + (1 - from_zip) * SWAP_IN_MS;
 	const uint64_t in_time = (uint64_t)((double)dt_ms / cost);
 	const uint64_t n = allow(g, min_u64(g->hot_out_pages, in_time));
-	uint64_t zips = min_u64(g->zip_pages, whole(&g->rng, (double)n * from_zip));
+	uint64_t zips = min_u64(g->zip_pages,
+				whole(&g->rng, (double)n * from_zip));
 	uint64_t swaps = n - zips;
 
 	if (swaps > g->swap_pages) {
@@ -223,7 +230,8 @@ static uint64_t drop(struct guest *g, uint64_t n)
 	left -= take(&g->swap_pages, left);
 	left -= take(&g->zip_pages, left);
 	left -= take(&g->private_pages, left);
-	g->hot_out_pages = min_u64(g->hot_out_pages, g->zip_pages + g->swap_pages);
+	g->hot_out_pages = min_u64(g->hot_out_pages,
+				   g->zip_pages + g->swap_pages);
 	return n - left;
 }
 
@@ -233,8 +241,8 @@ static void report_free(struct guest *g, uint64_t dt_ms)
 	const uint64_t freed = sub_u64(used_pages(g), g->footprint_pages);
 
 	if (g->spec->balloon == BALLOON_KIND_NORMAL)
-		g->zero_pages += drop(g, min_u64(freed,
-					rate_pages(REPORT_RATE, dt_ms)));
+		g->zero_pages += drop(g, min_u64(freed, rate_pages(REPORT_RATE,
+								   dt_ms)));
 }
 
 static void break_shares(struct guest *g, uint64_t dt_ms)
@@ -258,7 +266,8 @@ static bool driver_up(const struct guest *g, uint64_t now_ms)
 
 static void turns_count(struct guest *g, uint64_t before)
 {
-	const int turn = (g->balloon_pages > before) - (g->balloon_pages < before);
+	const int turn = (g->balloon_pages > before) -
+			 (g->balloon_pages < before);
 
 	if (turn != 0 && g->last_turn != 0 && turn != g->last_turn)
 		g->stats.balloon_turns++;
@@ -277,7 +286,8 @@ static void balloon_run(struct guest *g, uint64_t now_ms, uint64_t dt_ms)
 
 	if (!driver_up(g, now_ms) || g->spec->balloon == BALLOON_KIND_STUCK)
 		return;
-	n = min_u64(min_u64(more, rate_pages(INFLATE_RATE, dt_ms)), available(g));
+	n = min_u64(min_u64(more, rate_pages(INFLATE_RATE, dt_ms)),
+		    available(g));
 	if (n > 0) {
 		const uint64_t unused = take(&g->zero_pages, n);
 
@@ -327,11 +337,12 @@ static void sample_touches(struct guest *g)
 	const double t = n * f + g->ws_luck * square_root(n * f * (1 - f));
 
 	if (t > g->ws.touched)
-		workset_touch(&g->ws, (uint32_t)(t < n ? t + 0.5 : n) -
-					      g->ws.touched);
+		workset_touch(&g->ws,
+			      (uint32_t)(t < n ? t + 0.5 : n) - g->ws.touched);
 }
 
-static void sample(struct guest *g, uint64_t dt_ms, const struct options *options)
+static void sample(struct guest *g, uint64_t dt_ms,
+		   const struct options *options)
 {
 	const uint64_t period = UINT64_C(1000) * options->v[OPT_SAMPLE_PERIOD];
 
@@ -387,11 +398,12 @@ static void share(struct guest *g, double scanned)
 	const double hit_zero = ratio(sub_u64(zero, g->zero_used_pages),
 				      g->private_pages);
 
-	g->shared_pages += take(&g->private_pages, min_u64(sub_u64(like, g->shared_pages),
-		whole(&g->rng, scanned * hit_like)));
+	g->shared_pages += take(&g->private_pages,
+				min_u64(sub_u64(like, g->shared_pages),
+					whole(&g->rng, scanned * hit_like)));
 	g->zero_used_pages += take(&g->private_pages,
-		min_u64(sub_u64(zero, g->zero_used_pages),
-			whole(&g->rng, scanned * hit_zero)));
+				   min_u64(sub_u64(zero, g->zero_used_pages),
+					   whole(&g->rng, scanned * hit_zero)));
 }
 
 /* Some victims are in use after all; more are, if not enough idle ones are left. */
@@ -421,8 +433,9 @@ static void compress(struct guest *g, struct guest_budget *budget)
 		return;
 	budget->zip_pages -= n;
 	g->action.compress_pages -= n;
-	misfits = min_u64(n, whole(&g->rng, (double)n *
-				   g->spec->incompressible_pct / 100));
+	misfits = min_u64(n,
+			  whole(&g->rng,
+				(double)n * g->spec->incompressible_pct / 100));
 	stay = sub_u64(misfits, budget->swap_pages);
 	misfits -= stay;
 	n -= stay;
@@ -438,8 +451,10 @@ static void compress(struct guest *g, struct guest_budget *budget)
 static void swap_out(struct guest *g, struct guest_budget *budget)
 {
 	const uint64_t idle = private_idle(g);
-	const uint64_t n = min_u64(min_u64(g->action.swap_pages, budget->swap_pages),
-				   min_u64(g->private_pages, above_reservation(g)));
+	const uint64_t n = min_u64(min_u64(g->action.swap_pages,
+					   budget->swap_pages),
+				   min_u64(g->private_pages,
+					   above_reservation(g)));
 
 	if (n == 0)
 		return;
@@ -451,13 +466,16 @@ static void swap_out(struct guest *g, struct guest_budget *budget)
 	heat(g, n, idle);
 }
 
-void guest_serve(struct guest *guest, uint64_t dt_ms, struct guest_budget *budget)
+void guest_serve(struct guest *guest, uint64_t dt_ms,
+		 struct guest_budget *budget)
 {
 	share(guest, (double)guest->action.share_rate * (double)dt_ms / 1000);
 	/* Victims are tried for sharing before they are compressed or swapped. */
-	share(guest, (double)min_u64(guest->action.compress_pages, budget->zip_pages));
+	share(guest,
+	      (double)min_u64(guest->action.compress_pages, budget->zip_pages));
 	compress(guest, budget);
-	share(guest, (double)min_u64(guest->action.swap_pages, budget->swap_pages));
+	share(guest,
+	      (double)min_u64(guest->action.swap_pages, budget->swap_pages));
 	swap_out(guest, budget);
 }
 
@@ -465,10 +483,12 @@ void guest_watch(struct guest *guest, uint64_t now_ms)
 {
 	const bool up = driver_up(guest, now_ms);
 	const struct balloon_report report = {
-		.now_ms = now_ms, .present = up,
+		.now_ms = now_ms,
+		.present = up,
 		.target_pages = guest->action.balloon_target_pages,
 		.actual_pages = guest->balloon_pages,
-		.stats_ms = now_ms, .has_stats = up,
+		.stats_ms = now_ms,
+		.has_stats = up,
 		.available_pages = available(guest),
 		.ooms = guest->stats.ooms,
 	};
@@ -476,21 +496,25 @@ void guest_watch(struct guest *guest, uint64_t now_ms)
 	balloon_watch_update(&guest->watch, &report, guest->spec->size_pages);
 }
 
-void guest_snapshot(const struct guest *guest, uint32_t node, struct plan_vm *ret)
+void guest_snapshot(const struct guest *guest, uint32_t node,
+		    struct plan_vm *ret)
 {
 	*ret = (struct plan_vm){
-		.node = node, .private_pages = guest->private_pages,
+		.node = node,
+		.private_pages = guest->private_pages,
 		.shared_pages = guest->shared_pages,
 		.zero_pages = guest->zero_pages + guest->zero_used_pages,
 		.balloon_pages = guest->balloon_pages,
-		.zip_pages = guest->zip_pages, .swap_pages = guest->swap_pages,
-		.common_pages = common(guest), .zip_store_pages = zip_store(guest),
+		.zip_pages = guest->zip_pages,
+		.swap_pages = guest->swap_pages,
+		.common_pages = common(guest),
+		.zip_store_pages = zip_store(guest),
 		.balloon_target_pages = guest->action.balloon_target_pages,
 		.balloon_floor_pages = guest->spec->floor_pages,
 		.available_pages = available(guest),
 		.swap_free_pages = sub_u64(guest->spec->size_pages,
-			guest->spec->alloc.reservation_pages +
-			guest->swap_pages),
+					   guest->spec->alloc.reservation_pages +
+						   guest->swap_pages),
 		.driver = guest->watch.driver,
 		.stats_valid = guest->watch.stats_valid,
 		.distress = guest->watch.distress,

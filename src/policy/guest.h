@@ -5,7 +5,6 @@
  */
 #ifndef POLICY_GUEST_H
 #define POLICY_GUEST_H
-
 #include <base/types.h>
 #include <policy/balloon.h>
 #include <policy/plan.h>
@@ -148,7 +147,8 @@ void guest_order(struct guest *guest, const struct plan_action *action);
  *
  * Shares, compresses and swaps; never below the reservation.
  */
-void guest_serve(struct guest *guest, uint64_t dt_ms, struct guest_budget *budget);
+void guest_serve(struct guest *guest, uint64_t dt_ms,
+		 struct guest_budget *budget);
 
 /**
  * guest_watch() - report the balloon to the host's watch.
@@ -163,7 +163,8 @@ void guest_watch(struct guest *guest, uint64_t now_ms);
  * @node: its node in the tree
  * @ret: snapshot
  */
-void guest_snapshot(const struct guest *guest, uint32_t node, struct plan_vm *ret);
+void guest_snapshot(const struct guest *guest, uint32_t node,
+		    struct plan_vm *ret);
 
 /**
  * guest_active_estimate() - the working set as the host estimates it.

@@ -55,7 +55,8 @@ static void usage(FILE *to)
 	      "                       FILE.svg.host.csv and FILE.svg.vm.csv\n"
 	      "  -o, --option N=V     set an advanced option, over the scenario's own\n"
 	      "  -q, --quiet          no summary\n"
-	      "  -h, --help           this text\n", to);
+	      "  -h, --help           this text\n",
+	      to);
 }
 
 static double mib(uint64_t pages)
@@ -87,8 +88,8 @@ static char *file_read(const char *name, struct err *err)
 			break;
 	}
 	if (ferror(f) || !text || size == room || memchr(text, 0, size)) {
-		err_set(err, -EINVAL, "%s: cannot be read, is too large or is not text",
-			name);
+		err_set(err, -EINVAL,
+			"%s: cannot be read, is too large or is not text", name);
 		free(text);
 		text = NULL;
 	} else {
@@ -115,10 +116,12 @@ static int scenario_load(const struct request *request, struct scenario **ret,
 	for (int i = 0; i < request->n_set && r == 0; i++) {
 		char name[64];
 		const char *const equals = strchr(request->set[i], '=');
-		const size_t len = equals ? (size_t)(equals - request->set[i]) : 0;
+		const size_t len = equals ? (size_t)(equals - request->set[i])
+					  : 0;
 
 		if (len == 0 || len >= sizeof(name)) {
-			r = err_set(err, -EINVAL, "option %.60s is not NAME=VALUE",
+			r = err_set(err, -EINVAL,
+				    "option %.60s is not NAME=VALUE",
 				    request->set[i]);
 			break;
 		}
@@ -148,8 +151,8 @@ static int trace_load(const struct request *request, const struct scenario *s,
 		snprintf(path, sizeof(path), "%s", s->trace_file);
 	else
 		snprintf(path, sizeof(path), "%.*s%s",
-			 (int)(slash + 1 - request->scenario), request->scenario,
-			 s->trace_file);
+			 (int)(slash + 1 - request->scenario),
+			 request->scenario, s->trace_file);
 	text = file_read(path, err);
 	if (!text)
 		return -EINVAL;
@@ -178,7 +181,8 @@ static void csv_heads(const struct outputs *out)
 
 static void host_row(FILE *f, const struct sim_host *h)
 {
-	fprintf(f, "%.3f,%s,%" PRIu32 ",%" PRIu32 ",%" PRIu32
+	fprintf(f,
+		"%.3f,%s,%" PRIu32 ",%" PRIu32 ",%" PRIu32
 		",%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f\n",
 		(double)h->time_ms / 1000, host_state_name(h->plan.state),
 		h->running, h->waiting, h->blocked, mib(h->managed_pages),
@@ -208,7 +212,8 @@ static void vm_rows(FILE *f, const struct sim *sim)
 
 		if (!g)
 			continue;
-		fprintf(f, "%.3f,%s,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.3f\n",
+		fprintf(f,
+			"%.3f,%s,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.2f,%.3f\n",
 			t, name, mib(g->spec->size_pages),
 			mib(g->action.target_pages), mib(guest_charge(g)),
 			mib(g->active_pages),
@@ -284,8 +289,9 @@ static int summary_print(const struct sim *sim, const struct scenario *s)
 	const struct sim_totals *const t = sim_totals(sim);
 	const double run = h->time_ms ? (double)h->time_ms / 100 : 1;
 
-	printf("simulated %.0f s: %" PRIu32 " VMs run, %" PRIu32 " refused; %" PRIu64
-	       " plans, %" PRIu64 " changes of state; every check passed\n",
+	printf("simulated %.0f s: %" PRIu32 " VMs run, %" PRIu32
+	       " refused; %" PRIu64 " plans, %" PRIu64
+	       " changes of state; every check passed\n",
 	       (double)h->time_ms / 1000, h->running, t->refused, t->plans,
 	       t->state_changes);
 	if (t->refused)
@@ -350,11 +356,12 @@ static bool plot_name_fits(const char *name)
 	return strlen(name) < 3000 && !strpbrk(name, "'\"\\`$\n");
 }
 
-static void plot_line(FILE *f, const char *before, const char *svg, const char *name,
-		      const char *column, unsigned int width, uint32_t colour,
-		      const char *title)
+static void plot_line(FILE *f, const char *before, const char *svg,
+		      const char *name, const char *column, unsigned int width,
+		      uint32_t colour, const char *title)
 {
-	fprintf(f, "%s'%s.vm.csv' using 1:(strcol('vm') eq '%s' ? column('%s_mib') : NaN)"
+	fprintf(f,
+		"%s'%s.vm.csv' using 1:(strcol('vm') eq '%s' ? column('%s_mib') : NaN)"
 		" with lines lw %u lc %" PRIu32 " title '%s'",
 		before, svg, name, column, width, colour, title);
 }
@@ -363,7 +370,8 @@ static void plot_script(FILE *f, const char *svg, const struct sim *sim)
 {
 	uint32_t n = sim_vm_count(sim);
 
-	fprintf(f, "set datafile separator ','\n"
+	fprintf(f,
+		"set datafile separator ','\n"
 		"set datafile missing NaN\n"
 		"set terminal svg size 1000,900 background 'white'\n"
 		"set output '%s'\nset key outside right\nset grid\n"
@@ -394,9 +402,10 @@ static int plot_draw(const char *svg, const struct sim *sim, struct err *err)
 		return err_set(err, -errno, "gnuplot: %s", strerror(errno));
 	plot_script(gnuplot, svg, sim);
 	if (pclose(gnuplot) != 0)
-		return err_set(err, -EIO,
-			       "gnuplot is missing or failed; the data is in %s.host.csv and %s.vm.csv",
-			       svg, svg);
+		return err_set(
+			err, -EIO,
+			"gnuplot is missing or failed; the data is in %s.host.csv and %s.vm.csv",
+			svg, svg);
 	return 0;
 }
 
@@ -417,7 +426,8 @@ static int run(const struct request *request, struct sim *sim,
 	if (r == 0)
 		r = sim_drive(sim, &out, err);
 	closed = out_close(out.csv, request->csv, r ? NULL : err);
-	closed |= out_close(out.vm_csv, request->vm_csv, r || closed ? NULL : err);
+	closed |= out_close(out.vm_csv, request->vm_csv,
+			    r || closed ? NULL : err);
 	if (r == 0)
 		r = closed;
 	if (r == 0 && !request->quiet && summary_print(sim, s) < 0)
@@ -450,7 +460,8 @@ static int arguments_parse(int argc, char **argv, struct request *request)
 			request->plot = optarg;
 		else if (c == 'q')
 			request->quiet = true;
-		else if (c == 'o' && request->n_set < (int)ARRAY_SIZE(request->set))
+		else if (c == 'o' &&
+			 request->n_set < (int)ARRAY_SIZE(request->set))
 			request->set[request->n_set++] = optarg;
 		else if (c == 'h') {
 			usage(stdout);
@@ -483,7 +494,8 @@ int main(int argc, char **argv)
 	if (r > 0)
 		return r - 1;
 	if (request.plot) {
-		snprintf(host_csv, sizeof(host_csv), "%s.host.csv", request.plot);
+		snprintf(host_csv, sizeof(host_csv), "%s.host.csv",
+			 request.plot);
 		snprintf(vm_csv, sizeof(vm_csv), "%s.vm.csv", request.plot);
 		request.csv = host_csv;
 		request.vm_csv = vm_csv;

@@ -2,7 +2,6 @@
 /* Advanced options of the host: ESXi's names, defaults, ranges and units. */
 #ifndef POLICY_OPTIONS_H
 #define POLICY_OPTIONS_H
-
 #include <base/error.h>
 #include <base/types.h>
 

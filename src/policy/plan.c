@@ -36,7 +36,7 @@ struct maker {
 	uint64_t *room;   /* by VM: scratch for split_pages() */
 	uint64_t *part;   /* by VM: scratch for split_pages() */
 	uint64_t *node_pages; /* by node: targets, later charges */
-	uint32_t *vm_of;  /* by node, or NO_VM */
+	uint32_t *vm_of;      /* by node, or NO_VM */
 	void *memory;
 };
 
@@ -91,9 +91,11 @@ static void state_decide(struct maker *m)
 				   s->minfree_pages);
 	s->goal_pages = host_state_goal_pages(s->minfree_pages);
 	s->period_ms = host_state_period_ms(s->state, m->host->options);
-	s->wake_below_pages = s->state == HOST_LOW ? 0 :
-		host_state_enter_pages((enum host_state)(s->state + 1),
-				       s->minfree_pages);
+	s->wake_below_pages = s->state == HOST_LOW
+				      ? 0
+				      : host_state_enter_pages(
+						(enum host_state)(s->state + 1),
+						s->minfree_pages);
 	m->acts = host_state_acts(s->state);
 }
 
@@ -150,8 +152,8 @@ static void limits_apply(struct maker *m)
 	for (size_t i = 0; i < m->n; i++)
 		m->must[i] = sub_u64(m->charge[i], vm_max(node_of(m, i)));
 	for (uint32_t i = 0; i < m->tree->n_nodes; i++)
-		m->node_pages[i] = m->vm_of[i] == NO_VM ? 0 :
-							  m->charge[m->vm_of[i]];
+		m->node_pages[i] = m->vm_of[i] == NO_VM ? 0
+							: m->charge[m->vm_of[i]];
 	for (uint32_t p = m->order->n; p-- > 1;) {
 		const uint32_t i = m->order->node[p];
 		const uint64_t limit = m->tree->nodes[i].alloc.limit_pages;
@@ -203,8 +205,8 @@ static uint64_t zip_slot(const struct plan_vm *vm)
 {
 	if (vm->zip_pages < ZIP_GUESS_PAGES)
 		return ZIP_FIRST_GUESS;
-	return max_u64(1, min_u64(1024, vm->zip_store_pages * 1024 /
-						vm->zip_pages));
+	return max_u64(1, min_u64(1024,
+				  vm->zip_store_pages * 1024 / vm->zip_pages));
 }
 
 static uint64_t zip_room(const struct maker *m, size_t i)
@@ -212,8 +214,8 @@ static uint64_t zip_room(const struct maker *m, size_t i)
 	const uint32_t *const v = m->host->options->v;
 	const uint64_t of_size = node_of(m, i)->size_pages *
 				 v[OPT_MEM_ZIP_MAX_PCT] / 100;
-	const uint64_t of_alloc = m->charge[i] *
-				  v[OPT_MEM_ZIP_MAX_ALLOC_PCT] / 100;
+	const uint64_t of_alloc = m->charge[i] * v[OPT_MEM_ZIP_MAX_ALLOC_PCT] /
+				  100;
 
 	if (!v[OPT_MEM_ZIP_ENABLE])
 		return 0;
@@ -232,7 +234,8 @@ static void page_out(struct maker *m, size_t i, uint64_t rest)
 		const uint64_t save = 1024 - slot;
 
 		a->compress_pages = min_u64((rest * 1024 + save - 1) / save,
-			min_u64(zip_room(m, i) * 1024 / slot, left));
+					    min_u64(zip_room(m, i) * 1024 / slot,
+						    left));
 		rest = sub_u64(rest, a->compress_pages * save / 1024);
 		left -= a->compress_pages;
 	}
@@ -274,7 +277,8 @@ static void give_back(struct maker *m, size_t i)
 					  vm->balloon_pages);
 	if ((m->acts & ACT_GIVE_BACK) && gap > dead)
 		a->balloon_target_pages = min_u64(a->balloon_target_pages,
-			sub_u64(vm->balloon_pages, gap));
+						  sub_u64(vm->balloon_pages,
+							  gap));
 }
 
 static void balloon_and_page(struct maker *m)
@@ -306,10 +310,11 @@ static uint64_t beyond_target(const struct maker *m, size_t i)
 	const struct tree_node *const node = node_of(m, i);
 	const bool plenty = !host_state_break_large(m->host->free_pages,
 						    m->sum->minfree_pages);
-	const uint64_t portion = plenty ? max_u64(node->size_pages / 16, 64) :
-					  max_u64(node->size_pages / 256, 16);
+	const uint64_t portion = plenty ? max_u64(node->size_pages / 16, 64)
+					: max_u64(node->size_pages / 256, 16);
 	const uint64_t from = max_u64(vm_min(node),
-		max_u64(m->charge[i], m->actions[i].target_pages));
+				      max_u64(m->charge[i],
+					      m->actions[i].target_pages));
 
 	if (m->acts & ACT_BLOCK || m->must[i] > 0)
 		return 0;
@@ -342,8 +347,9 @@ static void allowances_set(struct maker *m)
 	grant(m, left, low);
 	for (size_t i = 0; i < m->n; i++)
 		m->actions[i].blocked = (m->acts & ACT_BLOCK) &&
-			m->charge[i] >= max_u64(m->actions[i].target_pages,
-						vm_min(node_of(m, i)));
+					m->charge[i] >=
+						max_u64(m->actions[i].target_pages,
+							vm_min(node_of(m, i)));
 }
 
 static void share_rates_set(struct maker *m)
@@ -381,8 +387,13 @@ int plan_make(const struct plan_host *host, const struct tree *tree,
 	      struct plan_summary *ret)
 {
 	struct maker m = {
-		.host = host, .tree = tree, .order = order, .vms = vms,
-		.n = n_vms, .actions = ret_actions, .sum = ret,
+		.host = host,
+		.tree = tree,
+		.order = order,
+		.vms = vms,
+		.n = n_vms,
+		.actions = ret_actions,
+		.sum = ret,
 	};
 	int r = maker_alloc(&m);
 

@@ -8,7 +8,6 @@
  */
 #ifndef POLICY_PLAN_H
 #define POLICY_PLAN_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <policy/balloon.h>

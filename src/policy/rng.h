@@ -2,7 +2,6 @@
 /* A small deterministic random number generator for simulations and tests. */
 #ifndef POLICY_RNG_H
 #define POLICY_RNG_H
-
 #include <base/types.h>
 
 /**

@@ -62,7 +62,8 @@ static const struct key vm_keys[] = {
 	{"size", VALUE_SIZE, offsetof(struct scenario_vm, size_pages)},
 	{"overhead", VALUE_SIZE, offsetof(struct scenario_vm, overhead_pages)},
 	{"active", VALUE_SIZE, offsetof(struct scenario_vm, active_pages)},
-	{"active-high", VALUE_SIZE, offsetof(struct scenario_vm, active_high_pages)},
+	{"active-high", VALUE_SIZE,
+	 offsetof(struct scenario_vm, active_high_pages)},
 	{"footprint", VALUE_SIZE, offsetof(struct scenario_vm, footprint_pages)},
 	{"floor", VALUE_SIZE, offsetof(struct scenario_vm, floor_pages)},
 	{"period", VALUE_DURATION, offsetof(struct scenario_vm, period_ms)},
@@ -71,19 +72,21 @@ static const struct key vm_keys[] = {
 	{"shareable", VALUE_PERCENT, offsetof(struct scenario_vm, shareable_pct)},
 	{"zero", VALUE_PERCENT, offsetof(struct scenario_vm, zero_pct)},
 	{"incompressible", VALUE_PERCENT,
-		offsetof(struct scenario_vm, incompressible_pct)},
+	 offsetof(struct scenario_vm, incompressible_pct)},
 	{"hard", VALUE_PERCENT, offsetof(struct scenario_vm, hard_pct)},
 };
 
 static const char *const workload_names[] = {
-	[WORKLOAD_IDLE] = "idle", [WORKLOAD_STEADY] = "steady",
+	[WORKLOAD_IDLE] = "idle",     [WORKLOAD_STEADY] = "steady",
 	[WORKLOAD_PHASES] = "phases", [WORKLOAD_BURSTY] = "bursty",
-	[WORKLOAD_BOOT] = "boot", [WORKLOAD_TRACE] = "trace",
+	[WORKLOAD_BOOT] = "boot",     [WORKLOAD_TRACE] = "trace",
 };
 
 static const char *const balloon_names[] = {
-	[BALLOON_KIND_NORMAL] = "normal", [BALLOON_KIND_ABSENT] = "none",
-	[BALLOON_KIND_STUCK] = "stuck", [BALLOON_KIND_LIAR] = "liar",
+	[BALLOON_KIND_NORMAL] = "normal",
+	[BALLOON_KIND_ABSENT] = "none",
+	[BALLOON_KIND_STUCK] = "stuck",
+	[BALLOON_KIND_LIAR] = "liar",
 };
 
 static int percent_parse(const char *value, uint32_t *ret, struct err *err)
@@ -95,7 +98,8 @@ static int percent_parse(const char *value, uint32_t *ret, struct err *err)
 
 	if (len < 2 || len > sizeof(digits) || value[len - 1] != '%')
 		return err_set(err, -EINVAL,
-			       "\"%.40s\" is not a percentage such as 30%%", value);
+			       "\"%.40s\" is not a percentage such as 30%%",
+			       value);
 	memcpy(digits, value, len - 1);
 	digits[len - 1] = '\0';
 	r = number_parse(digits, 0, 100, &v, err);
@@ -181,7 +185,8 @@ static int sim_set(struct scenario *s, const char *name, const char *value,
 	if (strcmp(name, "trace"))
 		return unknown_key(name, err);
 	if (!value[0] || strlen(value) >= sizeof(s->trace_file))
-		return err_set(err, -EINVAL, "trace: the name of the file is empty or too long");
+		return err_set(err, -EINVAL,
+			       "trace: the name of the file is empty or too long");
 	strcpy(s->trace_file, value);
 	return 0;
 }
@@ -210,7 +215,8 @@ static int pool_set(struct scenario *s, const char *name, const char *value,
 	return pool_find(s, value, &pool->parent, err);
 }
 
-static int vm_count_set(struct scenario_vm *vm, const char *value, struct err *err)
+static int vm_count_set(struct scenario_vm *vm, const char *value,
+			struct err *err)
 {
 	uint64_t v;
 	int r = number_parse(value, 1, SCENARIO_VMS_MAX, &v, err);
@@ -317,11 +323,15 @@ static int pool_add(struct scenario *s, const char *name, struct err *err)
 static int vm_add(struct scenario *s, const char *name, struct err *err)
 {
 	struct scenario_vm *vms, vm = {
-		.count = 1, .size_pages = 256 * MIB_PAGES,
-		.overhead_pages = 5 * MIB_PAGES, .workload = WORKLOAD_STEADY,
-		.period_ms = 300000, .incompressible_pct = 30, .hard_pct = 30,
-		.zero_pct = 5,
-	};
+					 .count = 1,
+					 .size_pages = 256 * MIB_PAGES,
+					 .overhead_pages = 5 * MIB_PAGES,
+					 .workload = WORKLOAD_STEADY,
+					 .period_ms = 300000,
+					 .incompressible_pct = 30,
+					 .hard_pct = 30,
+					 .zero_pct = 5,
+				 };
 	int r = name_copy(vm.name, name, err);
 
 	if (r < 0)
@@ -367,9 +377,10 @@ static int section_open(struct reader *rd, const char *title, struct err *err)
 		rd->section = SECTION_VM;
 		r = vm_add(rd->s, title + 3, err);
 	} else {
-		return err_set(err, -ENOENT,
-			       "no section is called [%.40s] (host, sim, options, at TIME, pool NAME, vm NAME)",
-			       title);
+		return err_set(
+			err, -ENOENT,
+			"no section is called [%.40s] (host, sim, options, at TIME, pool NAME, vm NAME)",
+			title);
 	}
 	return r;
 }
@@ -425,7 +436,8 @@ static int line_apply(struct reader *rd, char *line, struct err *err)
 	}
 	equals = strchr(text, '=');
 	if (!equals)
-		return err_set(err, -EINVAL, "\"%.40s\" is not KEY = VALUE", text);
+		return err_set(err, -EINVAL, "\"%.40s\" is not KEY = VALUE",
+			       text);
 	*equals = '\0';
 	return key_apply(rd, trim(text), trim(equals + 1), err);
 }
@@ -497,7 +509,8 @@ static int scenario_finish(struct reader *rd, struct err *err)
 		need += s->vms[i].count * s->vms[i].size_pages;
 	}
 	if (vms == 0)
-		return err_set(err, -EINVAL, "there is no [vm NAME] to simulate");
+		return err_set(err, -EINVAL,
+			       "there is no [vm NAME] to simulate");
 	if (vms > SCENARIO_VMS_MAX)
 		return err_set(err, -ERANGE, "%" PRIu64 " VMs are more than %u",
 			       vms, SCENARIO_VMS_MAX);
@@ -511,8 +524,9 @@ static int scenario_finish(struct reader *rd, struct err *err)
 		return err_set(err, -ERANGE,
 			       "[host] processor-mhz: more than 100000 GHz");
 	if (s->step_ms == 0 || s->step_ms > 60000 || s->duration_ms < s->step_ms)
-		return err_set(err, -EINVAL,
-			       "[sim] step must be 1ms to 60s, and duration at least one step");
+		return err_set(
+			err, -EINVAL,
+			"[sim] step must be 1ms to 60s, and duration at least one step");
 	if (rd->vms_without_swap)
 		s->swap_pages = need;
 	return 0;

@@ -23,7 +23,6 @@
  */
 #ifndef POLICY_SCENARIO_H
 #define POLICY_SCENARIO_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <policy/alloc.h>

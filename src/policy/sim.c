@@ -15,7 +15,7 @@
 /* Pages that can be compressed per second and GHz, with part of the processors' time. */
 #define ZIP_RATE_PER_GHZ (60 * MIB_PAGES)
 
-#define VM_NAME_MAX (SCENARIO_NAME_MAX + 12)
+#define VM_NAME_MAX      (SCENARIO_NAME_MAX + 12)
 
 enum vm_state {
 	VM_OFF,
@@ -38,13 +38,13 @@ struct sim {
 	struct options options;
 	struct vm *vms;
 	uint32_t n_vms;
-	uint32_t *trace_vm;  /* by name in the trace: VM */
+	uint32_t *trace_vm; /* by name in the trace: VM */
 	size_t trace_next;
 	size_t change_next;
 	struct tree_node *nodes; /* host, pools, then running VMs */
 	struct tree tree;
 	struct tree_order *order;
-	uint32_t *running;   /* VM of each snapshot */
+	uint32_t *running; /* VM of each snapshot */
 	struct plan_vm *snapshots;
 	struct plan_action *actions;
 	uint64_t next_plan_ms;
@@ -121,12 +121,14 @@ static int trace_bind(struct sim *sim, struct err *err)
 		const struct vm *const vm = vm_find(sorted, sim->n_vms,
 						    trace->names[i]);
 
-		if (vm && sim->scenario->vms[vm->group].workload == WORKLOAD_TRACE)
+		if (vm &&
+		    sim->scenario->vms[vm->group].workload == WORKLOAD_TRACE)
 			sim->trace_vm[i] = (uint32_t)(vm - sim->vms);
 		else
-			r = err_set(err, -EINVAL,
-				    "the trace has a VM %.48s, which the scenario does not have with workload trace",
-				    trace->names[i]);
+			r = err_set(
+				err, -EINVAL,
+				"the trace has a VM %.48s, which the scenario does not have with workload trace",
+				trace->names[i]);
 	}
 	free(sorted);
 	return r;
@@ -135,10 +137,12 @@ static int trace_bind(struct sim *sim, struct err *err)
 static int workloads_check(const struct sim *sim, struct err *err)
 {
 	for (size_t g = 0; g < sim->scenario->n_vms; g++) {
-		if (sim->scenario->vms[g].workload == WORKLOAD_TRACE && !sim->trace)
-			return err_set(err, -EINVAL,
-				       "vm %s: workload trace, but there is no trace",
-				       sim->scenario->vms[g].name);
+		if (sim->scenario->vms[g].workload == WORKLOAD_TRACE &&
+		    !sim->trace)
+			return err_set(
+				err, -EINVAL,
+				"vm %s: workload trace, but there is no trace",
+				sim->scenario->vms[g].name);
 	}
 	return 0;
 }
@@ -178,11 +182,13 @@ static int pools_add(struct sim *sim, struct err *err)
 	for (size_t i = 0; i < sim->scenario->n_pools; i++) {
 		const struct scenario_pool *const pool = &sim->scenario->pools[i];
 
-		sim->nodes[i + 1] = (struct tree_node){
-			.name = pool->name, .kind = TREE_POOL,
-			.parent = pool->parent, .alloc = pool->alloc};
+		sim->nodes[i + 1] = (struct tree_node){.name = pool->name,
+						       .kind = TREE_POOL,
+						       .parent = pool->parent,
+						       .alloc = pool->alloc};
 	}
-	sim->tree = (struct tree){sim->nodes, (uint32_t)sim->scenario->n_pools + 1};
+	sim->tree = (struct tree){sim->nodes,
+				  (uint32_t)sim->scenario->n_pools + 1};
 	r = tree_rebuild(sim, err);
 	if (r == 0)
 		r = admit_check(&sim->tree, sim->order, &host, &result, err);
@@ -263,8 +269,11 @@ static void vm_run(struct sim *sim, uint32_t i)
 	const struct scenario_vm *const spec = &sim->scenario->vms[vm->group];
 
 	sim->nodes[sim->tree.n_nodes++] = (struct tree_node){
-		.name = vm->name, .kind = TREE_VM, .parent = spec->pool,
-		.alloc = spec->alloc, .size_pages = spec->size_pages,
+		.name = vm->name,
+		.kind = TREE_VM,
+		.parent = spec->pool,
+		.alloc = spec->alloc,
+		.size_pages = spec->size_pages,
 		.overhead_pages = spec->overhead_pages,
 		.active_pages = spec->size_pages};
 	sim->running[sim->host.running++] = i;
@@ -278,7 +287,8 @@ static void vm_run(struct sim *sim, uint32_t i)
 	vm->state = VM_RUNNING;
 }
 
-static int vm_start(struct sim *sim, uint32_t i, bool *ret_started, struct err *err)
+static int vm_start(struct sim *sim, uint32_t i, bool *ret_started,
+		    struct err *err)
 {
 	struct vm *const vm = &sim->vms[i];
 	const struct scenario_vm *const spec = &sim->scenario->vms[vm->group];
@@ -329,8 +339,8 @@ static void changes_apply(struct sim *sim)
 	for (; sim->change_next < s->n_changes &&
 	       s->changes[sim->change_next].at_ms <= sim->host.time_ms;
 	     sim->change_next++)
-		sim->options.v[s->changes[sim->change_next].id] =
-			s->changes[sim->change_next].value;
+		sim->options.v[s->changes[sim->change_next]
+				       .id] = s->changes[sim->change_next].value;
 }
 
 static void trace_apply(struct sim *sim)
@@ -388,7 +398,8 @@ static int broken(const struct sim *sim, struct err *err, const char *what,
 		  const char *who, uint64_t a, uint64_t b)
 {
 	return err_set(err, -EPROTO,
-		       "at %" PRIu64 " ms: %s%s%s: %" PRIu64 " against %" PRIu64 " pages",
+		       "at %" PRIu64 " ms: %s%s%s: %" PRIu64 " against %" PRIu64
+		       " pages",
 		       sim->host.time_ms, who, who[0] ? ": " : "", what, a, b);
 }
 
@@ -406,7 +417,8 @@ static int accounts_check(const struct sim *sim, struct err *err)
 			return broken(sim, err, "pages do not add up", vm->name,
 				      guest_pages(g), g->spec->size_pages);
 		if (g->hot_out_pages > g->zip_pages + g->swap_pages)
-			return broken(sim, err, "more hot pages out than pages out",
+			return broken(sim, err,
+				      "more hot pages out than pages out",
 				      vm->name, g->hot_out_pages,
 				      g->zip_pages + g->swap_pages);
 	}
@@ -427,8 +439,7 @@ static int plan_check(const struct sim *sim, struct err *err)
 		const struct plan_action *const a = &sim->actions[k];
 		const struct vm *const vm = &sim->vms[sim->running[k]];
 		const uint64_t charge = plan_vm_charge(&sim->snapshots[k]);
-		const uint64_t reserved =
-			vm->guest.spec->alloc.reservation_pages;
+		const uint64_t reserved = vm->guest.spec->alloc.reservation_pages;
 
 		allowances += a->allowance_pages;
 		if (a->reclaim_pages > 0 && charge - a->reclaim_pages < reserved)
@@ -442,8 +453,8 @@ static int plan_check(const struct sim *sim, struct err *err)
 				      a->balloon_target_pages);
 	}
 	if (allowances > sim->host.free_pages)
-		return broken(sim, err, "allowances promise more than is free", "",
-			      allowances, sim->host.free_pages);
+		return broken(sim, err, "allowances promise more than is free",
+			      "", allowances, sim->host.free_pages);
 	return 0;
 }
 
@@ -455,7 +466,8 @@ static int plan_run(struct sim *sim, struct err *err)
 		.managed_pages = sim->host.managed_pages,
 		.free_pages = sim->host.free_pages,
 		.processor_mhz = sim->scenario->processor_mhz,
-		.state = before, .options = &sim->options,
+		.state = before,
+		.options = &sim->options,
 	};
 	int r;
 
@@ -464,8 +476,8 @@ static int plan_run(struct sim *sim, struct err *err)
 
 		guest_watch(g, sim->host.time_ms);
 		guest_snapshot(g, first + k, &sim->snapshots[k]);
-		sim->nodes[first + k].active_pages =
-			guest_active_estimate(g, &sim->options);
+		sim->nodes[first + k].active_pages = guest_active_estimate(
+			g, &sim->options);
 	}
 	r = plan_make(&host, &sim->tree, sim->order, sim->snapshots,
 		      sim->host.running, sim->actions, &sim->host.plan);
@@ -491,7 +503,8 @@ static void totals_update(struct sim *sim)
 	t->zip_max_pages = max_u64(t->zip_max_pages, h->zip_pages);
 	t->swap_max_pages = max_u64(t->swap_max_pages, h->swap_pages);
 	t->saved_max_pages = max_u64(t->saved_max_pages,
-		h->shared_pages - h->common_pages + h->zero_used_pages);
+				     h->shared_pages - h->common_pages +
+					     h->zero_used_pages);
 }
 
 /* Return true if a guest has run out of allowance. */
@@ -507,12 +520,15 @@ static bool guests_run(struct sim *sim)
 	bool asked = false;
 
 	for (uint32_t k = 0; k < n; k++) {
-		guest_run(guest_at(sim, k), sim->host.time_ms, dt, &sim->options);
+		guest_run(guest_at(sim, k), sim->host.time_ms, dt,
+			  &sim->options);
 		asked |= guest_at(sim, k)->asked;
 	}
 	/* Begin with another guest each time, so that nobody is always served last. */
 	for (uint32_t k = 0; k < n; k++)
-		guest_serve(guest_at(sim, (uint32_t)((k + sim->host.time_ms / dt) % n)),
+		guest_serve(guest_at(sim,
+				     (uint32_t)((k + sim->host.time_ms / dt) %
+						n)),
 			    dt, &budget);
 	return asked;
 }
@@ -562,8 +578,8 @@ uint32_t sim_vm_count(const struct sim *sim)
 	return sim->n_vms;
 }
 
-const struct guest *sim_vm(const struct sim *sim, uint32_t i, uint32_t *ret_group,
-			   const char **ret_name)
+const struct guest *sim_vm(const struct sim *sim, uint32_t i,
+			   uint32_t *ret_group, const char **ret_name)
 {
 	const struct vm *const vm = &sim->vms[i];
 

@@ -9,7 +9,6 @@
  */
 #ifndef POLICY_SIM_H
 #define POLICY_SIM_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <policy/guest.h>
@@ -94,7 +93,8 @@ struct sim_totals {
  * -ENOSPC if the pools' reservations do not fit, -ENOMEM.
  */
 int sim_new(const struct scenario *scenario, const struct trace *trace,
-	    struct sim **ret, struct err *err) __attribute__((warn_unused_result));
+	    struct sim **ret, struct err *err)
+	__attribute__((warn_unused_result));
 
 /**
  * sim_free() - release a simulation.
@@ -110,7 +110,8 @@ void sim_free(struct sim *sim);
  * Return: 1 if there is more to simulate, 0 at the end, -EPROTO if an invariant was
  * broken, -ENOMEM.
  */
-int sim_step(struct sim *sim, struct err *err) __attribute__((warn_unused_result));
+int sim_step(struct sim *sim, struct err *err)
+	__attribute__((warn_unused_result));
 
 /**
  * sim_host() - the host after the last step.
@@ -145,8 +146,8 @@ uint32_t sim_vm_count(const struct sim *sim);
  *
  * Return: its guest, or NULL if it does not run.
  */
-const struct guest *sim_vm(const struct sim *sim, uint32_t i, uint32_t *ret_group,
-			   const char **ret_name);
+const struct guest *sim_vm(const struct sim *sim, uint32_t i,
+			   uint32_t *ret_group, const char **ret_name);
 
 /**
  * sim_options() - options in force, for reading estimates.

@@ -2,7 +2,6 @@
 /* Division of whole pages in proportion, without losing any. */
 #ifndef POLICY_SPLIT_H
 #define POLICY_SPLIT_H
-
 #include <base/types.h>
 
 /**

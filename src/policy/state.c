@@ -8,7 +8,7 @@
 #define BREAK_LARGE_PCT 400
 
 /* A little more than what leaves soft, or reclaiming would creep up to that edge. */
-#define GOAL_PCT        120
+#define GOAL_PCT 120
 
 static const struct {
 	const char *name;
@@ -25,7 +25,8 @@ static const struct {
 	[HOST_HIGH] = {"high", 0, 0, ACT_GIVE_BACK},
 	[HOST_CLEAR] = {"clear", 100, 112, ACT_SHARE_FAST | ACT_GIVE_BACK},
 	[HOST_SOFT] = {"soft", 64, 112,
-		ACT_SHARE_FAST | ACT_BALLOON | ACT_PAGE_REST | ACT_GIVE_BACK},
+		       ACT_SHARE_FAST | ACT_BALLOON | ACT_PAGE_REST |
+			       ACT_GIVE_BACK},
 	[HOST_HARD] = {"hard", 32, 72, ACT_SHARE_FAST | ACT_PAGE_ALL},
 	[HOST_LOW] = {"low", 16, 36, ACT_SHARE_FAST | ACT_PAGE_ALL | ACT_BLOCK},
 };
@@ -53,8 +54,8 @@ uint64_t minfree_pages(uint64_t managed_pages, const struct options *options)
 	uint64_t hundredths = managed_pages * fixed_pct, left = managed_pages;
 
 	for (size_t i = 0; fixed_pct == 0 && left > 0; i++) {
-		const uint64_t part = left < slices[i].pages ? left :
-							       slices[i].pages;
+		const uint64_t part = left < slices[i].pages ? left
+							     : slices[i].pages;
 
 		hundredths += part * slices[i].pct;
 		left -= part;
@@ -104,7 +105,8 @@ uint64_t host_state_goal_pages(uint64_t minfree)
 	return percent(minfree, GOAL_PCT);
 }
 
-uint64_t host_state_period_ms(enum host_state state, const struct options *options)
+uint64_t host_state_period_ms(enum host_state state,
+			      const struct options *options)
 {
 	if (host_state_acts(state) & (ACT_BALLOON | ACT_PAGE_ALL))
 		return 1000;

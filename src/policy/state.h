@@ -2,7 +2,6 @@
 /* Free-memory states of the host, and what may act in each. */
 #ifndef POLICY_STATE_H
 #define POLICY_STATE_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <policy/options.h>
@@ -21,10 +20,10 @@ enum host_state {
 enum state_acts {
 	ACT_SHARE_FAST = 1 << 0, /* scan for pages to share at the highest rate */
 	ACT_BALLOON = 1 << 1,    /* inflate balloons */
-	ACT_PAGE_REST = 1 << 2,  /* compress or swap where ballooning is impossible */
-	ACT_PAGE_ALL = 1 << 3,   /* compress or swap from everybody above target */
-	ACT_BLOCK = 1 << 4,      /* VMs above their target get no more pages */
-	ACT_GIVE_BACK = 1 << 5,  /* deflate balloons of those below target */
+	ACT_PAGE_REST = 1 << 2, /* compress or swap where ballooning is impossible */
+	ACT_PAGE_ALL = 1 << 3, /* compress or swap from everybody above target */
+	ACT_BLOCK = 1 << 4,    /* VMs above their target get no more pages */
+	ACT_GIVE_BACK = 1 << 5, /* deflate balloons of those below target */
 };
 
 /**
@@ -104,7 +103,8 @@ uint64_t host_state_goal_pages(uint64_t minfree);
  * Return: the balance period, but a second where pages are being reclaimed, for
  * balloons move in small steps.
  */
-uint64_t host_state_period_ms(enum host_state state, const struct options *options);
+uint64_t host_state_period_ms(enum host_state state,
+			      const struct options *options);
 
 /**
  * host_state_name() - ESXi's word for a state.

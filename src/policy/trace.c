@@ -8,13 +8,13 @@
 
 #include <policy/units.h>
 
-#define HEADER   "time_s,vm,active_mib,footprint_mib"
+#define HEADER       "time_s,vm,active_mib,footprint_mib"
 #define LINE_MAX_LEN 256
-#define FIELDS   4
+#define FIELDS       4
 
 /* Milliseconds and thousandths of a MiB are exact enough and need no floating point. */
-#define THOUSAND 1000u
-#define TIME_MAX_S   (UINT64_C(366) * 24 * 3600)
+#define THOUSAND       1000u
+#define TIME_MAX_S     (UINT64_C(366) * 24 * 3600)
 #define MEMORY_MAX_MIB (UINT64_C(1) << 32)
 
 struct reader {
@@ -63,7 +63,7 @@ static int buckets_grow(struct reader *r)
 {
 	const uint32_t n = r->n_buckets ? 2 * r->n_buckets : 64;
 	uint32_t *const fresh = calloc(n, sizeof(*fresh));
-	char (*names)[TRACE_NAME_MAX];
+	char(*names)[TRACE_NAME_MAX];
 
 	if (!fresh)
 		return -ENOMEM;
@@ -111,8 +111,8 @@ static int row_append(struct reader *r, const struct trace_row *row)
 
 	if (t->n_rows == r->rows_size) {
 		const size_t size = r->rows_size ? 2 * r->rows_size : 256;
-		struct trace_row *const rows =
-			realloc(t->rows, size * sizeof(*rows));
+		struct trace_row *const rows = realloc(t->rows,
+						       size * sizeof(*rows));
 
 		if (!rows)
 			return -ENOMEM;
@@ -149,7 +149,8 @@ static int number_field(const char *text, const char *what, uint64_t max,
 	if (r == -ERANGE)
 		return err_set(err, r, "%s %.40s is too large", what, text);
 	if (r < 0)
-		return err_set(err, r, "%s \"%.40s\" is not a number", what, text);
+		return err_set(err, r, "%s \"%.40s\" is not a number", what,
+			       text);
 	return 0;
 }
 
@@ -187,7 +188,8 @@ static int row_parse(struct reader *r, char *line, struct err *err)
 			       "time %.40s is before the time of the line above",
 			       field[0]);
 	if (r->trace->n_rows >= TRACE_ROWS_MAX)
-		return err_set(err, -ERANGE, "more than %u lines", TRACE_ROWS_MAX);
+		return err_set(err, -ERANGE, "more than %u lines",
+			       TRACE_ROWS_MAX);
 	row.active_pages = active * MIB_PAGES / THOUSAND;
 	row.footprint_pages = footprint * MIB_PAGES / THOUSAND;
 	if (name_intern(r, field[1], &row.vm) < 0 || row_append(r, &row) < 0)
@@ -196,7 +198,8 @@ static int row_parse(struct reader *r, char *line, struct err *err)
 }
 
 /* Return the start of the next line, or NULL; @buf gets this one without its end. */
-static const char *line_take(const char *text, char buf[LINE_MAX_LEN], bool *ret_fits)
+static const char *line_take(const char *text, char buf[LINE_MAX_LEN],
+			     bool *ret_fits)
 {
 	const char *const end = strchr(text, '\n');
 	size_t len = end ? (size_t)(end - text) : strlen(text);
@@ -241,7 +244,8 @@ static int text_read(struct reader *r, const char *text, struct err *err)
 		}
 	}
 	if (r->trace->n_rows == 0)
-		return err_set(err, -EINVAL, "the trace has no lines after its header");
+		return err_set(err, -EINVAL,
+			       "the trace has no lines after its header");
 	return 0;
 }
 

@@ -13,7 +13,6 @@
  */
 #ifndef POLICY_TRACE_H
 #define POLICY_TRACE_H
-
 #include <base/error.h>
 #include <base/types.h>
 

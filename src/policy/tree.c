@@ -13,7 +13,8 @@ static const char *node_name(const struct tree *tree, uint32_t i)
 static int parents_check(const struct tree *tree, struct err *err)
 {
 	if (tree->n_nodes == 0 || tree->nodes[TREE_ROOT].kind != TREE_POOL)
-		return err_set(err, -EINVAL, "the root of the tree is not a pool");
+		return err_set(err, -EINVAL,
+			       "the root of the tree is not a pool");
 	for (uint32_t i = 1; i < tree->n_nodes; i++) {
 		const uint32_t parent = tree->nodes[i].parent;
 
@@ -72,8 +73,8 @@ static void ends_fill(const struct tree *tree, struct tree_order *order,
 	for (uint32_t p = 0; p < order->n; p++)
 		order->end[p] = p + 1;
 	for (uint32_t p = order->n; p-- > 1;) {
-		const uint32_t parent =
-			position[tree->nodes[order->node[p]].parent];
+		const uint32_t
+			parent = position[tree->nodes[order->node[p]].parent];
 
 		if (order->end[parent] < order->end[p])
 			order->end[parent] = order->end[p];
@@ -89,10 +90,12 @@ static int loop_error(const struct tree *tree, const struct tree_order *order,
 		seen[order->node[p]] = 1;
 	for (uint32_t i = 0; i < tree->n_nodes; i++) {
 		if (!seen[i])
-			return err_set(err, -ELOOP,
-				       "pool %s is inside itself: its parents never lead to the host",
-				       node_name(tree, tree->nodes[i].kind == TREE_POOL ?
-						       i : tree->nodes[i].parent));
+			return err_set(
+				err, -ELOOP,
+				"pool %s is inside itself: its parents never lead to the host",
+				node_name(tree, tree->nodes[i].kind == TREE_POOL
+							? i
+							: tree->nodes[i].parent));
 	}
 	return err_set(err, -ELOOP, "the tree of pools is not a tree");
 }
@@ -114,7 +117,8 @@ int tree_order_new(const struct tree *tree, struct tree_order **ret,
 		order->node = calloc(4 * n + 1, sizeof(*order->node));
 	}
 	if (!order || !work || !order->node) {
-		r = err_set(err, -ENOMEM, "no memory to order %zu pools and VMs", n);
+		r = err_set(err, -ENOMEM,
+			    "no memory to order %zu pools and VMs", n);
 		goto out;
 	}
 	order->end = order->node + n;

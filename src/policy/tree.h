@@ -7,7 +7,6 @@
  */
 #ifndef POLICY_TREE_H
 #define POLICY_TREE_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <policy/alloc.h>

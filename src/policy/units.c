@@ -83,8 +83,8 @@ static int unit_shift(const char *unit)
 		return 0;
 	if (!unit[0])
 		return -1;
-	p = strchr(letters, unit[0] >= 'a' && unit[0] <= 'z' ?
-			    unit[0] - 'a' + 'A' : unit[0]);
+	p = strchr(letters, unit[0] >= 'a' && unit[0] <= 'z' ? unit[0] - 'a' + 'A'
+							     : unit[0]);
 	if (!p)
 		return -1;
 	if (unit[1] && strcmp(unit + 1, "B") && strcmp(unit + 1, "iB"))
@@ -108,8 +108,7 @@ int size_parse(const char *text, uint64_t *ret_bytes, struct err *err)
 		return err_set(err, -ERANGE, "size %.40s is too large", text);
 	if (fraction_parse(&p, &millionths) < 0)
 		return err_set(err, -EINVAL,
-			       "size %.40s: at most six decimals, please",
-			       text);
+			       "size %.40s: at most six decimals, please", text);
 	if (!*p && whole == 0 && millionths == 0) {
 		*ret_bytes = 0;
 		return 0;
@@ -120,12 +119,13 @@ int size_parse(const char *text, uint64_t *ret_bytes, struct err *err)
 			       text, text, text);
 	shift = unit_shift(p);
 	if (shift < 0)
-		return err_set(err, -EINVAL,
-			       "size %.40s: unknown unit \"%.20s\" (B, KiB, MiB, GiB, TiB)",
-			       text, p);
+		return err_set(
+			err, -EINVAL,
+			"size %.40s: unknown unit \"%.20s\" (B, KiB, MiB, GiB, TiB)",
+			text, p);
 	bytes = ((wide_t)whole << shift) +
 		(((wide_t)millionths << shift) + FRACTION_ONE - 1) /
-		FRACTION_ONE;
+			FRACTION_ONE;
 	if (bytes > SIZE_MAX_BYTES)
 		return err_set(err, -ERANGE, "size %.40s is too large", text);
 	*ret_bytes = (uint64_t)bytes;
@@ -162,8 +162,7 @@ const char *pages_format(uint64_t pages, char buf[UNITS_TEXT])
 		snprintf(buf, UNITS_TEXT, "%" PRIu64 " MiB", pages / MIB_PAGES);
 	else
 		snprintf(buf, UNITS_TEXT, "%" PRIu64 ".%02" PRIu64 " MiB",
-			 pages / MIB_PAGES,
-			 pages % MIB_PAGES * 100 / MIB_PAGES);
+			 pages / MIB_PAGES, pages % MIB_PAGES * 100 / MIB_PAGES);
 	return buf;
 }
 
@@ -173,7 +172,10 @@ int duration_parse(const char *text, uint64_t *ret_ms, struct err *err)
 		const char *name;
 		uint64_t ms;
 	} units[] = {
-		{"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000},
+		{"ms", 1},
+		{"s", 1000},
+		{"min", 60000},
+		{"h", 3600000},
 	};
 	uint64_t v = 0;
 	int n = digits_parse(text, &v);

@@ -2,7 +2,6 @@
 /* Sizes, durations and whole numbers as people write them. */
 #ifndef POLICY_UNITS_H
 #define POLICY_UNITS_H
-
 #include <base/error.h>
 #include <base/types.h>
 

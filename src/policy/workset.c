@@ -74,13 +74,14 @@ uint32_t workset_fraction(const struct workset *ws, uint32_t min_pct)
 	return f > least ? f : least;
 }
 
-bool workset_pages(const struct workset *ws, uint64_t size_pages, uint32_t min_pct,
-		   uint64_t *ret_pages)
+bool workset_pages(const struct workset *ws, uint64_t size_pages,
+		   uint32_t min_pct, uint64_t *ret_pages)
 {
 	if (!ws->valid && ws->touched == 0)
 		return false;
 	*ret_pages = (uint64_t)(((wide_t)size_pages *
-				 workset_fraction(ws, min_pct) +
-				 WORKSET_ONE - 1) / WORKSET_ONE);
+					 workset_fraction(ws, min_pct) +
+				 WORKSET_ONE - 1) /
+				WORKSET_ONE);
 	return true;
 }

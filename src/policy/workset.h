@@ -10,7 +10,6 @@
  */
 #ifndef POLICY_WORKSET_H
 #define POLICY_WORKSET_H
-
 #include <base/types.h>
 
 /* Fractions are in units of 1 / WORKSET_ONE. */
@@ -77,7 +76,7 @@ uint32_t workset_fraction(const struct workset *ws, uint32_t min_pct);
  *
  * Return: true if there is an estimate.
  */
-bool workset_pages(const struct workset *ws, uint64_t size_pages, uint32_t min_pct,
-		   uint64_t *ret_pages);
+bool workset_pages(const struct workset *ws, uint64_t size_pages,
+		   uint32_t min_pct, uint64_t *ret_pages);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The balloon of a VM: the host's target in, what the guest says of its memory out. */
-#include <vm/vm_impl.h>
-
 #include <time.h>
+
+#include <vm/vm_impl.h>
 
 /* Statistics are no use to anybody if they are older than a few of these. */
 #define ASK_NS UINT64_C(2000000000)
@@ -45,8 +45,7 @@ static const struct virtio_balloon_ops ops = {
 	.statistics = on_statistics,
 };
 
-int vm_balloon_add(struct vm *vm, unsigned int slot,
-		   const struct irq_line *line,
+int vm_balloon_add(struct vm *vm, unsigned int slot, const struct irq_line *line,
 		   const struct virtio_report *report, struct err *err)
 {
 	const int r = virtio_balloon_new(vm->mem, report, &ops, vm,
@@ -54,8 +53,7 @@ int vm_balloon_add(struct vm *vm, unsigned int slot,
 
 	if (r)
 		return r;
-	atomic_store(&vm->balloon_target,
-		     vm->cfg->balloon_bytes / PAGE_SIZE);
+	atomic_store(&vm->balloon_target, vm->cfg->balloon_bytes / PAGE_SIZE);
 	return virtio_mmio_attach(virtio_balloon_dev(vm->balloon), vm->bus,
 				  slot, line, err);
 }

@@ -123,12 +123,12 @@ struct option_row {
 
 static const struct option_row options[] = {
 	{OPT_MEMORY, "memory", 'm', "SIZE", "guest RAM (512M)"},
-	{OPT_CPUS, "cpus", 'c', "N", "processors, 1 to 16 (1); more than 1 need kvm"},
+	{OPT_CPUS, "cpus", 'c', "N",
+	 "processors, 1 to 16 (1); more than 1 need kvm"},
 	{OPT_KERNEL, "kernel", 'k', "FILE",
 	 "kernel: bzImage, ELF or multiboot (that of 'make guest')"},
 	{OPT_INITRD, "initrd", 'i', "FILE", "initial RAM disk"},
-	{OPT_APPEND, "append", 'a', "TEXT",
-	 "add to the kernel command line"},
+	{OPT_APPEND, "append", 'a', "TEXT", "add to the kernel command line"},
 	{OPT_BARE, "bare", 0, NULL,
 	 "do not put the default command line before TEXT"},
 	{OPT_PROTOCOL, "protocol", 0, "auto|linux64|pvh|multiboot",
@@ -199,8 +199,8 @@ static int add_disk(struct vm_config *cfg, const char *value, struct err *err)
 			       VM_DISKS_MAX);
 	if (read_only ? comma == value : !*value)
 		return bad(err, "disk", value, "FILE or FILE,ro");
-	d->path = strndup(value, read_only ? (size_t)(comma - value) :
-					     strlen(value));
+	d->path = strndup(value,
+			  read_only ? (size_t)(comma - value) : strlen(value));
 	if (!d->path)
 		return err_set(err, -ENOMEM, "no memory for the options");
 	d->read_only = read_only;
@@ -224,8 +224,8 @@ static int each_word(const char *option, const char *value,
 		const int i = word_index(known, w);
 
 		if (i < 0)
-			r = err_set(err, -EINVAL,
-				    "--%s: '%s' is not known", option, w);
+			r = err_set(err, -EINVAL, "--%s: '%s' is not known",
+				    option, w);
 		else
 			set(cfg, i);
 	}
@@ -233,7 +233,7 @@ static int each_word(const char *option, const char *value,
 	return r;
 }
 
-static const char *const without_words[] = {"caches", "large", "prefetch",
+static const char *const without_words[] = {"caches", "large",     "prefetch",
 					    "unsync", "translate", NULL};
 
 static void set_without(struct vm_config *cfg, int word)
@@ -248,13 +248,13 @@ static void set_without(struct vm_config *cfg, int word)
 		*fields[word] = false;
 }
 
-static const char *const cpu_words[] = {"pcid", "fsgsbase", "pku",    "umip",
-					"x2apic", "nosmap", "nosmep", NULL};
+static const char *const cpu_words[] = {"pcid",   "fsgsbase", "pku",    "umip",
+					"x2apic", "nosmap",   "nosmep", NULL};
 
 static void set_cpu(struct vm_config *cfg, int word)
 {
 	struct cpu_features *f = &cfg->features;
-	bool *const fields[] = {&f->pcid,   &f->fsgsbase, &f->pku,     &f->umip,
+	bool *const fields[] = {&f->pcid,   &f->fsgsbase, &f->pku,    &f->umip,
 				&f->x2apic, &f->no_smap,  &f->no_smep};
 
 	*fields[word] = true;
@@ -299,8 +299,7 @@ static int set_size(const char *option, const char *value, uint64_t *ret,
 	return parse_size(value, ret) ? bad(err, option, value, "a size") : 0;
 }
 
-static int set_balloon(struct vm_config *cfg, const char *value,
-		       struct err *err)
+static int set_balloon(struct vm_config *cfg, const char *value, struct err *err)
 {
 	uint64_t bytes = 0;
 
@@ -316,9 +315,9 @@ static int set_balloon(struct vm_config *cfg, const char *value,
 static int set_number(const char *option, const char *value, uint64_t max,
 		      uint64_t *ret, struct err *err)
 {
-	return parse_number(value, max, ret) ?
-		       bad(err, option, value, "a number in range") :
-		       0;
+	return parse_number(value, max, ret)
+		       ? bad(err, option, value, "a number in range")
+		       : 0;
 }
 
 static int apply(struct vm_config *cfg, const struct option_row *o,
@@ -380,14 +379,14 @@ static int apply(struct vm_config *cfg, const struct option_row *o,
 		return set_number(o->name, value, 1000000000, &cfg->timeout_s,
 				  err);
 	case OPT_REVOKE_STRESS:
-		return set_number(o->name, value, 10000000,
-				  &cfg->revoke_stress, err);
+		return set_number(o->name, value, 10000000, &cfg->revoke_stress,
+				  err);
 	case OPT_REVOKE_SEED:
-		return set_number(o->name, value, UINT64_MAX,
-				  &cfg->revoke_seed, err);
+		return set_number(o->name, value, UINT64_MAX, &cfg->revoke_seed,
+				  err);
 	case OPT_AUDIT:
-		return set_number(o->name, value, UINT32_MAX,
-				  &cfg->audit_every, err);
+		return set_number(o->name, value, UINT32_MAX, &cfg->audit_every,
+				  err);
 	case OPT_MEMORY_LIMIT:
 		return set_size(o->name, value, &cfg->memory_limit_bytes, err);
 	case OPT_LINK:
@@ -464,9 +463,10 @@ static int default_file(char **to, const char *dir, const char *name,
 		return err_set(err, -ENOMEM, "no memory for the options");
 	}
 	if (access(*to, R_OK))
-		return err_set(err, -ENOENT,
-			       "no --kernel given, and %s is not there: build the guest image with 'make guest'",
-			       *to);
+		return err_set(
+			err, -ENOENT,
+			"no --kernel given, and %s is not there: build the guest image with 'make guest'",
+			*to);
 	return 0;
 }
 
@@ -476,14 +476,13 @@ int vm_config_complete(struct vm_config *cfg, const char *image_dir,
 	int r = 0;
 
 	cfg->features.repeatable = cfg->clock == VM_CLOCK_INSTRUCTIONS;
-	cfg->mmu_options.mode = cfg->mmu == VM_MMU_SOFTWARE ? MMU_SOFTWARE :
-							      MMU_HARDWARE;
+	cfg->mmu_options.mode = cfg->mmu == VM_MMU_SOFTWARE ? MMU_SOFTWARE
+							    : MMU_HARDWARE;
 	if (cfg->kernel)
 		return 0;
 	r = default_file(&cfg->kernel, image_dir, "vmlinuz", err);
 	if (!r && !cfg->initrd)
-		r = default_file(&cfg->initrd, image_dir, "initramfs.cpio",
-				 err);
+		r = default_file(&cfg->initrd, image_dir, "initramfs.cpio", err);
 	return r;
 }
 
@@ -498,10 +497,11 @@ const char *vm_config_usage(void)
 
 		snprintf(left, sizeof(left), "--%s%s%s", o->name,
 			 o->value ? " " : "", o->value ? o->value : "");
-		at += (size_t)snprintf(
-			text + at, sizeof(text) - at, "  %c%c%s %-32s%s\n",
-			o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
-			o->letter ? "," : " ", left, o->help);
+		at += (size_t)snprintf(text + at, sizeof(text) - at,
+				       "  %c%c%s %-32s%s\n",
+				       o->letter ? '-' : ' ',
+				       o->letter ? o->letter : ' ',
+				       o->letter ? "," : " ", left, o->help);
 	}
 	VERIFY(at < sizeof(text));
 	return text;

@@ -2,7 +2,6 @@
 /* What a VM is made of, and how its command line says so. */
 #ifndef VM_CONFIG_H
 #define VM_CONFIG_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <boot/boot.h>
@@ -26,7 +25,7 @@ enum vm_mmu {
 
 /* What the guest's clocks follow. */
 enum vm_clock {
-	VM_CLOCK_HOST,         /* the host's time */
+	VM_CLOCK_HOST, /* the host's time */
 	VM_CLOCK_INSTRUCTIONS, /* 1 ns per instruction, idle time skipped: repeatable runs */
 };
 

@@ -9,10 +9,9 @@
 
 #include <vm/vm.h>
 
-static const char help[] =
-	"\r\nCtrl-A x  end the VM\r\n"
-	"Ctrl-A h  this text\r\n"
-	"Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
+static const char help[] = "\r\nCtrl-A x  end the VM\r\n"
+			   "Ctrl-A h  this text\r\n"
+			   "Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
 
 void console_init(struct console *con)
 {
@@ -45,8 +44,7 @@ void console_write(const uint8_t *bytes, size_t len)
 
 void console_push(struct console *con, struct vm *vm)
 {
-	const size_t n = con->len ? vm_console_input(vm, con->buf, con->len) :
-				    0;
+	const size_t n = con->len ? vm_console_input(vm, con->buf, con->len) : 0;
 
 	con->len -= n;
 	memmove(con->buf, con->buf + n, con->len);
@@ -75,9 +73,9 @@ enum console_event console_read(struct console *con, struct vm *vm)
 {
 	uint8_t in[128];
 	const ssize_t n = read(STDIN_FILENO, in,
-			       sizeof(con->buf) - con->len < sizeof(in) ?
-				       sizeof(con->buf) - con->len :
-				       sizeof(in));
+			       sizeof(con->buf) - con->len < sizeof(in)
+				       ? sizeof(con->buf) - con->len
+				       : sizeof(in));
 
 	if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
 		con->eof = true;

@@ -2,7 +2,6 @@
 /* The terminal of `mezz-vm`: standard input and output as the guest's serial console. */
 #ifndef VM_CONSOLE_H
 #define VM_CONSOLE_H
-
 #include <base/types.h>
 
 struct vm;

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The devices of a VM: which there are, where, and how the processor reaches them. */
-#include <vm/vm_impl.h>
-
 #include <errno.h>
 #include <time.h>
 
 #include <dev/acpi.h>
+#include <vm/vm_impl.h>
 
 /* The guest's TSC counts nanoseconds. */
 #define TSC_HZ UINT64_C(1000000000)
@@ -230,8 +229,8 @@ static const struct serial_ops console_ops = {
 
 static void power_request(void *ctx, enum power_event event)
 {
-	vm_request_end(ctx, event == POWER_OFF ? VM_END_POWER_OFF :
-						 VM_END_RESET);
+	vm_request_end(ctx,
+		       event == POWER_OFF ? VM_END_POWER_OFF : VM_END_RESET);
 }
 
 static void exit_request(void *ctx, int status)

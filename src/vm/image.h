@@ -2,7 +2,6 @@
 /* Where the default guest image is. */
 #ifndef VM_IMAGE_H
 #define VM_IMAGE_H
-
 #include <stddef.h>
 
 #include <base/error.h>

@@ -39,10 +39,10 @@ struct link {
 	pthread_t thread;               /* I */
 	bool started;                   /* I */
 
-	pthread_mutex_t lock;  /* around sending and closing */
-	int sock;              /* m the host, or -1 */
-	_Atomic bool attached; /* a */
-	_Atomic bool ending;   /* a */
+	pthread_mutex_t lock;        /* around sending and closing */
+	int sock;                    /* m the host, or -1 */
+	_Atomic bool attached;       /* a */
+	_Atomic bool ending;         /* a */
 	_Atomic int processor_clock; /* a clockid_t of the processor's thread, or 0 */
 };
 

@@ -9,7 +9,6 @@
  */
 #ifndef VM_LINK_H
 #define VM_LINK_H
-
 #include <base/error.h>
 #include <mem/guestmem.h>
 #include <mem/link_counters.h>

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The processor's thread: slices of execution, and between them timers, interrupts and requests. */
-#include <vm/vm_impl.h>
-
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <vm/vm_impl.h>
 
 #define FLUSH_NS 2000000 /* console output waits no longer than this */
 
@@ -141,8 +141,8 @@ static void handle_exit(struct vm *vm, enum engine_exit exit)
 		vm_request_end(vm, VM_END_SHUTDOWN);
 		break;
 	case ENGINE_EXIT_STOPPED:
-		vm_request_end(vm, atomic_load(&vm->stop) ? VM_END_STOPPED :
-							    VM_END_MEMORY);
+		vm_request_end(vm, atomic_load(&vm->stop) ? VM_END_STOPPED
+							  : VM_END_MEMORY);
 		break;
 	case ENGINE_EXIT_BAD_FETCH:
 		vm_request_end(vm, VM_END_BAD_FETCH);

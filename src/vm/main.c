@@ -22,11 +22,11 @@
 #include <vm/vm.h>
 
 /* Exit statuses besides 0 and those of the debug exit port. */
-#define STATUS_USAGE    2
-#define STATUS_RESET    3
-#define STATUS_CRASH    4 /* triple fault, jump into nothing, host out of memory */
-#define STATUS_TIMEOUT  124
-#define STATUS_STOPPED  130
+#define STATUS_USAGE   2
+#define STATUS_RESET   3
+#define STATUS_CRASH   4 /* triple fault, jump into nothing, host out of memory */
+#define STATUS_TIMEOUT 124
+#define STATUS_STOPPED 130
 
 struct runner {
 	struct vm *vm;
@@ -112,7 +112,14 @@ static int open_events(struct runner *r, uint64_t timeout_s)
 /* Until the guest ends, or is told to. */
 static void wait_for_end(struct runner *r)
 {
-	enum { ENDED, SIGNAL, TIMER, ROOM, INPUT, N };
+	enum {
+		ENDED,
+		SIGNAL,
+		TIMER,
+		ROOM,
+		INPUT,
+		N
+	};
 	struct pollfd fds[N] = {
 		[ENDED] = {r->ended_fd, POLLIN, 0},
 		[SIGNAL] = {r->signal_fd, POLLIN, 0},
@@ -171,8 +178,7 @@ static int status_of(const struct runner *r, enum vm_end end,
 		return STATUS_RESET;
 	case VM_END_STOPPED:
 		if (r->timed_out) {
-			fprintf(stderr,
-				"mezz: time limit of %llu s reached\n",
+			fprintf(stderr, "mezz: time limit of %llu s reached\n",
 				(unsigned long long)cfg->timeout_s);
 			return STATUS_TIMEOUT;
 		}

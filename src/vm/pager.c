@@ -28,19 +28,19 @@
 
 /* Members: I immutable after attaching, P processor thread. */
 struct pager {
-	struct guestmem *mem;           /* I */
-	struct link_counters *counters; /* I, atomic inside */
-	const uint8_t *zip;             /* I */
-	uint64_t zip_bytes;             /* I */
-	uint64_t swap_bytes;            /* I */
-	int zip_fd;                     /* I */
-	int swap_fd;                    /* I */
-	_Atomic bool attached;          /* a */
-	uint8_t *cluster;               /* P CLUSTER_PAGES pages, aligned */
-	uint8_t *cache;                 /* P CACHE_PAGES pages */
-	uint64_t cached[CACHE_PAGES];   /* P PPN + 1, 0 for none */
+	struct guestmem *mem;               /* I */
+	struct link_counters *counters;     /* I, atomic inside */
+	const uint8_t *zip;                 /* I */
+	uint64_t zip_bytes;                 /* I */
+	uint64_t swap_bytes;                /* I */
+	int zip_fd;                         /* I */
+	int swap_fd;                        /* I */
+	_Atomic bool attached;              /* a */
+	uint8_t *cluster;                   /* P CLUSTER_PAGES pages, aligned */
+	uint8_t *cache;                     /* P CACHE_PAGES pages */
+	uint64_t cached[CACHE_PAGES];       /* P PPN + 1, 0 for none */
 	uint64_t cached_entry[CACHE_PAGES]; /* P */
-	unsigned next;                  /* P place in the cache to be used next */
+	unsigned next; /* P place in the cache to be used next */
 };
 
 static uint64_t now_ns(void)

@@ -2,7 +2,6 @@
 /* Brings compressed and swapped pages back, in the VM itself. */
 #ifndef VM_PAGER_H
 #define VM_PAGER_H
-
 #include <base/error.h>
 #include <mem/guestmem.h>
 #include <mem/link_counters.h>

@@ -2,7 +2,6 @@
 /* What a VM's process may still do once it is made: use what it has open. */
 #ifndef VM_SANDBOX_H
 #define VM_SANDBOX_H
-
 #include <base/error.h>
 
 /**

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a run did, as JSON for programs and as a summary for people. */
-#include <vm/vm_impl.h>
-
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+
+#include <vm/vm_impl.h>
 
 static void put(json_t *object, const char *name, uint64_t value)
 {
@@ -38,13 +38,11 @@ static void add_vm(const struct vm *vm, json_t *root)
 	json_object_set_new(g, "engine", json_string(vm->engine_ops->name));
 	json_object_set_new(g, "engine_choice", json_string(vm->engine_why));
 	json_object_set_new(g, "mmu",
-			    json_string(vm->cfg->mmu_options.mode ==
-							MMU_SOFTWARE ?
-						"software" :
-						"hardware"));
-	json_object_set_new(
-		g, "protocol",
-		json_string(boot_protocol_name(vm->boot.protocol)));
+			    json_string(vm->cfg->mmu_options.mode == MMU_SOFTWARE
+						? "software"
+						: "hardware"));
+	json_object_set_new(g, "protocol",
+			    json_string(boot_protocol_name(vm->boot.protocol)));
 	put(g, "memory_bytes", vm->cfg->memory_bytes);
 	put(g, "run_ns", vm->end_ns);
 	put(g, "idle_ns", vm->idle_ns);
@@ -89,10 +87,8 @@ static void add_devices(const struct vm *vm, json_t *root)
 		const json_t *old_r = json_object_get(d, "reads");
 		const json_t *old_w = json_object_get(d, "writes");
 
-		put(d, "reads",
-		    c.reads + (uint64_t)json_integer_value(old_r));
-		put(d, "writes",
-		    c.writes + (uint64_t)json_integer_value(old_w));
+		put(d, "reads", c.reads + (uint64_t)json_integer_value(old_r));
+		put(d, "writes", c.writes + (uint64_t)json_integer_value(old_w));
 	}
 	put(group(exits, "local APIC"), "accesses", vm->lapic.stats.accesses);
 	json_t *l = group(root, "local_apic");
@@ -101,8 +97,7 @@ static void add_devices(const struct vm *vm, json_t *root)
 	put(l, "injected", vm->lapic.stats.injected);
 	put(l, "ipis", vm->lapic.stats.ipis);
 	for (unsigned int i = 0; i < vm->n_disks; i++) {
-		const struct virtio_blk_stats *s =
-			virtio_blk_stats(vm->disks[i]);
+		const struct virtio_blk_stats *s = virtio_blk_stats(vm->disks[i]);
 		char name[16];
 
 		snprintf(name, sizeof(name), "disk%u", i);
@@ -193,11 +188,9 @@ static void add_process(const struct vm *vm, json_t *root)
 	put(g, "anonymous_bytes", status_bytes("RssAnon"));
 	put(g, "beyond_guest_ram_bytes", overhead_bytes(vm));
 	put(g, "user_us",
-	    (uint64_t)u.ru_utime.tv_sec * 1000000 +
-		    (uint64_t)u.ru_utime.tv_usec);
+	    (uint64_t)u.ru_utime.tv_sec * 1000000 + (uint64_t)u.ru_utime.tv_usec);
 	put(g, "system_us",
-	    (uint64_t)u.ru_stime.tv_sec * 1000000 +
-		    (uint64_t)u.ru_stime.tv_usec);
+	    (uint64_t)u.ru_stime.tv_sec * 1000000 + (uint64_t)u.ru_stime.tv_usec);
 }
 
 static json_t *stats_json(const struct vm *vm)
@@ -225,8 +218,7 @@ int vm_write_stats(const struct vm *vm, const char *path, struct err *err)
 	return 0;
 }
 
-static uint64_t get(const json_t *root, const char *group_name,
-		    const char *name)
+static uint64_t get(const json_t *root, const char *group_name, const char *name)
 {
 	return (uint64_t)json_integer_value(
 		json_object_get(json_object_get(root, group_name), name));
@@ -244,8 +236,9 @@ static void print_unimplemented(const json_t *root)
 	json_t *count;
 
 	json_object_foreach(g, name, count)
-		fprintf(stderr, "  not implemented: %s, %" JSON_INTEGER_FORMAT
-				" times\n",
+		fprintf(stderr,
+			"  not implemented: %s, %" JSON_INTEGER_FORMAT
+			" times\n",
 			name, json_integer_value(count));
 }
 
@@ -275,8 +268,8 @@ void vm_print_summary(const struct vm *vm)
 	fprintf(stderr,
 		"  engine %s, %s memory virtualization, kernel entered by %s\n",
 		vm->engine_ops->name,
-		vm->cfg->mmu_options.mode == MMU_SOFTWARE ? "software" :
-							    "hardware",
+		vm->cfg->mmu_options.mode == MMU_SOFTWARE ? "software"
+							  : "hardware",
 		boot_protocol_name(vm->boot.protocol));
 	fprintf(stderr,
 		"  instructions %.1f M, %.0f M/s; blocks decoded %" PRIu64
@@ -297,24 +290,22 @@ void vm_print_summary(const struct vm *vm)
 		"  faults: %" PRIu64 " delivered to the guest, %" PRIu64
 		" nested violations, %" PRIu64 " hidden; interrupts %" PRIu64
 		", system calls %" PRIu64 ", device exits %" PRIu64 "\n",
-		get(r, "cpu", "page_faults"),
-		get(r, "mmu", "nested_violations"),
+		get(r, "cpu", "page_faults"), get(r, "mmu", "nested_violations"),
 		get(r, "mmu", "hidden_faults"), get(r, "cpu", "interrupts"),
 		get(r, "cpu", "syscalls"),
 		get(r, "cpu", "mmio") + get(r, "cpu", "pio"));
 	fprintf(stderr, "  engine choice: %s\n", vm->engine_why);
 	print_physmap(vm);
 	if (get(r, "revocation", "pages"))
-		fprintf(stderr, "  revoked pages: %" PRIu64 ", waits: %" PRIu64
-				"\n",
+		fprintf(stderr,
+			"  revoked pages: %" PRIu64 ", waits: %" PRIu64 "\n",
 			get(r, "revocation", "pages"),
 			get(r, "revocation", "busy_waits"));
 	fprintf(stderr,
 		"  memory: guest RAM touched %.1f MiB, tables %.2f MiB, beyond guest RAM %.1f MiB\n",
 		(double)get(r, "physmap", "home") * 4096 / 1048576.0,
 		(double)get(r, "physmap", "table_pages") * 4096 / 1048576.0,
-		(double)get(r, "process", "beyond_guest_ram_bytes") /
-			1048576.0);
+		(double)get(r, "process", "beyond_guest_ram_bytes") / 1048576.0);
 	print_unimplemented(r);
 	json_decref(r);
 }

@@ -3,12 +3,12 @@
  * Threads of a VM whose engine has interrupt controllers of its own: one for each processor,
  * and the VM's, which looks after the balloon and the end.
  */
-#include <vm/vm_impl.h>
-
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include <vm/vm_impl.h>
 
 #define CPU_STACK_BYTES (128U << 10)
 #define NEVER           UINT64_MAX
@@ -41,8 +41,7 @@ static void handle_exit(struct vm *vm, enum engine_exit exit)
 		end(vm, VM_END_SHUTDOWN);
 		break;
 	case ENGINE_EXIT_STOPPED:
-		end(vm, atomic_load(&vm->stop) ? VM_END_STOPPED :
-						 VM_END_MEMORY);
+		end(vm, atomic_load(&vm->stop) ? VM_END_STOPPED : VM_END_MEMORY);
 		break;
 	case ENGINE_EXIT_BAD_FETCH:
 		end(vm, VM_END_BAD_FETCH);

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Making, starting and ending a VM. */
-#include <vm/vm_impl.h>
-
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +12,7 @@
 #include <boot/cmdline.h>
 #include <dev/acpi.h>
 #include <engine/probe.h>
+#include <vm/vm_impl.h>
 
 static void host_stops(void *ctx)
 {
@@ -70,13 +69,13 @@ static int choose_engine(struct vm *vm, struct err *err)
 	vm->engine_ops = &engine_soft;
 	if (cfg->engine == VM_ENGINE_SOFT || needs_soft(cfg)) {
 		snprintf(vm->engine_why, sizeof(vm->engine_why), "%s",
-			 cfg->engine == VM_ENGINE_SOFT ?
-				 "as asked for" :
-				 "the options need our own processor");
-		return cfg->engine == VM_ENGINE_KVM ?
-			       err_set(err, -EINVAL,
-				       "--clock instructions and --mmu need --engine soft") :
-			       0;
+			 cfg->engine == VM_ENGINE_SOFT
+				 ? "as asked for"
+				 : "the options need our own processor");
+		return cfg->engine == VM_ENGINE_KVM
+			       ? err_set(err, -EINVAL,
+					 "--clock instructions and --mmu need --engine soft")
+			       : 0;
 	}
 	probe_kvm(&verdict);
 	snprintf(vm->engine_why, sizeof(vm->engine_why), "%s", verdict.why);
@@ -107,7 +106,7 @@ static int make_engine(struct vm *vm, struct err *err)
 			       "--cpus %u: the %s engine runs at most %u",
 			       cfg.features.n_cpus, vm->engine_ops->name,
 			       vm->engine_ops->max_cpus);
-	return vm->engine_ops->new(&cfg, &vm->engine, err);
+	return vm->engine_ops->new (&cfg, &vm->engine, err);
 }
 
 static char *command_line(const struct vm_config *cfg)
@@ -160,9 +159,9 @@ int vm_new(const struct vm_config *cfg, const struct vm_callbacks *cb,
 	vm->ctx = ctx;
 	pthread_mutex_init(&vm->device_lock, NULL);
 	vm->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = vm->kick_fd < 0 ? err_set(err, -errno, "eventfd: %s",
-				      strerror(errno)) :
-			      make_memory(vm, err);
+	r = vm->kick_fd < 0
+		    ? err_set(err, -errno, "eventfd: %s", strerror(errno))
+		    : make_memory(vm, err);
 	if (!r)
 		r = make_engine(vm, err);
 	if (!r)
@@ -254,8 +253,8 @@ int vm_exit_status(const struct vm *vm)
 
 void vm_end_text(const struct vm *vm, char *buf, size_t size)
 {
-	const unsigned long long rip =
-		(unsigned long long)vm->engine_ops->rip(vm->engine);
+	const unsigned long long rip = (unsigned long long)vm->engine_ops->rip(
+		vm->engine);
 
 	switch (vm->end) {
 	case VM_END_NONE:
@@ -285,8 +284,7 @@ void vm_end_text(const struct vm *vm, char *buf, size_t size)
 				 .v);
 		break;
 	case VM_END_MEMORY:
-		snprintf(buf, size,
-			 "the host has no memory left for the guest");
+		snprintf(buf, size, "the host has no memory left for the guest");
 		break;
 	case VM_END_STOPPED:
 		snprintf(buf, size, "the guest was stopped");
@@ -297,9 +295,8 @@ void vm_end_text(const struct vm *vm, char *buf, size_t size)
 		break;
 	case VM_END_ENGINE:
 		snprintf(buf, size, "%s (RIP 0x%llx)",
-			 *vm->failure.text ?
-				 vm->failure.text :
-				 vm->engine_ops->failure(vm->engine),
+			 *vm->failure.text ? vm->failure.text
+					   : vm->engine_ops->failure(vm->engine),
 			 rip);
 		break;
 	}

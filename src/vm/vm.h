@@ -8,7 +8,6 @@
  */
 #ifndef VM_VM_H
 #define VM_VM_H
-
 #include <base/error.h>
 #include <base/types.h>
 #include <vm/config.h>

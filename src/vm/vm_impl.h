@@ -2,7 +2,6 @@
 /* The inside of a VM, for src/vm only. */
 #ifndef VM_VM_IMPL_H
 #define VM_VM_IMPL_H
-
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -31,54 +30,54 @@
  * p processor thread (anybody after vm_join()), a atomic.
  */
 struct vm {
-	const struct vm_config *cfg;      /* I */
-	const struct vm_callbacks *cb;    /* I */
-	void *ctx;                        /* I */
+	const struct vm_config *cfg;         /* I */
+	const struct vm_callbacks *cb;       /* I */
+	void *ctx;                           /* I */
 	const struct engine_ops *engine_ops; /* I */
-	char engine_why[256];             /* I why this engine */
-	struct engine *engine;            /* p */
-	struct guestmem *mem;             /* I */
-	struct link *link;                /* I or NULL: to the host's memory manager */
-	struct boot_state boot;           /* I */
-	struct revoke_stress *stress;     /* owner's thread */
+	char engine_why[256];                /* I why this engine */
+	struct engine *engine;               /* p */
+	struct guestmem *mem;                /* I */
+	struct link *link;      /* I or NULL: to the host's memory manager */
+	struct boot_state boot; /* I */
+	struct revoke_stress *stress;            /* owner's thread */
 	struct revoke_stress_stats stress_stats; /* after vm_join() */
 
 	pthread_mutex_t device_lock;
-	struct bus *bus;                  /* d */
-	struct apic_bus apic_bus;         /* d */
-	struct lapic lapic;               /* d */
-	struct ioapic ioapic;             /* d */
-	struct serial serial;             /* d */
-	struct rtc rtc;                   /* d */
-	struct power power;               /* d */
-	struct debug_exit debug_exit;     /* d */
-	struct kvmclock kvmclock;         /* p */
-	struct dev_clock clock;           /* I */
+	struct bus *bus;                        /* d */
+	struct apic_bus apic_bus;               /* d */
+	struct lapic lapic;                     /* d */
+	struct ioapic ioapic;                   /* d */
+	struct serial serial;                   /* d */
+	struct rtc rtc;                         /* d */
+	struct power power;                     /* d */
+	struct debug_exit debug_exit;           /* d */
+	struct kvmclock kvmclock;               /* p */
+	struct dev_clock clock;                 /* I */
 	struct virtio_blk *disks[VM_DISKS_MAX]; /* d */
-	unsigned int n_disks;             /* I */
-	struct virtio_rng *rng;           /* d */
-	struct virtio_balloon *balloon;   /* d or NULL: switched off */
-	_Atomic uint64_t balloon_target;  /* a pages that the host wants */
-	uint64_t balloon_due_ns;          /* d when statistics are asked for next */
+	unsigned int n_disks;                   /* I */
+	struct virtio_rng *rng;                 /* d */
+	struct virtio_balloon *balloon;         /* d or NULL: switched off */
+	_Atomic uint64_t balloon_target; /* a pages that the host wants */
+	uint64_t balloon_due_ns; /* d when statistics are asked for next */
 
 	pthread_t thread;
-	bool started;                     /* owner's thread */
-	int kick_fd;                      /* I eventfd that wakes a sleeping processor */
-	atomic_bool kicked;               /* a something may have changed since the last look */
-	atomic_bool asleep;               /* a */
-	atomic_bool stop;                 /* a vm_stop() */
-	atomic_bool over;                 /* a @end was set */
-	enum vm_end end;                  /* p */
-	int exit_status;                  /* p */
-	struct err failure;               /* p words for some ends */
-	uint64_t start_ns;                /* I host time at vm_start() */
-	uint64_t skipped_ns;              /* p idle time left out by VM_CLOCK_INSTRUCTIONS */
-	uint64_t flushed_ns;              /* p when the console was flushed last */
-	uint64_t slices;                  /* p */
-	uint64_t halts;                   /* p */
-	uint64_t idle_ns;                 /* p */
-	uint64_t audited;                 /* p entries that audits looked at */
-	uint64_t end_ns;                  /* p */
+	bool started;       /* owner's thread */
+	int kick_fd;        /* I eventfd that wakes a sleeping processor */
+	atomic_bool kicked; /* a something may have changed since the last look */
+	atomic_bool asleep;  /* a */
+	atomic_bool stop;    /* a vm_stop() */
+	atomic_bool over;    /* a @end was set */
+	enum vm_end end;     /* p */
+	int exit_status;     /* p */
+	struct err failure;  /* p words for some ends */
+	uint64_t start_ns;   /* I host time at vm_start() */
+	uint64_t skipped_ns; /* p idle time left out by VM_CLOCK_INSTRUCTIONS */
+	uint64_t flushed_ns; /* p when the console was flushed last */
+	uint64_t slices;     /* p */
+	uint64_t halts;      /* p */
+	uint64_t idle_ns;    /* p */
+	uint64_t audited;    /* p entries that audits looked at */
+	uint64_t end_ns;     /* p */
 };
 
 /** vm_devices_init() - make all devices and put them on the bus. Return: 0 or -errno. */
@@ -112,8 +111,7 @@ void *vm_vcpus_loop(void *arg);
  *
  * Return: 0 or -errno.
  */
-int vm_balloon_add(struct vm *vm, unsigned int slot,
-		   const struct irq_line *line,
+int vm_balloon_add(struct vm *vm, unsigned int slot, const struct irq_line *line,
 		   const struct virtio_report *report, struct err *err)
 	__attribute__((warn_unused_result));
 

@@ -11,8 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void check_message(const uint8_t *data, size_t size,
-			  enum link_side from)
+static void check_message(const uint8_t *data, size_t size, enum link_side from)
 {
 	struct link_msg m;
 	const unsigned n_fds = size ? data[size - 1] % 9 : 0;

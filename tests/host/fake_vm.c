@@ -28,8 +28,8 @@ struct fake {
 	struct fake_progress *progress;
 	char dir[4000];
 	uint64_t n_pages;
-	uint64_t available;  /* what it says it could do without */
-	uint64_t active;     /* pages [0, active) are used */
+	uint64_t available; /* what it says it could do without */
+	uint64_t active;    /* pages [0, active) are used */
 	uint64_t common_pct; /* of the pages written, contents that others have too */
 	uint64_t write_pct;
 	uint64_t drop_pct;
@@ -58,7 +58,8 @@ static uint64_t next(uint64_t *state)
 /* Contents by number: small numbers are common to all VMs; a third of the rest packs badly. */
 static void contents(const struct fake *f, uint32_t what, uint8_t *page)
 {
-	uint64_t state = what < FAKE_COMMON ? what : f->seed ^ (uint64_t)what << 20;
+	uint64_t state = what < FAKE_COMMON ? what
+					    : f->seed ^ (uint64_t)what << 20;
 	uint64_t words[PAGE_SIZE / 8];
 
 	if (!what) {
@@ -161,11 +162,10 @@ static void tell_balloon(struct fake *f)
 	atomic_store(&c->balloon_present, 1);
 	atomic_store(&c->balloon_total, f->n_pages);
 	atomic_store(&c->balloon_available,
-		     f->available > f->n_ballooned
-			     ? f->available - f->n_ballooned
-			     : 0);
-	atomic_store(&c->balloon_stats_ms, (uint64_t)t.tv_sec * 1000 +
-						   (uint64_t)t.tv_nsec / 1000000);
+		     f->available > f->n_ballooned ? f->available - f->n_ballooned
+						   : 0);
+	atomic_store(&c->balloon_stats_ms,
+		     (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000);
 }
 
 static uint32_t choose(struct fake *f)

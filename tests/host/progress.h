@@ -2,7 +2,6 @@
 /* What the tests know of the fake VM. */
 #ifndef TESTS_HOST_PROGRESS_H
 #define TESTS_HOST_PROGRESS_H
-
 #include <base/types.h>
 
 /* Contents below this number are the same in all VMs. */

@@ -3,15 +3,14 @@
  * The host memory manager with fake VMs: machine memory, sharing, compression, swap, and
  * what happens when one side is killed.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include <errno.h>
 #include <fcntl.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -248,7 +247,8 @@ static void print_host(struct world *w, const char *when)
 
 	if (!getenv("MEZZ_TEST_VERBOSE") || host_snapshot_take(w->host, &s))
 		return;
-	fprintf(stderr, "%s: free %llu state %s consumed %llu common %llu zip %llu over %llu\n",
+	fprintf(stderr,
+		"%s: free %llu state %s consumed %llu common %llu zip %llu over %llu\n",
 		when, (unsigned long long)s.host.free_pages,
 		host_state_name(s.host.state),
 		(unsigned long long)s.host.consumed_pages,
@@ -258,7 +258,8 @@ static void print_host(struct world *w, const char *when)
 	for (uint32_t i = 0; i < s.n_vms; i++) {
 		const struct host_vm_figures *f = &s.vms[i];
 
-		fprintf(stderr, "  %s: private %llu shared %llu zero %llu balloon %llu zip %llu swap %llu allow %llu active %llu target %llu ops %llu\n",
+		fprintf(stderr,
+			"  %s: private %llu shared %llu zero %llu balloon %llu zip %llu swap %llu allow %llu active %llu target %llu ops %llu\n",
 			f->settings.name, (unsigned long long)f->private_pages,
 			(unsigned long long)f->shared_pages,
 			(unsigned long long)f->zero_pages,
@@ -317,7 +318,8 @@ static void start_ballast(struct world *w)
 	with_arg(&s, "--sequential", "1");
 	s.share = false;
 	assert_int_equal(host_option_set(w->host, "Mem.MemMinFreePct", "50",
-					 &err), 0);
+					 &err),
+			 0);
 	start(w, &s);
 	for (int i = 0; i < 400 && figures_of(w, "ballast").zero_pages; i++)
 		nap_ms(20);
@@ -438,8 +440,8 @@ static void more_is_touched_than_there_is(void **state)
 
 static uint64_t shared_by_all(struct world *w)
 {
-	return figures_of(w, "a").shared_pages + figures_of(w, "b").shared_pages +
-	       figures_of(w, "c").shared_pages;
+	return figures_of(w, "a").shared_pages +
+	       figures_of(w, "b").shared_pages + figures_of(w, "c").shared_pages;
 }
 
 static void spoil(struct world *w, const char *name)
@@ -460,7 +462,8 @@ static void all_shared_pages_break_at_once(void **state)
 	must_open(w);
 	/* Scans at full speed from the beginning. */
 	assert_int_equal(host_option_set(w->host, "Mem.MemMinFreePct", "50",
-					 &err), 0);
+					 &err),
+			 0);
 	for (unsigned i = 0; i < 3; i++) {
 		struct host_vm_settings s = vm_settings(names[i], 60);
 
@@ -658,8 +661,8 @@ static void a_balloon_takes_unused_memory(void **state)
 	start(w, &a);
 	run_for(w, "a", 100000);
 	start(w, &b);
-	for (int i = 0;
-	     i < 1000 && figures_of(w, "a").ballooned_pages < 512; i++)
+	for (int i = 0; i < 1000 && figures_of(w, "a").ballooned_pages < 512;
+	     i++)
 		nap_ms(20);
 	print_host(w, "balloon");
 	assert_true(figures_of(w, "a").ballooned_pages >= 512);

@@ -23,8 +23,9 @@ static uint32_t pio_read(void *ctx, uint16_t port, unsigned int size)
 	struct cpu_harness *h = ctx;
 
 	if (h->n_io < HARNESS_N_IO)
-		h->io[h->n_io] = (struct harness_io){
-			.addr = port, .value = h->pio_value, .size = size};
+		h->io[h->n_io] = (struct harness_io){.addr = port,
+						     .value = h->pio_value,
+						     .size = size};
 	h->n_io++;
 	return h->pio_value;
 }
@@ -59,8 +60,7 @@ static uint64_t mmio_read(void *ctx, gpa_t addr, unsigned int size)
 	return v;
 }
 
-static void mmio_write(void *ctx, gpa_t addr, unsigned int size,
-		       uint64_t value)
+static void mmio_write(void *ctx, gpa_t addr, unsigned int size, uint64_t value)
 {
 	struct cpu_harness *h = ctx;
 
@@ -225,9 +225,8 @@ void cpu_harness_write(struct cpu_harness *h, uint64_t addr, const void *buf,
 		const size_t room = PAGE_SIZE - (addr & ~PAGE_MASK);
 		const size_t n = len < room ? len : room;
 
-		assert_true(guestmem_write(h->mem,
-					   gpa(cpu_harness_gpa(h, addr)), from,
-					   n));
+		assert_true(guestmem_write(h->mem, gpa(cpu_harness_gpa(h, addr)),
+					   from, n));
 		addr += n;
 		from += n;
 		len -= n;
@@ -243,9 +242,8 @@ void cpu_harness_read(struct cpu_harness *h, uint64_t addr, void *buf,
 		const size_t room = PAGE_SIZE - (addr & ~PAGE_MASK);
 		const size_t n = len < room ? len : room;
 
-		assert_true(guestmem_read(h->mem,
-					  gpa(cpu_harness_gpa(h, addr)), to,
-					  n));
+		assert_true(guestmem_read(h->mem, gpa(cpu_harness_gpa(h, addr)),
+					  to, n));
 		addr += n;
 		to += n;
 		len -= n;
@@ -255,9 +253,8 @@ void cpu_harness_read(struct cpu_harness *h, uint64_t addr, void *buf,
 /* Attributes of a flat segment, as cpu_segment has them. */
 static uint16_t attr_of(uint16_t sel)
 {
-	const uint16_t base =
-		SEG_P | SEG_S | SEG_G |
-		(uint16_t)((sel & 3) << SEG_DPL_SHIFT);
+	const uint16_t base = SEG_P | SEG_S | SEG_G |
+			      (uint16_t)((sel & 3) << SEG_DPL_SHIFT);
 
 	switch (sel & ~7) {
 	case HARNESS_CODE64:
@@ -277,8 +274,8 @@ static uint16_t attr_of(uint16_t sel)
 static void put_descriptors(struct cpu_harness *h)
 {
 	static const uint16_t flat[] = {
-		HARNESS_CODE64,	     HARNESS_DATA,	 HARNESS_CODE32,
-		HARNESS_CODE16,	     HARNESS_USER_DATA,	 HARNESS_USER_CODE64,
+		HARNESS_CODE64,      HARNESS_DATA,        HARNESS_CODE32,
+		HARNESS_CODE16,      HARNESS_USER_DATA,   HARNESS_USER_CODE64,
 		HARNESS_USER_CODE32, HARNESS_USER_CODE16,
 	};
 	const uint64_t gdt = HARNESS_SYSTEM + GDT_OFFSET;
@@ -304,11 +301,12 @@ static void put_handlers(struct cpu_harness *h)
 
 	for (unsigned int i = 0; i < N_VECTORS; i++) {
 		const uint64_t to = HARNESS_SYSTEM + HANDLER_OFFSET + i;
-		const uint64_t gate[2] = {
-			(to & 0xffff) | (uint64_t)HARNESS_CODE64 << 16 |
-				UINT64_C(1) << 32 | UINT64_C(0xee) << 40 |
-				(to >> 16 & 0xffff) << 48,
-			to >> 32};
+		const uint64_t gate[2] = {(to & 0xffff) |
+						  (uint64_t)HARNESS_CODE64 << 16 |
+						  UINT64_C(1) << 32 |
+						  UINT64_C(0xee) << 40 |
+						  (to >> 16 & 0xffff) << 48,
+					  to >> 32};
 
 		cpu_harness_write(h, idt + i * 16, gate, sizeof(gate));
 		cpu_harness_write(h, to, "\xf4", 1);
@@ -333,12 +331,12 @@ void cpu_harness_set_mode(struct cpu_harness *h, unsigned int bits,
 			  unsigned int cpl)
 {
 	struct cpu *c = h->cpu;
-	const uint16_t code = bits == 64 ? HARNESS_CODE64 :
-			      bits == 32 ? HARNESS_CODE32 :
-					   HARNESS_CODE16;
-	const uint16_t user = bits == 64 ? HARNESS_USER_CODE64 :
-			      bits == 32 ? HARNESS_USER_CODE32 :
-					   HARNESS_USER_CODE16;
+	const uint16_t code = bits == 64   ? HARNESS_CODE64
+			      : bits == 32 ? HARNESS_CODE32
+					   : HARNESS_CODE16;
+	const uint16_t user = bits == 64   ? HARNESS_USER_CODE64
+			      : bits == 32 ? HARNESS_USER_CODE32
+					   : HARNESS_USER_CODE16;
 
 	c->cr4 |= CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_PGE;
 	c->cr0 |= CR0_PG | CR0_WP | CR0_MP | CR0_PE | CR0_NE;
@@ -395,8 +393,8 @@ struct cpu_harness *cpu_harness_new(const struct cpu_features *features,
 		used.translate_at_once = true;
 	if (guestmem_new(HARNESS_RAM_BYTES, &h->mem, &err))
 		fail_msg("%s", err.text);
-	if (cpu_new(h->mem, &ops, h, mmu ? mmu : &mmu_default,
-		    &used, &h->cpu, &err))
+	if (cpu_new(h->mem, &ops, h, mmu ? mmu : &mmu_default, &used, &h->cpu,
+		    &err))
 		fail_msg("%s", err.text);
 	guestmem_set_ops(h->mem, &mem_ops, h);
 	h->next_page = PAGE_SIZE;

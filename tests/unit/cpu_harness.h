@@ -8,13 +8,13 @@
  */
 #ifndef TESTS_UNIT_CPU_HARNESS_H
 #define TESTS_UNIT_CPU_HARNESS_H
-
 #include <cpu/cpu.h>
 
 #define HARNESS_SYSTEM    UINT64_C(0xffff800000000000)
 #define HARNESS_RAM_BYTES (UINT64_C(64) << 20)
-#define HARNESS_MMIO      UINT64_C(0xd0000000) /* guest physical, one page of bytes that are kept */
-#define HARNESS_N_IO      64
+#define HARNESS_MMIO \
+	UINT64_C(0xd0000000) /* guest physical, one page of bytes that are kept */
+#define HARNESS_N_IO 64
 
 /* Selectors of the harness's GDT. */
 enum harness_selector {

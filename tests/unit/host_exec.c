@@ -18,7 +18,7 @@
 /* Indices into gregs, in the architecture's order. */
 static const int greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX,
 				REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-				REG_R8,	 REG_R9,  REG_R10, REG_R11,
+				REG_R8,  REG_R9,  REG_R10, REG_R11,
 				REG_R12, REG_R13, REG_R14, REG_R15};
 
 static struct host_state *volatile running; /* NULL: the next signal is the entry's */

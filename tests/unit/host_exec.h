@@ -8,7 +8,6 @@
  */
 #ifndef TESTS_UNIT_HOST_EXEC_H
 #define TESTS_UNIT_HOST_EXEC_H
-
 #include <stdbool.h>
 #include <stdint.h>
 

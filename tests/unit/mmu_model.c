@@ -45,8 +45,7 @@ static bool is_fetch(const struct path *p)
 
 static void fault(struct path *p, bool present, bool reserved, bool key)
 {
-	const bool nx_on =
-		(p->r->efer & EFER_NXE) && (p->r->cr4 & CR4_PAE);
+	const bool nx_on = (p->r->efer & EFER_NXE) && (p->r->cr4 & CR4_PAE);
 
 	p->res->kind = MMU_FAULT;
 	p->res->code = (present ? 0x01 : 0) | (is_write(p) ? 0x02 : 0) |
@@ -107,8 +106,7 @@ static bool key_fault(const struct path *p, uint64_t leaf)
 		return false;
 	if (access_off)
 		return true;
-	return write_off && is_write(p) &&
-	       (is_user(p) || (p->r->cr0 & CR0_WP));
+	return write_off && is_write(p) && (is_user(p) || (p->r->cr0 & CR0_WP));
 }
 
 static void leaf(struct path *p, uint64_t base, uint64_t va, unsigned int shift)
@@ -135,13 +133,13 @@ static void leaf(struct path *p, uint64_t base, uint64_t va, unsigned int shift)
 	p->res->gpa = base + va % (1ULL << shift);
 	p->res->page_shift = shift;
 	p->res->global = (e & 0x100) && (p->r->cr4 & CR4_PGE);
-	p->res->kind = guestmem_ppn(p->mem, gpa(p->res->gpa), &page) ? MMU_OK :
-								       MMU_MMIO;
+	p->res->kind = guestmem_ppn(p->mem, gpa(p->res->gpa), &page) ? MMU_OK
+								     : MMU_MMIO;
 }
 
 /* Bits 51 to 46: above the physical address width. */
 #define TOO_HIGH 0x000fc00000000000ULL
-#define FRAME	 0x000ffffffffff000ULL
+#define FRAME    0x000ffffffffff000ULL
 
 static void long_mode(struct path *p, uint64_t va)
 {
@@ -220,8 +218,8 @@ static void two_levels(struct path *p, uint64_t va)
 		leaf(p, e & 0xfffff000, va, 12);
 }
 
-void model_access(struct guestmem *mem, const struct mmu_regs *regs, uint64_t va,
-		  unsigned int access, struct model_result *ret)
+void model_access(struct guestmem *mem, const struct mmu_regs *regs,
+		  uint64_t va, unsigned int access, struct model_result *ret)
 {
 	struct path p = {
 		.mem = mem,
@@ -240,8 +238,8 @@ void model_access(struct guestmem *mem, const struct mmu_regs *regs, uint64_t va
 
 		ret->gpa = va & 0xffffffff;
 		ret->page_shift = 12;
-		ret->kind = guestmem_ppn(mem, gpa(ret->gpa), &page) ? MMU_OK :
-								      MMU_MMIO;
+		ret->kind = guestmem_ppn(mem, gpa(ret->gpa), &page) ? MMU_OK
+								    : MMU_MMIO;
 	} else if (regs->efer & EFER_LMA) {
 		long_mode(&p, va);
 	} else if (regs->cr4 & CR4_PAE) {

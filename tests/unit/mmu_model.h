@@ -2,7 +2,6 @@
 /* A second, plain opinion on address translation: no caches, no tables of constants. */
 #ifndef TESTS_UNIT_MMU_MODEL_H
 #define TESTS_UNIT_MMU_MODEL_H
-
 #include <mmu/mmu.h>
 
 #define MODEL_MAX_SETS 4
@@ -44,8 +43,8 @@ struct model_result {
  * @access: MMU_ACC_* bits
  * @ret: outcome
  */
-void model_access(struct guestmem *mem, const struct mmu_regs *regs, uint64_t va,
-		  unsigned int access, struct model_result *ret);
+void model_access(struct guestmem *mem, const struct mmu_regs *regs,
+		  uint64_t va, unsigned int access, struct model_result *ret);
 
 /** model_apply() - set the accessed and dirty bits that model_access() found due. */
 void model_apply(struct guestmem *mem, const struct model_result *result);

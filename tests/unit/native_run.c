@@ -18,10 +18,11 @@ uint64_t native_rsp;
 void native_enter(void) __attribute__((visibility("hidden")));
 void native_faulted(void) __attribute__((visibility("hidden")));
 
-#define GPRS(X)                                                        \
-	X(rax, 512) X(rcx, 520) X(rdx, 528) X(rbx, 536) X(rbp, 552)    \
-	X(rsi, 560) X(rdi, 568) X(r8, 576) X(r9, 584) X(r10, 592)      \
-	X(r11, 600) X(r12, 608) X(r13, 616) X(r14, 624) X(r15, 632)
+#define GPRS(X)                                                           \
+	X(rax, 512)                                                       \
+	X(rcx, 520) X(rdx, 528) X(rbx, 536) X(rbp, 552) X(rsi, 560)       \
+		X(rdi, 568) X(r8, 576) X(r9, 584) X(r10, 592) X(r11, 600) \
+			X(r12, 608) X(r13, 616) X(r14, 624) X(r15, 632)
 
 #define LOAD_GPR(reg, at) "movq native_state+" #at "(%rip), %" #reg "\n"
 #define SAVE_GPR(reg, at) "movq %" #reg ", native_state+" #at "(%rip)\n"
@@ -34,21 +35,18 @@ __asm__(".pushsection .text\n"
 	"pushq %r13\n pushq %r14\n pushq %r15\n"
 	"movq %rsp, native_rsp(%rip)\n"
 	"fxrstor64 native_state(%rip)\n"
-	"pushq native_state+640(%rip)\n popfq\n"
-	GPRS(LOAD_GPR)
-	"call *native_entry(%rip)\n"
-	GPRS(SAVE_GPR)
-	"pushfq\n popq native_state+640(%rip)\n"
-	"fxsave64 native_state(%rip)\n"
-	"native_faulted:\n"
-	"fninit\n"
-	"movq native_rsp(%rip), %rsp\n"
-	"pushq $0x1f80\n ldmxcsr (%rsp)\n popq %rax\n"
-	"popq %r15\n popq %r14\n popq %r13\n"
-	"popq %r12\n popq %rbp\n popq %rbx\n"
-	"ret\n"
-	"native_entry: .quad 0x10000000\n"
-	".popsection");
+	"pushq native_state+640(%rip)\n popfq\n" GPRS(LOAD_GPR) "call *native_entry(%rip)\n" GPRS(
+		SAVE_GPR) "pushfq\n popq native_state+640(%rip)\n"
+			  "fxsave64 native_state(%rip)\n"
+			  "native_faulted:\n"
+			  "fninit\n"
+			  "movq native_rsp(%rip), %rsp\n"
+			  "pushq $0x1f80\n ldmxcsr (%rsp)\n popq %rax\n"
+			  "popq %r15\n popq %r14\n popq %r13\n"
+			  "popq %r12\n popq %rbp\n popq %rbx\n"
+			  "ret\n"
+			  "native_entry: .quad 0x10000000\n"
+			  ".popsection");
 
 _Static_assert(offsetof(struct run_state, gpr) == 512, "the assembly above");
 _Static_assert(offsetof(struct run_state, flags) == 640, "the assembly above");
@@ -57,7 +55,7 @@ static void on_signal(int sig, siginfo_t *info, void *arg)
 {
 	static const int order[16] = {
 		REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
-		REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R10, REG_R11,
+		REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
 		REG_R12, REG_R13, REG_R14, REG_R15,
 	};
 	ucontext_t *uc = arg;
@@ -68,8 +66,7 @@ static void on_signal(int sig, siginfo_t *info, void *arg)
 		signal(sig, SIG_DFL); /* a fault of the test itself */
 		return;
 	}
-	memcpy(native_state.fx, uc->uc_mcontext.fpregs,
-	       sizeof(native_state.fx));
+	memcpy(native_state.fx, uc->uc_mcontext.fpregs, sizeof(native_state.fx));
 	for (int i = 0; i < 16; i++)
 		native_state.gpr[i] = (uint64_t)g[order[i]];
 	native_state.flags = (uint64_t)g[REG_EFL];
@@ -86,8 +83,7 @@ static int map_fixed(uint64_t addr, uint64_t size)
 {
 	void *p = mmap((void *)(uintptr_t)addr, size,
 		       PROT_READ | PROT_WRITE | PROT_EXEC,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
-		       0);
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
 
 	return p == (void *)(uintptr_t)addr ? 0 : -errno;
 }

@@ -2,7 +2,6 @@
 /* Run an instruction, or a few, on the real processor, from a given state, and see what became of it. */
 #ifndef TESTS_UNIT_NATIVE_RUN_H
 #define TESTS_UNIT_NATIVE_RUN_H
-
 #include <stdint.h>
 
 /* Code and data are at these addresses; from the end of the data on there is nothing. */

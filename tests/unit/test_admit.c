@@ -29,8 +29,12 @@ static int setup(void **state)
 
 	f->nodes[0] = (struct tree_node){.name = "host", .kind = TREE_POOL};
 	f->nodes[1] = (struct tree_node){.name = "gold", .kind = TREE_POOL};
-	f->nodes[2] = (struct tree_node){.name = "inner", .kind = TREE_POOL, .parent = 1};
-	f->nodes[3] = (struct tree_node){.name = "old", .kind = TREE_VM, .parent = 2,
+	f->nodes[2] = (struct tree_node){.name = "inner",
+					 .kind = TREE_POOL,
+					 .parent = 1};
+	f->nodes[3] = (struct tree_node){.name = "old",
+					 .kind = TREE_VM,
+					 .parent = 2,
 					 .size_pages = 256 * MIB_PAGES,
 					 .overhead_pages = 10 * MIB_PAGES};
 	for (int i = 0; i < 4; i++)
@@ -57,8 +61,8 @@ static int teardown(void **state)
 static int ask(struct fixture *f, uint32_t pool, uint64_t reserve_mib,
 	       uint64_t swap_mib, struct admit_result *r, struct err *err)
 {
-	return admit(&f->tree, f->order, &f->host, pool, reserve_mib * MIB_PAGES,
-		     swap_mib * MIB_PAGES, r, err);
+	return admit(&f->tree, f->order, &f->host, pool,
+		     reserve_mib * MIB_PAGES, swap_mib * MIB_PAGES, r, err);
 }
 
 static void expandable_pools_borrow(void **state)
@@ -74,7 +78,9 @@ static void expandable_pools_borrow(void **state)
 	assert_int_equal(r.what, ADMIT_HOST_MEMORY);
 	assert_int_equal(r.needed_pages, 641 * MIB_PAGES);
 	assert_int_equal(r.available_pages, 640 * MIB_PAGES);
-	assert_string_equal(err.text, "insufficient resources: unreserved machine memory of the host: 641 MiB needed, 640 MiB available, 1 MiB short");
+	assert_string_equal(
+		err.text,
+		"insufficient resources: unreserved machine memory of the host: 641 MiB needed, 640 MiB available, 1 MiB short");
 }
 
 static void fixed_pools_do_not(void **state)
@@ -88,7 +94,9 @@ static void fixed_pools_do_not(void **state)
 	assert_int_equal(ask(f, 2, 201, 0, &r, &err), -ENOSPC);
 	assert_int_equal(r.what, ADMIT_POOL_RESERVATION);
 	assert_int_equal(r.node, 1);
-	assert_string_equal(err.text, "insufficient resources: unreserved memory of pool gold: 201 MiB needed, 200 MiB available, 1 MiB short");
+	assert_string_equal(
+		err.text,
+		"insufficient resources: unreserved memory of pool gold: 201 MiB needed, 200 MiB available, 1 MiB short");
 	assert_int_equal(ask(f, 0, 640, 0, &r, NULL), 0);
 	assert_int_equal(ask(f, 0, 641, 0, &r, NULL), -ENOSPC);
 	assert_int_equal(r.node, 0);
@@ -105,7 +113,9 @@ static void limits_bound_borrowing(void **state)
 	assert_int_equal(ask(f, 2, 251, 0, &r, &err), -ENOSPC);
 	assert_int_equal(r.what, ADMIT_POOL_LIMIT);
 	assert_int_equal(r.node, 1);
-	assert_non_null(strstr(err.text, "limit of pool gold: 251 MiB needed, 250 MiB available"));
+	assert_non_null(
+		strstr(err.text,
+		       "limit of pool gold: 251 MiB needed, 250 MiB available"));
 }
 
 static void swap_must_fit(void **state)
@@ -117,7 +127,9 @@ static void swap_must_fit(void **state)
 	assert_int_equal(ask(f, 0, 1, 1000, &r, NULL), 0);
 	assert_int_equal(ask(f, 0, 1, 1001, &r, &err), -ENOSPC);
 	assert_int_equal(r.what, ADMIT_SWAP);
-	assert_non_null(strstr(err.text, "free swap space of the host: 1001 MiB needed, 1000 MiB available, 1 MiB short"));
+	assert_non_null(strstr(
+		err.text,
+		"free swap space of the host: 1001 MiB needed, 1000 MiB available, 1 MiB short"));
 }
 
 static void accounts_add_up(void **state)
@@ -149,25 +161,33 @@ static void changed_settings_are_checked(void **state)
 
 	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, NULL), 0);
 	f->nodes[1].alloc.reservation_pages = 941 * MIB_PAGES;
-	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, &err), -ENOSPC);
+	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, &err),
+			 -ENOSPC);
 	assert_int_equal(r.what, ADMIT_HOST_MEMORY);
 	f->nodes[1].alloc.reservation_pages = 50 * MIB_PAGES;
 	f->nodes[1].alloc.expandable = false;
-	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, &err), -ENOSPC);
+	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, &err),
+			 -ENOSPC);
 	assert_int_equal(r.what, ADMIT_POOL_RESERVATION);
 	f->nodes[1].alloc.expandable = true;
 	f->nodes[1].alloc.limit_pages = 99 * MIB_PAGES;
-	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, &err), -ENOSPC);
+	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, &err),
+			 -ENOSPC);
 	assert_int_equal(r.what, ADMIT_POOL_LIMIT);
 	f->nodes[3].alloc.reservation_pages = 257 * MIB_PAGES;
-	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, &err), -EINVAL);
-	assert_string_equal(err.text, "old: reservation 257 MiB is larger than the VM's size 256 MiB");
+	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, &err),
+			 -EINVAL);
+	assert_string_equal(
+		err.text,
+		"old: reservation 257 MiB is larger than the VM's size 256 MiB");
 }
 
 /* admit() says yes exactly if the tree with the newcomer passes admit_check(). */
 static void the_two_checks_agree(void **state)
 {
-	enum { N = 20 };
+	enum {
+		N = 20
+	};
 	struct rng rng = {1};
 	int fits = 0;
 
@@ -193,27 +213,35 @@ static void the_two_checks_agree(void **state)
 			nodes[i].alloc.expandable = rng_below(&rng, 2);
 			nodes[i].size_pages = 1000;
 			nodes[i].alloc.reservation_pages = rng_below(&rng, 200) *
-				rng_below(&rng, 2);
+							   rng_below(&rng, 2);
 			if (rng_below(&rng, 3) == 0)
-				nodes[i].alloc.limit_pages = 200 + rng_below(&rng, 800);
+				nodes[i].alloc.limit_pages = 200 +
+							     rng_below(&rng,
+								       800);
 			if (nodes[i].kind == TREE_POOL)
 				pool = i;
 		}
 		assert_int_equal(tree_order_new(&tree, &order, NULL), 0);
 		if (admit_check(&tree, order, &host, &r, NULL) == 0) {
 			const uint64_t need = rng_below(&rng, 500);
-			const int a = admit(&tree, order, &host, pool, need, 0, &r, NULL);
+			const int a = admit(&tree, order, &host, pool, need, 0,
+					    &r, NULL);
 			struct pool_usage u[N];
 
 			admit_usage(&tree, order, &host, u);
-			assert_int_equal(a == 0, need <= u[pool].unreserved_pages);
-			nodes[n] = (struct tree_node){.name = "new", .kind = TREE_VM,
-				.parent = pool, .size_pages = 1000};
+			assert_int_equal(a == 0,
+					 need <= u[pool].unreserved_pages);
+			nodes[n] = (struct tree_node){.name = "new",
+						      .kind = TREE_VM,
+						      .parent = pool,
+						      .size_pages = 1000};
 			mem_alloc_init(&nodes[n].alloc);
 			nodes[n].alloc.reservation_pages = need;
 			tree.n_nodes = n + 1;
 			assert_int_equal(tree_order_new(&tree, &more, NULL), 0);
-			assert_int_equal(admit_check(&tree, more, &host, &whole, NULL), a);
+			assert_int_equal(admit_check(&tree, more, &host, &whole,
+						     NULL),
+					 a);
 			assert_int_equal(whole.what == ADMIT_FITS, a == 0);
 			tree_order_free(more);
 			fits += a == 0;
@@ -226,12 +254,16 @@ static void the_two_checks_agree(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(expandable_pools_borrow, setup, teardown),
-		cmocka_unit_test_setup_teardown(fixed_pools_do_not, setup, teardown),
-		cmocka_unit_test_setup_teardown(limits_bound_borrowing, setup, teardown),
+		cmocka_unit_test_setup_teardown(expandable_pools_borrow, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(fixed_pools_do_not, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(limits_bound_borrowing, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(swap_must_fit, setup, teardown),
 		cmocka_unit_test_setup_teardown(accounts_add_up, setup, teardown),
-		cmocka_unit_test_setup_teardown(changed_settings_are_checked, setup, teardown),
+		cmocka_unit_test_setup_teardown(changed_settings_are_checked,
+						setup, teardown),
 		cmocka_unit_test(the_two_checks_agree),
 	};
 

@@ -19,7 +19,8 @@ static void defaults_are_esxis(void **state)
 
 	(void)state;
 	mem_alloc_init(&a);
-	assert_string_equal(mem_alloc_format(&a, buf),
+	assert_string_equal(
+		mem_alloc_format(&a, buf),
 		"reservation=0B limit=unlimited shares=normal expandableReservation=true");
 }
 
@@ -33,14 +34,18 @@ static void settings_are_read_and_written(void **state)
 	assert_int_equal(mem_alloc_set(&a, "reservation", "128MiB", NULL), 0);
 	assert_int_equal(mem_alloc_set(&a, "limit", "1GiB", NULL), 0);
 	assert_int_equal(mem_alloc_set(&a, "shares", "4000", NULL), 0);
-	assert_int_equal(mem_alloc_set(&a, "expandableReservation", "false", NULL), 0);
-	assert_string_equal(mem_alloc_format(&a, buf),
+	assert_int_equal(mem_alloc_set(&a, "expandableReservation", "false",
+				       NULL),
+			 0);
+	assert_string_equal(
+		mem_alloc_format(&a, buf),
 		"reservation=128MiB limit=1GiB shares=4000 expandableReservation=false");
 	assert_int_equal(mem_alloc_set(&a, "limit", "unlimited", NULL), 0);
 	assert_int_equal(a.limit_pages, ALLOC_UNLIMITED);
 	assert_int_equal(mem_alloc_set(&a, "shares", "high", NULL), 0);
 	assert_int_equal(a.level, SHARES_HIGH);
-	assert_int_equal(mem_alloc_set(&a, "expandableReservation", "true", NULL), 0);
+	assert_int_equal(mem_alloc_set(&a, "expandableReservation", "true", NULL),
+			 0);
 	assert_true(a.expandable);
 }
 
@@ -51,12 +56,14 @@ static void bad_settings_change_nothing(void **state)
 		int code;
 		const char *words;
 	} bad[] = {
-		{"reservation", "12", -EINVAL, "reservation: size 12 has no unit"},
+		{"reservation", "12", -EINVAL,
+		 "reservation: size 12 has no unit"},
 		{"limit", "never", -EINVAL, "limit: \"never\""},
 		{"shares", "medium", -EINVAL, "neither low, normal, high"},
 		{"shares", "0", -ERANGE, "shares: 0 is not in 1.."},
 		{"shares", "1000000001", -ERANGE, "not in"},
-		{"expandableReservation", "yes", -EINVAL, "neither true nor false"},
+		{"expandableReservation", "yes", -EINVAL,
+		 "neither true nor false"},
 		{"size", "1GiB", -ENOENT, "no memory setting"},
 	};
 	struct mem_alloc a, before;
@@ -67,7 +74,8 @@ static void bad_settings_change_nothing(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		struct err err = {""};
 
-		assert_int_equal(mem_alloc_set(&a, bad[i].key, bad[i].value, &err),
+		assert_int_equal(mem_alloc_set(&a, bad[i].key, bad[i].value,
+					       &err),
 				 bad[i].code);
 		assert_non_null(strstr(err.text, bad[i].words));
 		assert_int_equal(a.reservation_pages, before.reservation_pages);
@@ -88,11 +96,13 @@ static void contradictions_are_refused(void **state)
 	assert_int_equal(mem_alloc_check_vm(&a, 0, &err), -EINVAL);
 	a.reservation_pages = 2 * MIB_PAGES;
 	assert_int_equal(mem_alloc_check_vm(&a, MIB_PAGES, &err), -EINVAL);
-	assert_string_equal(err.text,
+	assert_string_equal(
+		err.text,
 		"reservation 2 MiB is larger than the VM's size 1 MiB");
 	a.limit_pages = MIB_PAGES;
 	assert_int_equal(mem_alloc_check_pool(&a, &err), -EINVAL);
-	assert_string_equal(err.text, "reservation 2 MiB is larger than limit 1 MiB");
+	assert_string_equal(err.text,
+			    "reservation 2 MiB is larger than limit 1 MiB");
 	a.reservation_pages = a.limit_pages = 0;
 	assert_int_equal(mem_alloc_check_vm(&a, MIB_PAGES, &err), -EINVAL);
 	assert_int_equal(mem_alloc_check_pool(&a, &err), 0);

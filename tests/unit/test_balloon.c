@@ -15,11 +15,16 @@
 
 #define SIZE (256 * MIB_PAGES)
 
-static struct balloon_report report(uint64_t now_ms, uint64_t target, uint64_t actual)
+static struct balloon_report report(uint64_t now_ms, uint64_t target,
+				    uint64_t actual)
 {
 	return (struct balloon_report){
-		.now_ms = now_ms, .present = true, .target_pages = target,
-		.actual_pages = actual, .stats_ms = now_ms, .has_stats = true,
+		.now_ms = now_ms,
+		.present = true,
+		.target_pages = target,
+		.actual_pages = actual,
+		.stats_ms = now_ms,
+		.has_stats = true,
 		.available_pages = SIZE / 2,
 	};
 }
@@ -52,8 +57,9 @@ static void a_driver_that_stops_is_stuck(void **state)
 	for (uint64_t t = 0; t <= 20; t++) {
 		r = report(t * 1000, 1000, 10);
 		balloon_watch_update(&w, &r, SIZE);
-		assert_int_equal(w.driver, t < BALLOON_STUCK_MS / 1000 ?
-					   BALLOON_READY : BALLOON_STUCK);
+		assert_int_equal(w.driver, t < BALLOON_STUCK_MS / 1000
+						   ? BALLOON_READY
+						   : BALLOON_STUCK);
 	}
 	/* Asking for less does not make it trusted; moving does. */
 	r = report(21000, 10, 10);

@@ -6,9 +6,7 @@
  * addresses on both sides. General registers, flags but the undefined ones, memory, the fault
  * and its address must agree. Arguments: seed and number of cases.
  */
-#include "cpu_harness.h"
-#include "host_exec.h"
-
+#include <Zydis/Zydis.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -19,43 +17,45 @@
 
 #include <cmocka.h>
 
-#include <Zydis/Zydis.h>
+#include "cpu_harness.h"
+#include "host_exec.h"
 
 #define CODE_BASE  UINT64_C(0x10000000)
 #define CODE_PAGES 2
-#define DATA_BASE  UINT64_C(0x20000000) /* nothing is mapped on either side of it */
-#define DATA_PAGES 4
-#define DATA_BYTES (DATA_PAGES * PAGE_SIZE)
-#define RO_BASE    UINT64_C(0x21000000) /* read-only */
-#define STACK_BASE UINT64_C(0x30000000)
-#define STACK_PAGES 2
-#define USER_END   UINT64_C(0x7ffffffff000)
-#define GS_BASE_VALUE UINT64_C(0x12345000)
-#define MAX_CODE   64
+#define DATA_BASE \
+	UINT64_C(0x20000000) /* nothing is mapped on either side of it */
+#define DATA_PAGES     4
+#define DATA_BYTES     (DATA_PAGES * PAGE_SIZE)
+#define RO_BASE        UINT64_C(0x21000000) /* read-only */
+#define STACK_BASE     UINT64_C(0x30000000)
+#define STACK_PAGES    2
+#define USER_END       UINT64_C(0x7ffffffff000)
+#define GS_BASE_VALUE  UINT64_C(0x12345000)
+#define MAX_CODE       64
 #define FLAGS_COMPARED (RFLAGS_ARITH | RFLAGS_DF)
 
 enum form_flags {
 	F_MODRM = 1 << 0,
-	F_BYTE = 1 << 1,    /* byte operands */
+	F_BYTE = 1 << 1, /* byte operands */
 	F_IMM8 = 1 << 2,
-	F_IMMZ = 1 << 3,    /* 16 or 32 bits by operand size */
-	F_IMMV = 1 << 4,    /* up to 64 bits */
+	F_IMMZ = 1 << 3, /* 16 or 32 bits by operand size */
+	F_IMMV = 1 << 4, /* up to 64 bits */
 	F_IMM16 = 1 << 5,
-	F_MEM = 1 << 6,     /* memory operands only */
-	F_REG = 1 << 7,     /* register operands only */
-	F_PLUS = 1 << 8,    /* register in the opcode */
-	F_LOCK = 1 << 9,    /* may be locked */
+	F_MEM = 1 << 6,  /* memory operands only */
+	F_REG = 1 << 7,  /* register operands only */
+	F_PLUS = 1 << 8, /* register in the opcode */
+	F_LOCK = 1 << 9, /* may be locked */
 	F_STRING = 1 << 10,
-	F_REP = 1 << 11,    /* REPE and REPNE mean something */
+	F_REP = 1 << 11, /* REPE and REPNE mean something */
 	F_REL8 = 1 << 12,
 	F_REL32 = 1 << 13,
 	F_NO_66 = 1 << 14,
 	F_NO_W = 1 << 15,
-	F_BIT = 1 << 16,    /* register is a bit offset that moves the address */
-	F_TARGET = 1 << 17, /* operand is where to jump */
-	F_MOFFS = 1 << 18,  /* 64-bit address follows */
+	F_BIT = 1 << 16, /* register is a bit offset that moves the address */
+	F_TARGET = 1 << 17,  /* operand is where to jump */
+	F_MOFFS = 1 << 18,   /* 64-bit address follows */
 	F_ALIGN16 = 1 << 19, /* operand is mostly aligned */
-	F_STACK = 1 << 20,  /* pops a return address */
+	F_STACK = 1 << 20,   /* pops a return address */
 	F_ONLY64 = 1 << 21,
 	F_ONLY32 = 1 << 22,
 };
@@ -70,40 +70,52 @@ struct form {
 
 #define ALU(name, base, digit, lock)                                          \
 	{name, {(base)}, 1, -1, F_MODRM | F_BYTE | (lock)},                   \
-	{name, {(base) + 1}, 1, -1, F_MODRM | (lock)},                        \
-	{name, {(base) + 2}, 1, -1, F_MODRM | F_BYTE},                        \
-	{name, {(base) + 3}, 1, -1, F_MODRM},                                 \
-	{name, {(base) + 4}, 1, -1, F_BYTE | F_IMM8},                         \
-	{name, {(base) + 5}, 1, -1, F_IMMZ},                                  \
-	{name, {0x80}, 1, digit, F_MODRM | F_BYTE | F_IMM8 | (lock)},         \
-	{name, {0x81}, 1, digit, F_MODRM | F_IMMZ | (lock)},                  \
-	{name, {0x83}, 1, digit, F_MODRM | F_IMM8 | (lock)}
+		{name, {(base) + 1}, 1, -1, F_MODRM | (lock)},                \
+		{name, {(base) + 2}, 1, -1, F_MODRM | F_BYTE},                \
+		{name, {(base) + 3}, 1, -1, F_MODRM},                         \
+		{name, {(base) + 4}, 1, -1, F_BYTE | F_IMM8},                 \
+		{name, {(base) + 5}, 1, -1, F_IMMZ},                          \
+		{name, {0x80}, 1, digit, F_MODRM | F_BYTE | F_IMM8 | (lock)}, \
+		{name, {0x81}, 1, digit, F_MODRM | F_IMMZ | (lock)},          \
+	{                                                                     \
+		name, {0x83}, 1, digit, F_MODRM | F_IMM8 | (lock)             \
+	}
 
-#define SHIFT(name, digit)                                                    \
-	{name, {0xc0}, 1, digit, F_MODRM | F_BYTE | F_IMM8},                  \
-	{name, {0xc1}, 1, digit, F_MODRM | F_IMM8},                           \
-	{name, {0xd0}, 1, digit, F_MODRM | F_BYTE},                           \
-	{name, {0xd1}, 1, digit, F_MODRM},                                    \
-	{name, {0xd2}, 1, digit, F_MODRM | F_BYTE},                           \
-	{name, {0xd3}, 1, digit, F_MODRM}
+#define SHIFT(name, digit)                                   \
+	{name, {0xc0}, 1, digit, F_MODRM | F_BYTE | F_IMM8}, \
+		{name, {0xc1}, 1, digit, F_MODRM | F_IMM8},  \
+		{name, {0xd0}, 1, digit, F_MODRM | F_BYTE},  \
+		{name, {0xd1}, 1, digit, F_MODRM},           \
+		{name, {0xd2}, 1, digit, F_MODRM | F_BYTE},  \
+	{                                                    \
+		name, {0xd3}, 1, digit, F_MODRM              \
+	}
 
-#define UNARY(name, byte, digit, flags)                                       \
-	{name, {byte}, 1, digit, F_MODRM | F_BYTE | (flags)},                 \
-	{name, {(byte) + 1}, 1, digit, F_MODRM | (flags)}
+#define UNARY(name, byte, digit, flags)                         \
+	{name, {byte}, 1, digit, F_MODRM | F_BYTE | (flags)},   \
+	{                                                       \
+		name, {(byte) + 1}, 1, digit, F_MODRM | (flags) \
+	}
 
-#define CC(name, n)                                                           \
-	{"j" name, {0x70 + (n)}, 1, -1, F_REL8 | F_NO_66},                    \
-	{"j" name, {0x0f, 0x80 + (n)}, 2, -1, F_REL32 | F_NO_66},             \
-	{"set" name, {0x0f, 0x90 + (n)}, 2, -1, F_MODRM | F_BYTE},            \
-	{"cmov" name, {0x0f, 0x40 + (n)}, 2, -1, F_MODRM}
+#define CC(name, n)                                                        \
+	{"j" name, {0x70 + (n)}, 1, -1, F_REL8 | F_NO_66},                 \
+		{"j" name, {0x0f, 0x80 + (n)}, 2, -1, F_REL32 | F_NO_66},  \
+		{"set" name, {0x0f, 0x90 + (n)}, 2, -1, F_MODRM | F_BYTE}, \
+	{                                                                  \
+		"cmov" name, {0x0f, 0x40 + (n)}, 2, -1, F_MODRM            \
+	}
 
-#define BIT(name, op, digit, lock)                                            \
-	{name, {0x0f, op}, 2, -1, F_MODRM | F_BIT | (lock)},                  \
-	{name, {0x0f, 0xba}, 2, digit, F_MODRM | F_IMM8 | (lock)}
+#define BIT(name, op, digit, lock)                                      \
+	{name, {0x0f, op}, 2, -1, F_MODRM | F_BIT | (lock)},            \
+	{                                                               \
+		name, {0x0f, 0xba}, 2, digit, F_MODRM | F_IMM8 | (lock) \
+	}
 
-#define STRING(name, op, rep)                                                 \
-	{name, {op}, 1, -1, F_STRING | F_BYTE | (rep)},                       \
-	{name, {(op) + 1}, 1, -1, F_STRING | (rep)}
+#define STRING(name, op, rep)                             \
+	{name, {op}, 1, -1, F_STRING | F_BYTE | (rep)},   \
+	{                                                 \
+		name, {(op) + 1}, 1, -1, F_STRING | (rep) \
+	}
 
 static const struct form int_forms[] = {
 	ALU("add", 0x00, 0, F_LOCK),
@@ -199,10 +211,22 @@ static const struct form int_forms[] = {
 	{"leave", {0xc9}, 1, -1, F_STACK},
 	{"enter", {0xc8}, 1, -1, F_IMM16 | F_IMM8 | F_STACK},
 	{"ud2", {0x0f, 0x0b}, 2, -1, 0},
-	CC("o", 0), CC("no", 1), CC("b", 2), CC("ae", 3),
-	CC("e", 4), CC("ne", 5), CC("be", 6), CC("a", 7),
-	CC("s", 8), CC("ns", 9), CC("p", 10), CC("np", 11),
-	CC("l", 12), CC("ge", 13), CC("le", 14), CC("g", 15),
+	CC("o", 0),
+	CC("no", 1),
+	CC("b", 2),
+	CC("ae", 3),
+	CC("e", 4),
+	CC("ne", 5),
+	CC("be", 6),
+	CC("a", 7),
+	CC("s", 8),
+	CC("ns", 9),
+	CC("p", 10),
+	CC("np", 11),
+	CC("l", 12),
+	CC("ge", 13),
+	CC("le", 14),
+	CC("g", 15),
 	{"loopne", {0xe0}, 1, -1, F_REL8 | F_NO_66},
 	{"loope", {0xe1}, 1, -1, F_REL8 | F_NO_66},
 	{"loop", {0xe2}, 1, -1, F_REL8 | F_NO_66},
@@ -245,10 +269,10 @@ struct test_case {
 /* Ways of running that must make no difference to the guest. */
 struct variant {
 	unsigned int n_cpus; /* more than one: locked host instructions */
-	bool single;         /* one instruction per block, as with breakpoints set */
+	bool single; /* one instruction per block, as with breakpoints set */
 	enum mmu_mode mmu;
 	bool is_32;
-	unsigned int share;  /* of the number of cases */
+	unsigned int share; /* of the number of cases */
 };
 
 struct fixture {
@@ -283,10 +307,25 @@ static uint64_t below(struct fixture *f, uint64_t n)
 /* Values where carries, signs and zeros happen. */
 static uint64_t value(struct fixture *f)
 {
-	static const uint64_t edges[] = {
-		0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff,
-		0x7fffffff, 0x80000000, 0xffffffff, UINT64_C(0x7fffffffffffffff),
-		UINT64_C(0x8000000000000000), UINT64_MAX, 31, 32, 33, 63, 64};
+	static const uint64_t edges[] = {0,
+					 1,
+					 0x7f,
+					 0x80,
+					 0xff,
+					 0x7fff,
+					 0x8000,
+					 0xffff,
+					 0x7fffffff,
+					 0x80000000,
+					 0xffffffff,
+					 UINT64_C(0x7fffffffffffffff),
+					 UINT64_C(0x8000000000000000),
+					 UINT64_MAX,
+					 31,
+					 32,
+					 33,
+					 63,
+					 64};
 
 	switch (below(f, 4)) {
 	case 0:
@@ -358,15 +397,15 @@ static unsigned int imm_bytes(const struct form *m, const struct encoding *x)
 static void put_modrm_reg(struct fixture *f, struct test_case *t,
 			  const struct form *m, const struct encoding *x)
 {
-	const unsigned int reg =
-		m->digit >= 0 ? (unsigned int)m->digit : below(f, 8);
+	const unsigned int reg = m->digit >= 0 ? (unsigned int)m->digit
+					       : below(f, 8);
 	const unsigned int rm = (unsigned int)below(f, 8);
 	const unsigned int n = rm | (x->rex & 1) << 3;
 
 	put8(t, 0xc0 | reg << 3 | rm);
 	if (m->flags & F_TARGET)
-		t->state.gpr[n] =
-			below(f, 8) ? CODE_BASE + below(f, 8192) : value(f);
+		t->state.gpr[n] = below(f, 8) ? CODE_BASE + below(f, 8192)
+					      : value(f);
 }
 
 /* Bits that F_BIT adds to the address: kept small, so that it stays in the data. */
@@ -423,8 +462,8 @@ static void put_modrm_mem16(struct fixture *f, struct test_case *t,
 static void put_modrm_mem(struct fixture *f, struct test_case *t,
 			  const struct form *m, const struct encoding *x)
 {
-	const unsigned int reg =
-		m->digit >= 0 ? (unsigned int)m->digit : below(f, 8);
+	const unsigned int reg = m->digit >= 0 ? (unsigned int)m->digit
+					       : below(f, 8);
 	uint64_t at = data_address(f, m->flags & F_ALIGN16);
 	unsigned int mod = (unsigned int)below(f, 3);
 	unsigned int rm = (unsigned int)below(f, 8);
@@ -439,10 +478,9 @@ static void put_modrm_mem(struct fixture *f, struct test_case *t,
 		return;
 	}
 	if (mod == 0 && rm == 5) { /* relative to RIP, or to nothing */
-		const uint64_t next =
-			f->variant->is_32 ?
-				0 :
-				t->state.rip + t->len + 5 + x->n_tail;
+		const uint64_t next = f->variant->is_32 ? 0
+							: t->state.rip + t->len +
+								  5 + x->n_tail;
 
 		put8(t, reg << 3 | 5);
 		disp = at - next;
@@ -506,9 +544,9 @@ static struct encoding choose(struct fixture *f, const struct form *m)
 	const bool is_32 = f->variant->is_32;
 	const bool is_branch = m->flags & (F_REL8 | F_REL32 | F_TARGET);
 	struct encoding x = {
-		.p66 = is_branch && is_32    ? !below(f, 64) :
-		       m->flags & F_NO_66 ? false :
-					       !below(f, 4),
+		.p66 = is_branch && is_32   ? !below(f, 64)
+		       : m->flags & F_NO_66 ? false
+					    : !below(f, 4),
 		.p67 = !below(f, 16),
 		.lock = (m->flags & F_LOCK) ? !below(f, 4) : !below(f, 128),
 		.gs = !is_32 && !below(f, 16),
@@ -547,8 +585,8 @@ static void put_relative(struct fixture *f, struct test_case *t,
 {
 	/* Somewhere in the code, where all else is INT3. */
 	const uint64_t to = CODE_BASE + below(f, CODE_PAGES * PAGE_SIZE);
-	uint64_t rel = m->flags & F_REL8 ? 2 + below(f, 100) :
-					   to - t->state.rip - t->len - 4;
+	uint64_t rel = m->flags & F_REL8 ? 2 + below(f, 100)
+					 : to - t->state.rip - t->len - 4;
 
 	put(t, &rel, m->flags & F_REL8 ? 1 : x->p66 ? 2 : 4);
 }
@@ -558,12 +596,11 @@ static void set_string_state(struct fixture *f, struct test_case *t,
 {
 	t->state.gpr[REG_RSI] = data_address(f, false) -
 				(x->gs ? GS_BASE_VALUE : 0);
-	t->state.gpr[REG_RDI] =
-		below(f, 3) ? data_address(f, false) :
-			      DATA_BASE + 4096 + below(f, 64);
+	t->state.gpr[REG_RDI] = below(f, 3) ? data_address(f, false)
+					    : DATA_BASE + 4096 + below(f, 64);
 	if (!below(f, 4)) /* overlapping */
-		t->state.gpr[REG_RSI] =
-			t->state.gpr[REG_RDI] + below(f, 32) - 16;
+		t->state.gpr[REG_RSI] = t->state.gpr[REG_RDI] + below(f, 32) -
+					16;
 	t->state.gpr[REG_RBX] = data_address(f, false);
 	t->state.gpr[REG_RCX] = below(f, 8) ? below(f, 40) : below(f, 2000);
 	if (x->p67 && below(f, 2))
@@ -633,9 +670,9 @@ static bool find_undefined(struct fixture *f, struct test_case *t)
 
 	t->undefined = 0;
 	for (unsigned int at = 0; at < t->len; at += insn.length) {
-		if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(
-			    &f->decoder, &t->code[at], t->len - at, &insn,
-			    ops)))
+		if (!ZYAN_SUCCESS(
+			    ZydisDecoderDecodeFull(&f->decoder, &t->code[at],
+						   t->len - at, &insn, ops)))
 			return true; /* raises #UD on both sides */
 		const ZydisAccessedFlags *a = insn.cpu_flags;
 
@@ -710,9 +747,8 @@ static void stir(struct fixture *f)
 	}
 	/* A return address at the top of the stack, whatever is popped. */
 	for (unsigned int i = 0; i < 32; i++) {
-		const uint64_t v = below(f, 16) ?
-					   CODE_BASE + below(f, 8192) :
-					   value(f);
+		const uint64_t v = below(f, 16) ? CODE_BASE + below(f, 8192)
+						: value(f);
 
 		memcpy((uint8_t *)STACK_BASE + PAGE_SIZE + i * 8, &v, 8);
 		memcpy(f->guest_stack + PAGE_SIZE + i * 8, &v, 8);
@@ -758,8 +794,7 @@ static void print_state(const char *who, const struct host_state *s,
 	print_error("%s: vector %u code %x cr2 %lx rip %lx rflags %lx mxcsr %x\n",
 		    who, vector, code, cr2, s->rip, s->rflags, s->mxcsr);
 	for (unsigned int i = 0; i < 16; i++)
-		print_error(" r%u=%lx%s", i, s->gpr[i],
-			    i % 4 == 3 ? "\n" : "");
+		print_error(" r%u=%lx%s", i, s->gpr[i], i % 4 == 3 ? "\n" : "");
 }
 
 static void print_case(struct fixture *f, const struct test_case *t,
@@ -777,9 +812,9 @@ static void print_case(struct fixture *f, const struct test_case *t,
 	print_error("\n");
 	ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
 	for (unsigned int at = 0; at < t->len; at += insn.length) {
-		if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(
-			    &f->decoder, &t->code[at], t->len - at, &insn,
-			    ops)))
+		if (!ZYAN_SUCCESS(
+			    ZydisDecoderDecodeFull(&f->decoder, &t->code[at],
+						   t->len - at, &insn, ops)))
 			break;
 		ZydisFormatterFormatInstruction(&formatter, &insn, ops,
 						insn.operand_count_visible,
@@ -793,9 +828,9 @@ static void print_case(struct fixture *f, const struct test_case *t,
 /* Linux pretends that pages above user space are present. */
 static uint32_t code_of(const struct harness_end *guest)
 {
-	return guest->vector == VEC_PF && guest->cr2 >= USER_END ?
-		       guest->code | PF_P :
-		       guest->code;
+	return guest->vector == VEC_PF && guest->cr2 >= USER_END
+		       ? guest->code | PF_P
+		       : guest->code;
 }
 
 static void print_code_at(uint64_t rip)
@@ -963,8 +998,7 @@ static int setup(void **state)
 	f->guest_stack = guest_ptr(f, STACK_BASE);
 	f->guest_code = guest_ptr(f, CODE_BASE);
 	if (f->variant->is_32)
-		ZydisDecoderInit(&f->decoder,
-				 ZYDIS_MACHINE_MODE_LONG_COMPAT_32,
+		ZydisDecoderInit(&f->decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_32,
 				 ZYDIS_STACK_WIDTH_32);
 	else
 		ZydisDecoderInit(&f->decoder, ZYDIS_MACHINE_MODE_LONG_64,
@@ -1007,14 +1041,15 @@ static void test_integer(void **state)
 	}
 }
 
-#define INTEGER_TEST(name, variant) \
-	{name, test_integer, setup, teardown, variant}
+#define INTEGER_TEST(name, variant)                          \
+	{                                                    \
+		name, test_integer, setup, teardown, variant \
+	}
 
 static struct variant plain = {.n_cpus = 1, .share = 1};
 static struct variant locked = {.n_cpus = 2, .share = 4};
 static struct variant single = {.n_cpus = 1, .single = true, .share = 4};
-static struct variant shadow = {
-	.n_cpus = 1, .mmu = MMU_SOFTWARE, .share = 4};
+static struct variant shadow = {.n_cpus = 1, .mmu = MMU_SOFTWARE, .share = 4};
 static struct variant compat = {.n_cpus = 1, .is_32 = true, .share = 2};
 
 int main(int argc, char **argv)

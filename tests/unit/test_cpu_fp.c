@@ -3,15 +3,15 @@
  * x87, MMX, SSE and SSE2 against the real processor: the same bytes run on both from the same
  * random state, and all registers, flags, memory and exceptions must agree.
  */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include <cpu/cpu.h>
 #include <cpu/flags.h>
@@ -44,9 +44,9 @@ struct form {
 	const char *name;
 	uint8_t bytes[96];
 	uint8_t n_bytes;
-	bool env;        /* stores pointers, which are not compared */
-	bool fxsave;     /* the same, and MXCSR_MASK */
-	bool fcw;        /* the operand is a control word, often with all masked */
+	bool env;    /* stores pointers, which are not compared */
+	bool fxsave; /* the same, and MXCSR_MASK */
+	bool fcw;    /* the operand is a control word, often with all masked */
 };
 
 struct rig {
@@ -74,13 +74,14 @@ static uint64_t below(struct rig *r, uint64_t n)
 static uint32_t some_float(struct rig *r)
 {
 	static const uint32_t values[] = {
-		0, 0x80000000, 1, 0x80000001, 0x007fffff, 0x00400000,
-		0x00800000, 0x80800000, 0x00ffffff, 0x3f800000, 0xbf800000,
-		0x3f800001, 0x3fffffff, 0x40000000, 0x40490fdb, 0x4b000000,
-		0x4effffff, 0x4f000000, 0xcf000000, 0x5f000000, 0xdf000000,
-		0x7f7fffff, 0xff7fffff, 0x7f800000, 0xff800000, 0x7f800001,
-		0xff812345, 0x7fc00000, 0xffc00001, 0x7e967699, 0x3effffff,
-		0x3f000000, 0x4b7fffff, 0x20000000, 0x1f800000, 0x9f812345,
+		0,          0x80000000, 1,          0x80000001, 0x007fffff,
+		0x00400000, 0x00800000, 0x80800000, 0x00ffffff, 0x3f800000,
+		0xbf800000, 0x3f800001, 0x3fffffff, 0x40000000, 0x40490fdb,
+		0x4b000000, 0x4effffff, 0x4f000000, 0xcf000000, 0x5f000000,
+		0xdf000000, 0x7f7fffff, 0xff7fffff, 0x7f800000, 0xff800000,
+		0x7f800001, 0xff812345, 0x7fc00000, 0xffc00001, 0x7e967699,
+		0x3effffff, 0x3f000000, 0x4b7fffff, 0x20000000, 0x1f800000,
+		0x9f812345,
 	};
 
 	if (below(r, 3))
@@ -91,19 +92,46 @@ static uint32_t some_float(struct rig *r)
 static uint64_t some_double(struct rig *r)
 {
 	static const uint64_t values[] = {
-		0, 0x8000000000000000, 1, 0x8000000000000001,
-		0x000fffffffffffff, 0x0008000000000000, 0x0010000000000000,
-		0x001fffffffffffff, 0x3ff0000000000000, 0xbff0000000000000,
-		0x3ff0000000000001, 0x4000000000000000, 0x400921fb54442d18,
-		0x41dfffffffc00000, 0x41e0000000000000, 0xc1e0000000000000,
-		0x41dfffffffe00000, 0x43e0000000000000, 0xc3e0000000000000,
-		0x43dfffffffffffff, 0x7fefffffffffffff, 0xffefffffffffffff,
-		0x7ff0000000000000, 0xfff0000000000000, 0x7ff0000000000001,
-		0xfff0000012345678, 0x7ff8000000000000, 0xfff8000000000001,
-		0x47efffffe0000000, 0x47f0000000000000, 0x3810000000000000,
-		0x380fffffffffffff, 0x36a0000000000000, 0x3690000000000000,
-		0x1e60000000000000, 0x2000000000000001, 0x3fe0000000000000,
-		0x3690000000000001, 0x3800000000000001, 0x3fd5555555555555,
+		0,
+		0x8000000000000000,
+		1,
+		0x8000000000000001,
+		0x000fffffffffffff,
+		0x0008000000000000,
+		0x0010000000000000,
+		0x001fffffffffffff,
+		0x3ff0000000000000,
+		0xbff0000000000000,
+		0x3ff0000000000001,
+		0x4000000000000000,
+		0x400921fb54442d18,
+		0x41dfffffffc00000,
+		0x41e0000000000000,
+		0xc1e0000000000000,
+		0x41dfffffffe00000,
+		0x43e0000000000000,
+		0xc3e0000000000000,
+		0x43dfffffffffffff,
+		0x7fefffffffffffff,
+		0xffefffffffffffff,
+		0x7ff0000000000000,
+		0xfff0000000000000,
+		0x7ff0000000000001,
+		0xfff0000012345678,
+		0x7ff8000000000000,
+		0xfff8000000000001,
+		0x47efffffe0000000,
+		0x47f0000000000000,
+		0x3810000000000000,
+		0x380fffffffffffff,
+		0x36a0000000000000,
+		0x3690000000000000,
+		0x1e60000000000000,
+		0x2000000000000001,
+		0x3fe0000000000000,
+		0x3690000000000001,
+		0x3800000000000001,
+		0x3fd5555555555555,
 	};
 
 	if (below(r, 3))
@@ -118,24 +146,42 @@ static void some_extended(struct rig *r, uint8_t *out)
 		uint64_t mant;
 		uint16_t exp;
 	} values[] = {
-		{0, 0}, {0, 0x8000}, {1, 0}, {0x7fffffffffffffff, 0},
+		{0, 0},
+		{0, 0x8000},
+		{1, 0},
+		{0x7fffffffffffffff, 0},
 		{0x8000000000000000, 0}, /* pseudo-denormal */
-		{0x8000000000000000, 1}, {0x8000000000000000, 0x3fff},
-		{0x8000000000000000, 0xbfff}, {0xc90fdaa22168c235, 0x4000},
-		{0x8000000000000000, 0x3ffe}, {0xb504f333f9de6484, 0x3ffe},
-		{0xffffffffffffffff, 0x7ffe}, {0xffffffffffffffff, 0xfffe},
-		{0x8000000000000000, 0x7fff}, {0x8000000000000000, 0xffff},
-		{0x8000000000000001, 0x7fff}, {0xc000000000000000, 0x7fff},
-		{0xc000000000000000, 0xffff}, {0xffffffffffffffff, 0x7fff},
+		{0x8000000000000000, 1},
+		{0x8000000000000000, 0x3fff},
+		{0x8000000000000000, 0xbfff},
+		{0xc90fdaa22168c235, 0x4000},
+		{0x8000000000000000, 0x3ffe},
+		{0xb504f333f9de6484, 0x3ffe},
+		{0xffffffffffffffff, 0x7ffe},
+		{0xffffffffffffffff, 0xfffe},
+		{0x8000000000000000, 0x7fff},
+		{0x8000000000000000, 0xffff},
+		{0x8000000000000001, 0x7fff},
+		{0xc000000000000000, 0x7fff},
+		{0xc000000000000000, 0xffff},
+		{0xffffffffffffffff, 0x7fff},
 		{0x4000000000000000, 0x3fff}, /* unnormal */
-		{0, 0x7fff}, {1, 0x7fff},     /* pseudo-infinity and -NaN */
-		{0x8000000000000000, 0x401e}, {0xffffffff00000000, 0x401d},
-		{0x8000000000000000, 0x403e}, {0xfffffffffffffffe, 0x403d},
-		{0x8000000000000000, 0x400e}, {0xde0b6b3a763fffff, 0x403a},
-		{0xde0b6b3a76400000, 0x403a}, {0xffffff8000000000, 0x407e},
-		{0x8000000000000000, 0x3f81}, {0x8000000000000000, 0x3f80},
-		{0xfffffffffffffc00, 0x43fe}, {0x8000000000000000, 0x3c01},
-		{0xd413cccfe7799211, 0x4034}, {0x9a209a84fbcff799, 0x3ffd},
+		{0, 0x7fff},
+		{1, 0x7fff}, /* pseudo-infinity and -NaN */
+		{0x8000000000000000, 0x401e},
+		{0xffffffff00000000, 0x401d},
+		{0x8000000000000000, 0x403e},
+		{0xfffffffffffffffe, 0x403d},
+		{0x8000000000000000, 0x400e},
+		{0xde0b6b3a763fffff, 0x403a},
+		{0xde0b6b3a76400000, 0x403a},
+		{0xffffff8000000000, 0x407e},
+		{0x8000000000000000, 0x3f81},
+		{0x8000000000000000, 0x3f80},
+		{0xfffffffffffffc00, 0x43fe},
+		{0x8000000000000000, 0x3c01},
+		{0xd413cccfe7799211, 0x4034},
+		{0x9a209a84fbcff799, 0x3ffd},
 	};
 	const unsigned int kind = (unsigned int)below(r, 8);
 	uint64_t mant = rnd(r);
@@ -302,8 +348,7 @@ static void guest_set_code(struct rig *r, const uint8_t *bytes,
 	static const uint8_t hlt = 0xf4;
 
 	assert_true(guestmem_write(r->mem, run_gpa(RUN_CODE), bytes, n_bytes));
-	assert_true(guestmem_write(r->mem, run_gpa(RUN_CODE + n_bytes), &hlt,
-				   1));
+	assert_true(guestmem_write(r->mem, run_gpa(RUN_CODE + n_bytes), &hlt, 1));
 }
 
 static void guest_load(struct rig *r, const struct run_state *s)
@@ -321,8 +366,7 @@ static void guest_load(struct rig *r, const struct run_state *s)
 	cpu_state_changed(c);
 }
 
-static void guest_save(struct rig *r, struct run_state *s,
-		       unsigned int n_bytes)
+static void guest_save(struct rig *r, struct run_state *s, unsigned int n_bytes)
 {
 	struct cpu *c = r->cpu;
 	const uint64_t rip = cpu_rip(c);
@@ -347,16 +391,15 @@ static void guest_save(struct rig *r, struct run_state *s,
 	}
 }
 
-static void guest_step(struct rig *r, struct run_state *s,
-		       unsigned int n_bytes)
+static void guest_step(struct rig *r, struct run_state *s, unsigned int n_bytes)
 {
-	assert_true(guestmem_write(r->mem, run_gpa(s->window), s->mem,
-				   RUN_WINDOW));
+	assert_true(
+		guestmem_write(r->mem, run_gpa(s->window), s->mem, RUN_WINDOW));
 	guest_load(r, s);
 	assert_int_equal(cpu_run(r->cpu, 1000), CPU_EXIT_HLT);
 	guest_save(r, s, n_bytes);
-	assert_true(guestmem_read(r->mem, run_gpa(s->window), s->mem,
-				  RUN_WINDOW));
+	assert_true(
+		guestmem_read(r->mem, run_gpa(s->window), s->mem, RUN_WINDOW));
 }
 
 static void forget_pointers(const struct form *f, struct run_state *s,
@@ -364,8 +407,8 @@ static void forget_pointers(const struct form *f, struct run_state *s,
 {
 	const uint64_t at = operand - s->window;
 
-	memset(s->fx + 6, 0, 18);     /* FOP, FIP, FDP */
-	memset(s->fx + 28, 0, 4);     /* MXCSR_MASK */
+	memset(s->fx + 6, 0, 18); /* FOP, FIP, FDP */
+	memset(s->fx + 28, 0, 4); /* MXCSR_MASK */
 	memset(s->fx + 416, 0, 96);
 	s->fx[5] = 0;
 	s->gpr[4] = 0;
@@ -397,13 +440,13 @@ static void forget_precision(struct run_state *native, struct run_state *ours)
 
 static void show(const char *who, const struct run_state *s)
 {
-	print_message("  %s: vector %u at +%x fcw %04x fsw %04x ftw %02x mxcsr %08x flags %04x\n",
-		      who, (unsigned int)s->vector,
-		      s->vector ? (unsigned int)(s->fault - RUN_CODE) : 0,
-		      get16(s->fx),
-		      get16(s->fx + 2), s->fx[4],
-		      *(const uint32_t *)(const void *)(s->fx + FX_MXCSR),
-		      (unsigned int)s->flags);
+	print_message(
+		"  %s: vector %u at +%x fcw %04x fsw %04x ftw %02x mxcsr %08x flags %04x\n",
+		who, (unsigned int)s->vector,
+		s->vector ? (unsigned int)(s->fault - RUN_CODE) : 0,
+		get16(s->fx), get16(s->fx + 2), s->fx[4],
+		*(const uint32_t *)(const void *)(s->fx + FX_MXCSR),
+		(unsigned int)s->flags);
 }
 
 static void show_bytes(const char *what, const uint8_t *a, const uint8_t *b,
@@ -454,8 +497,7 @@ static void report(struct rig *r, const struct form *f,
 		show_bytes(name, native->mem + i, ours->mem + i, 16);
 	}
 	show_bytes("source", in->fx + FX_ST, native->fx + FX_ST, 10);
-	show_bytes("source1", in->fx + FX_ST + 16, native->fx + FX_ST + 16,
-		   10);
+	show_bytes("source1", in->fx + FX_ST + 16, native->fx + FX_ST + 16, 10);
 }
 
 static bool same(const struct run_state *a, const struct run_state *b)
@@ -463,8 +505,7 @@ static bool same(const struct run_state *a, const struct run_state *b)
 	return !memcmp(a->fx, b->fx, sizeof(a->fx)) &&
 	       !memcmp(a->gpr, b->gpr, sizeof(a->gpr)) &&
 	       a->flags == b->flags && a->vector == b->vector &&
-	       a->fault == b->fault &&
-	       !memcmp(a->mem, b->mem, sizeof(a->mem));
+	       a->fault == b->fault && !memcmp(a->mem, b->mem, sizeof(a->mem));
 }
 
 static void run_form(struct rig *r, const struct form *f, unsigned int n_runs,
@@ -539,8 +580,7 @@ static void enter_long_mode(struct cpu *c)
 	c->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT;
 	c->efer = EFER_LME | EFER_LMA | EFER_NXE;
 	c->gdtr = (struct cpu_table){.base = GDT, .limit = 23};
-	c->idtr = (struct cpu_table){.base = IDT,
-				     .limit = N_VECTORS * 16 - 1};
+	c->idtr = (struct cpu_table){.base = IDT, .limit = N_VECTORS * 16 - 1};
 	c->seg[SEG_CS] = (struct cpu_segment){
 		.sel = 8,
 		.attr = SEG_P | SEG_S | 11 | SEG_L | SEG_G,
@@ -555,8 +595,7 @@ static int setup(void **state)
 						    mem_kick};
 	static const struct cpu_ops no_ops;
 	const struct mmu_options mmu = mmu_options_default();
-	const struct cpu_features features = {.n_cpus = 1,
-					      .tsc_khz = 1000000};
+	const struct cpu_features features = {.n_cpus = 1, .tsc_khz = 1000000};
 	struct rig *r = calloc(1, sizeof(*r));
 	struct err err;
 
@@ -586,37 +625,39 @@ static int teardown(void **state)
 /* The forms of SSE, SSE2 and MMX, assembled: one record of 64 bytes for each. */
 #define RECORD 64U
 
-#define F(text)                                                  \
-	".byte 9f - 8f\n"                                        \
-	"8: " text "\n"                                          \
-	"9: .skip 15 - (9b - 8b), 0x90\n"                        \
-	"7: .ascii \"" text "\"\n"                               \
+#define F(text)                           \
+	".byte 9f - 8f\n"                 \
+	"8: " text "\n"                   \
+	"9: .skip 15 - (9b - 8b), 0x90\n" \
+	"7: .ascii \"" text "\"\n"        \
 	".skip 48 - (. - 7b), 0\n"
 
 /* Registers (different, the same) and memory. */
-#define XMM(insn)                       \
-	F(insn " %xmm9, %xmm2")         \
-	F(insn " %xmm3, %xmm3")         \
+#define XMM(insn)               \
+	F(insn " %xmm9, %xmm2") \
+	F(insn " %xmm3, %xmm3") \
 	F(insn " (%rdi), %xmm12")
-#define MM(insn)                        \
-	F(insn " %mm5, %mm2")           \
+#define MM(insn)              \
+	F(insn " %mm5, %mm2") \
 	F(insn " (%rdi), %mm1")
 #define BOTH(insn) XMM(insn) MM(insn)
-#define SHIFT(insn)                     \
-	BOTH(insn)                      \
-	F(insn " $5, %xmm4")            \
-	F(insn " $77, %xmm4")           \
+#define SHIFT(insn)           \
+	BOTH(insn)            \
+	F(insn " $5, %xmm4")  \
+	F(insn " $77, %xmm4") \
 	F(insn " $3, %mm4")
-#define IMM(insn, imm)                          \
-	F(insn " $" imm ", %xmm9, %xmm2")       \
+#define IMM(insn, imm)                    \
+	F(insn " $" imm ", %xmm9, %xmm2") \
 	F(insn " $" imm ", (%rdi), %xmm3")
-#define IMMS(insn) \
-	IMM(insn, "0") IMM(insn, "0x1b") IMM(insn, "0x4e") IMM(insn, "0xff") IMM(insn, "0x93")
-#define COMPARES(insn)                                                  \
-	IMM(insn, "0") IMM(insn, "1") IMM(insn, "2") IMM(insn, "3")     \
-	IMM(insn, "4") IMM(insn, "5") IMM(insn, "6") IMM(insn, "7")
-#define MOVE(insn)                      \
-	XMM(insn)                       \
+#define IMMS(insn)     \
+	IMM(insn, "0") \
+	IMM(insn, "0x1b") IMM(insn, "0x4e") IMM(insn, "0xff") IMM(insn, "0x93")
+#define COMPARES(insn)                                              \
+	IMM(insn, "0")                                              \
+	IMM(insn, "1") IMM(insn, "2") IMM(insn, "3") IMM(insn, "4") \
+		IMM(insn, "5") IMM(insn, "6") IMM(insn, "7")
+#define MOVE(insn) \
+	XMM(insn)  \
 	F(insn " %xmm10, (%rdi)")
 
 extern const uint8_t integer_forms[] __attribute__((visibility("hidden")));
@@ -628,95 +669,55 @@ extern const uint8_t float_forms_end[] __attribute__((visibility("hidden")));
 #pragma GCC diagnostic ignored "-Woverlength-strings"
 
 __asm__(".pushsection .rodata\n"
-	"integer_forms:\n"
-	BOTH("paddb") BOTH("paddw") BOTH("paddd") BOTH("paddq")
-	BOTH("paddsb") BOTH("paddsw") BOTH("paddusb") BOTH("paddusw")
-	BOTH("psubb") BOTH("psubw") BOTH("psubd") BOTH("psubq")
-	BOTH("psubsb") BOTH("psubsw") BOTH("psubusb") BOTH("psubusw")
-	BOTH("pmullw") BOTH("pmulhw") BOTH("pmulhuw") BOTH("pmuludq")
-	BOTH("pmaddwd") BOTH("psadbw") BOTH("pavgb") BOTH("pavgw")
-	BOTH("pminub") BOTH("pmaxub") BOTH("pminsw") BOTH("pmaxsw")
-	BOTH("pcmpeqb") BOTH("pcmpeqw") BOTH("pcmpeqd")
-	BOTH("pcmpgtb") BOTH("pcmpgtw") BOTH("pcmpgtd")
-	BOTH("pand") BOTH("pandn") BOTH("por") BOTH("pxor")
-	SHIFT("psllw") SHIFT("pslld") SHIFT("psllq")
-	SHIFT("psrlw") SHIFT("psrld") SHIFT("psrlq")
-	SHIFT("psraw") SHIFT("psrad")
-	BOTH("packsswb") BOTH("packssdw") BOTH("packuswb")
-	BOTH("punpcklbw") BOTH("punpcklwd") BOTH("punpckldq")
-	BOTH("punpckhbw") BOTH("punpckhwd") BOTH("punpckhdq")
-	XMM("punpcklqdq") XMM("punpckhqdq")
-	XMM("andps") XMM("andpd") XMM("andnps") XMM("andnpd")
-	XMM("orps") XMM("orpd") XMM("xorps") XMM("xorpd")
-	XMM("unpcklps") XMM("unpcklpd") XMM("unpckhps") XMM("unpckhpd")
-	XMM("rcpps") XMM("rsqrtps") XMM("rcpss") XMM("rsqrtss")
-	IMMS("pshufd") IMMS("pshufhw") IMMS("pshuflw")
-	IMMS("shufps") IMMS("shufpd")
-	F("pshufw $0x1b, %mm3, %mm6") F("pshufw $0x72, (%rdi), %mm6")
-	F("pslldq $0, %xmm1") F("pslldq $5, %xmm1") F("pslldq $15, %xmm1")
-	F("pslldq $16, %xmm1") F("pslldq $200, %xmm1")
-	F("psrldq $0, %xmm8") F("psrldq $5, %xmm8") F("psrldq $15, %xmm8")
-	F("psrldq $16, %xmm8") F("psrldq $200, %xmm8")
-	MOVE("movaps") MOVE("movapd") MOVE("movdqa")
-	MOVE("movups") MOVE("movupd") MOVE("movdqu")
-	MOVE("movss") MOVE("movsd") MOVE("movq")
-	F("movdqu 16(%rdi,%rcx,2), %xmm3")
-	F("movntps %xmm1, (%rdi)") F("movntpd %xmm1, (%rdi)")
-	F("movntdq %xmm11, (%rdi)") F("movntq %mm3, (%rdi)")
-	F("movnti %ecx, (%rdi)") F("movnti %r9, (%rdi)")
-	F("movlps %xmm1, (%rdi)") F("movlps (%rdi), %xmm1")
-	F("movlpd %xmm1, (%rdi)") F("movlpd (%rdi), %xmm1")
-	F("movhps %xmm1, (%rdi)") F("movhps (%rdi), %xmm1")
-	F("movhpd %xmm1, (%rdi)") F("movhpd (%rdi), %xmm1")
-	F("movhlps %xmm4, %xmm7") F("movlhps %xmm4, %xmm7")
-	F("movd %ecx, %xmm5") F("movd %xmm5, %ecx")
-	F("movd (%rdi), %xmm5") F("movd %xmm5, (%rdi)")
-	F("movq %r9, %xmm5") F("movq %xmm5, %r9")
-	F("movd %ecx, %mm5") F("movd %mm5, %ecx")
-	F("movd (%rdi), %mm5") F("movd %mm5, (%rdi)")
-	F("movq %r9, %mm5") F("movq %mm5, %r9")
-	F("movq %mm5, %mm0") F("movq (%rdi), %mm5") F("movq %mm5, (%rdi)")
-	F("movq2dq %mm4, %xmm9") F("movdq2q %xmm9, %mm4")
-	F("movmskps %xmm9, %eax") F("movmskpd %xmm3, %r8d")
-	F("pmovmskb %xmm9, %eax") F("pmovmskb %mm3, %r8d")
-	F("pinsrw $3, %ecx, %xmm6") F("pinsrw $13, (%rdi), %xmm6")
-	F("pinsrw $3, %ecx, %mm6") F("pinsrw $6, (%rdi), %mm6")
-	F("pextrw $5, %xmm6, %r10d") F("pextrw $2, %mm6, %eax")
-	F("maskmovdqu %xmm2, %xmm5") F("maskmovq %mm2, %mm5")
-	F("emms") F("stmxcsr (%rdi)") F("ldmxcsr (%rdi)")
-	F("fxsave (%rdi)") F("fxsave64 (%rdi)")
-	"integer_forms_end:\n"
-	"float_forms:\n"
-	XMM("addps") XMM("addpd") XMM("addss") XMM("addsd")
-	XMM("subps") XMM("subpd") XMM("subss") XMM("subsd")
-	XMM("mulps") XMM("mulpd") XMM("mulss") XMM("mulsd")
-	XMM("divps") XMM("divpd") XMM("divss") XMM("divsd")
-	XMM("minps") XMM("minpd") XMM("minss") XMM("minsd")
-	XMM("maxps") XMM("maxpd") XMM("maxss") XMM("maxsd")
-	XMM("sqrtps") XMM("sqrtpd") XMM("sqrtss") XMM("sqrtsd")
-	COMPARES("cmpps") COMPARES("cmppd")
-	COMPARES("cmpss") COMPARES("cmpsd")
-	XMM("comiss") XMM("comisd") XMM("ucomiss") XMM("ucomisd")
-	XMM("cvtdq2ps") XMM("cvtps2dq") XMM("cvttps2dq")
-	XMM("cvtpd2dq") XMM("cvttpd2dq") XMM("cvtdq2pd")
-	XMM("cvtps2pd") XMM("cvtpd2ps") XMM("cvtss2sd") XMM("cvtsd2ss")
-	F("cvtss2si %xmm9, %ecx") F("cvtss2si (%rdi), %r9")
-	F("cvttss2si %xmm9, %rcx") F("cvttss2si (%rdi), %r9d")
-	F("cvtsd2si %xmm9, %ecx") F("cvtsd2si (%rdi), %r9")
-	F("cvttsd2si %xmm9, %rcx") F("cvttsd2si (%rdi), %r9d")
-	F("cvtss2si %xmm9, %rcx") F("cvttsd2si %xmm9, %ecx")
-	F("cvtsi2ssl %ecx, %xmm3") F("cvtsi2ssq %r9, %xmm11")
-	F("cvtsi2ssl (%rdi), %xmm3") F("cvtsi2ssq (%rdi), %xmm11")
-	F("cvtsi2sdl %ecx, %xmm3") F("cvtsi2sdq %r9, %xmm11")
-	F("cvtsi2sdl (%rdi), %xmm3") F("cvtsi2sdq (%rdi), %xmm11")
-	F("cvtpi2ps %mm3, %xmm4") F("cvtpi2ps (%rdi), %xmm4")
-	F("cvtpi2pd %mm3, %xmm4") F("cvtpi2pd (%rdi), %xmm4")
-	F("cvtps2pi %xmm3, %mm4") F("cvtps2pi (%rdi), %mm4")
-	F("cvttps2pi %xmm3, %mm4") F("cvttps2pi (%rdi), %mm4")
-	F("cvtpd2pi %xmm3, %mm4") F("cvtpd2pi (%rdi), %mm4")
-	F("cvttpd2pi %xmm3, %mm4") F("cvttpd2pi (%rdi), %mm4")
-	"float_forms_end:\n"
-	".popsection");
+	"integer_forms:\n" BOTH("paddb") BOTH("paddw") BOTH("paddd") BOTH("paddq") BOTH("paddsb") BOTH("paddsw") BOTH("paddusb") BOTH("paddusw") BOTH("psubb") BOTH("psubw") BOTH("psubd") BOTH(
+		"psubq") BOTH("psubsb") BOTH("psubsw") BOTH("psubusb") BOTH("psubusw") BOTH("pmullw") BOTH("pmulhw") BOTH("pmulhuw") BOTH("pmuludq") BOTH("pmaddwd") BOTH("psadbw") BOTH("pavgb")
+		BOTH("pavgw") BOTH("pminub") BOTH("pmaxub") BOTH("pminsw") BOTH("pmaxsw") BOTH("pcmpeqb") BOTH("pcmpeqw") BOTH("pcmpeqd") BOTH("pcmpgtb") BOTH("pcmpgtw") BOTH("pcmpgtd") BOTH(
+			"pand") BOTH("pandn") BOTH("por") BOTH("pxor") SHIFT("psllw") SHIFT("pslld") SHIFT("psllq") SHIFT("psrlw")
+			SHIFT("psrld") SHIFT("psrlq") SHIFT("psraw") SHIFT("psrad") BOTH("packsswb") BOTH("packssdw") BOTH("packuswb") BOTH("punpcklbw") BOTH("punpcklwd") BOTH("punpckldq") BOTH(
+				"punpckhbw") BOTH("punpckhwd") BOTH("punpckhdq") XMM("punpcklqdq") XMM("punpckhqdq") XMM("andps") XMM("andpd") XMM("andnps") XMM("andnpd") XMM("orps")
+				XMM("orpd") XMM("xorps") XMM("xorpd") XMM("unpcklps") XMM("unpcklpd") XMM("unpckhps") XMM("unpckhpd") XMM("rcpps") XMM("rsqrtps") XMM(
+					"rcpss") XMM("rsqrtss") IMMS("pshufd") IMMS("pshufhw") IMMS("pshuflw") IMMS("shufps") IMMS("shufpd") F("pshufw $0x1b, %mm3, %mm6") F("pshufw $0x72, (%rdi), %mm6")
+					F("pslldq $0, %xmm1") F("pslldq $5, %xmm1") F("pslldq $15, %xmm1") F("pslldq $16, %xmm1") F("pslldq $200, %xmm1") F(
+						"psrldq $0, %xmm8") F("psrldq $5, %xmm8") F("psrldq $15, %xmm8") F("psrldq $16, %xmm8") F("psrldq $200, %xmm8")
+						MOVE("movaps") MOVE("movapd") MOVE("movdqa") MOVE("movups") MOVE("movupd") MOVE("movdqu") MOVE(
+							"movss") MOVE("movsd") MOVE("movq") F("movdqu 16(%rdi,%rcx,2), %xmm3") F("movntps %xmm1, (%rdi)") F("movntpd %xmm1, (%rdi)") F("movntdq %xmm11, (%rdi)") F("movntq %mm3, (%rdi)")
+							F("movnti %ecx, (%rdi)") F("movnti %r9, (%rdi)") F("movlps %xmm1, (%rdi)") F("movlps (%rdi), %xmm1") F("movlpd %xmm1, (%rdi)") F("movlpd (%rdi), %xmm1") F("movhps %xmm1, (%rdi)") F(
+								"movhps (%rdi), %xmm1") F("movhpd %xmm1, (%rdi)") F("movhpd (%rdi), %xmm1") F("movhlps %xmm4, %xmm7") F("movlhps %xmm4, %xmm7")
+								F("movd %ecx, %xmm5") F("movd %xmm5, %ecx") F("movd (%rdi), %xmm5") F("movd %xmm5, (%rdi)") F("movq %r9, %xmm5") F(
+									"movq %xmm5, %r9") F("movd %ecx, %mm5") F("movd %mm5, %ecx") F("movd (%rdi), %mm5") F("movd %mm5, (%rdi)") F("movq %r9, %mm5") F("movq %mm5, %r9")
+									F("movq %mm5, %mm0") F("movq (%rdi), %mm5") F("movq %mm5, (%rdi)") F("movq2dq %mm4, %xmm9") F("movdq2q %xmm9, %mm4") F("movmskps %xmm9, %eax") F(
+										"movmskpd %xmm3, %r8d") F("pmovmskb %xmm9, %eax") F("pmovmskb %mm3, %r8d") F("pinsrw $3, %ecx, %xmm6") F("pinsrw $13, (%rdi), %xmm6") F("pinsrw $3, %ecx, %mm6")
+										F("pinsrw $6, (%rdi), %mm6") F("pextrw $5, %xmm6, %r10d") F("pextrw $2, %mm6, %eax") F("maskmovdqu %xmm2, %xmm5") F(
+											"maskmovq %mm2, %mm5") F("emms") F("stmxcsr (%rdi)") F("ldmxcsr (%rdi)") F("fxsave (%rdi)")
+											F("fxsave64 (%rdi)") "integer_forms_end:\n"
+													     "float_forms:\n" XMM(
+														     "addps") XMM("addpd") XMM("addss") XMM("addsd") XMM("subps") XMM("subpd")
+														     XMM("subss") XMM("subsd") XMM("mulps") XMM("mulpd") XMM(
+															     "mulss") XMM("mulsd") XMM("divps") XMM("divpd") XMM("divss")
+															     XMM("divsd") XMM("minps") XMM("minpd") XMM("minss") XMM("minsd") XMM(
+																     "maxps") XMM("maxpd") XMM("maxss") XMM("maxsd") XMM("sqrtps")
+																     XMM("sqrtpd") XMM("sqrtss") XMM("sqrtsd") COMPARES("cmpps") COMPARES(
+																	     "cmppd") COMPARES("cmpss") COMPARES("cmpsd")
+																	     XMM("comiss") XMM("comisd") XMM("ucomiss") XMM(
+																		     "ucomisd") XMM("cvtdq2ps") XMM("cvtps2dq") XMM("cvttps2dq") XMM("cvtpd2dq")
+																		     XMM("cvttpd2dq") XMM("cvtdq2pd") XMM("cvtps2pd") XMM("cvtpd2ps") XMM("cvtss2sd") XMM(
+																			     "cvtsd2ss") F("cvtss2si %xmm9, %ecx") F("cvtss2si (%rdi), %r9")
+																			     F("cvttss2si %xmm9, %rcx") F("cvttss2si (%rdi), %r9d") F("cvtsd2si %xmm9, %ecx") F(
+																				     "cvtsd2si (%rdi), %r9") F("cvttsd2si %xmm9, %rcx") F("cvttsd2si (%rdi), %r9d")
+																				     F("cvtss2si %xmm9, %rcx") F("cvttsd2si %xmm9, %ecx") F(
+																					     "cvtsi2ssl %ecx, %xmm3") F("cvtsi2ssq %r9, %xmm11") F("cvtsi2ssl (%rdi), %xmm3")
+																					     F("cvtsi2ssq (%rdi), %xmm11") F("cvtsi2sdl %ecx, %xmm3") F(
+																						     "cvtsi2sdq %r9, %xmm11") F("cvtsi2sdl (%rdi), %xmm3") F("cvtsi2sdq (%rdi), %xmm11")
+																						     F("cvtpi2ps %mm3, %xmm4") F("cvtpi2ps (%rdi), %xmm4") F(
+																							     "cvtpi2pd %mm3, %xmm4") F("cvtpi2pd (%rdi), %xmm4")
+																							     F("cvtps2pi %xmm3, %mm4") F(
+																								     "cvtps2pi (%rdi), %mm4") F("cvttps2pi %xmm3, %mm4")
+																								     F("cvttps2pi (%rdi), %mm4") F(
+																									     "cvtpd2pi %xmm3, %mm4")
+																									     F("cvtpd2pi (%rdi), %mm4") F(
+																										     "cvttpd2pi %xmm3, %mm4")
+																										     F("cvttpd2pi (%rdi), %mm4") "float_forms_end:\n"
+																														 ".popsection");
 
 static void run_records(struct rig *r, const uint8_t *at, const uint8_t *end,
 			unsigned int n_runs, enum masks x87, enum masks sse)
@@ -769,8 +770,7 @@ static void test_mmx_pending(void **state)
 {
 	struct rig *r = *state;
 
-	run_records(r, integer_forms, integer_forms_end, 20, UNMASKED,
-		    UNMASKED);
+	run_records(r, integer_forms, integer_forms_end, 20, UNMASKED, UNMASKED);
 	run_records(r, float_forms, float_forms_end, 20, UNMASKED, UNMASKED);
 	check(r);
 }
@@ -791,8 +791,8 @@ static void run_x87(struct rig *r, uint8_t prefix, unsigned int n_runs,
 	for (unsigned int i = 0; i < 8 * 72; i++) {
 		const uint8_t opcode = (uint8_t)(0xd8 + i / 72);
 		const unsigned int n = i % 72;
-		const uint8_t modrm =
-			(uint8_t)(n < 64 ? 0xc0 + n : (n - 64) << 3 | 7);
+		const uint8_t modrm = (uint8_t)(n < 64 ? 0xc0 + n
+						       : (n - 64) << 3 | 7);
 		struct form f = {.name = name};
 
 		if (is_later(opcode, modrm))
@@ -832,17 +832,16 @@ static void test_x87_unmasked(void **state)
 static unsigned int some_insn(struct rig *r, uint8_t *out)
 {
 	const uint8_t *forms = below(r, 2) ? integer_forms : float_forms;
-	const uint8_t *end = forms == integer_forms ? integer_forms_end :
-						      float_forms_end;
-	const uint8_t *at = forms + RECORD * below(r, (uint64_t)(end - forms) /
-							      RECORD);
+	const uint8_t *end = forms == integer_forms ? integer_forms_end
+						    : float_forms_end;
+	const uint8_t *at = forms +
+			    RECORD * below(r, (uint64_t)(end - forms) / RECORD);
 
 	if (below(r, 3)) {
 		out[0] = (uint8_t)(0xd8 + below(r, 8));
-		out[1] = (uint8_t)(below(r, 4) ? 0xc0 | rnd(r) :
-						 (rnd(r) & 0x38) | 7);
-		if (is_later(out[0], out[1]) || out[1] == 0x37 ||
-		    out[1] == 0x27)
+		out[1] = (uint8_t)(below(r, 4) ? 0xc0 | rnd(r)
+					       : (rnd(r) & 0x38) | 7);
+		if (is_later(out[0], out[1]) || out[1] == 0x37 || out[1] == 0x27)
 			out[1] = 0xc1;
 		return 2;
 	}
@@ -876,29 +875,59 @@ static void test_transitions(void **state)
 {
 	static const struct form forms[] = {
 		{"fld1; movq %mm5, (%rdi)",
-		 {0xd9, 0xe8, 0x0f, 0x7f, 0x2f}, 5, false, false, false},
+		 {0xd9, 0xe8, 0x0f, 0x7f, 0x2f},
+		 5,
+		 false,
+		 false,
+		 false},
 		{"fld1; movd %mm5, (%rdi)",
-		 {0xd9, 0xe8, 0x0f, 0x7e, 0x2f}, 5, false, false, false},
+		 {0xd9, 0xe8, 0x0f, 0x7e, 0x2f},
+		 5,
+		 false,
+		 false,
+		 false},
 		{"fld1; paddb (%rdi), %mm1; fldpi",
-		 {0xd9, 0xe8, 0x0f, 0xfc, 0x0f, 0xd9, 0xeb}, 7, false, false,
+		 {0xd9, 0xe8, 0x0f, 0xfc, 0x0f, 0xd9, 0xeb},
+		 7,
+		 false,
+		 false,
 		 false},
 		{"paddb %mm1, %mm2; emms; fldpi",
-		 {0x0f, 0xfc, 0xd1, 0x0f, 0x77, 0xd9, 0xeb}, 7, false, false,
+		 {0x0f, 0xfc, 0xd1, 0x0f, 0x77, 0xd9, 0xeb},
+		 7,
+		 false,
+		 false,
 		 false},
 		{"fld1; fldcw (%rdi); fdiv %st(1), %st; fldpi",
-		 {0xd9, 0xe8, 0xd9, 0x2f, 0xd8, 0xf1, 0xd9, 0xeb}, 8, false,
-		 false, true},
+		 {0xd9, 0xe8, 0xd9, 0x2f, 0xd8, 0xf1, 0xd9, 0xeb},
+		 8,
+		 false,
+		 false,
+		 true},
 		{"fldpi; fldcw (%rdi); fistpl 8(%rdi)",
-		 {0xd9, 0xeb, 0xd9, 0x2f, 0xdb, 0x5f, 0x08}, 7, false, false,
+		 {0xd9, 0xeb, 0xd9, 0x2f, 0xdb, 0x5f, 0x08},
+		 7,
+		 false,
+		 false,
 		 true},
 		{"fdiv %st(1), %st; fnstsw %ax; fnstcw (%rdi); fld1",
-		 {0xd8, 0xf1, 0xdf, 0xe0, 0xd9, 0x3f, 0xd9, 0xe8}, 8, false,
-		 false, false},
+		 {0xd8, 0xf1, 0xdf, 0xe0, 0xd9, 0x3f, 0xd9, 0xe8},
+		 8,
+		 false,
+		 false,
+		 false},
 		{"fdiv %st(1), %st; fnclex; fld1; fninit; fldpi",
 		 {0xd8, 0xf1, 0xdb, 0xe2, 0xd9, 0xe8, 0xdb, 0xe3, 0xd9, 0xeb},
-		 10, false, false, false},
+		 10,
+		 false,
+		 false,
+		 false},
 		{"fdiv %st(1), %st; fnstsw (%rdi); fwait",
-		 {0xd8, 0xf1, 0xdd, 0x3f, 0x9b}, 5, false, false, false},
+		 {0xd8, 0xf1, 0xdd, 0x3f, 0x9b},
+		 5,
+		 false,
+		 false,
+		 false},
 	};
 	struct rig *r = *state;
 
@@ -914,7 +943,12 @@ static void test_fxrstor(void **state)
 {
 	static const struct form forms[] = {
 		{"fxrstor (%rdi)", {0x0f, 0xae, 0x0f}, 3, false, false, false},
-		{"fxrstor64 (%rdi)", {0x48, 0x0f, 0xae, 0x0f}, 4, false, false, false},
+		{"fxrstor64 (%rdi)",
+		 {0x48, 0x0f, 0xae, 0x0f},
+		 4,
+		 false,
+		 false,
+		 false},
 	};
 	static struct run_state in, native, ours;
 	struct rig *r = *state;
@@ -1045,12 +1079,14 @@ static void test_unmask(void **state)
 		fill(r, &s, MASKED, MASKED);
 		s.window = s.gpr[7] = RUN_DATA;
 		memcpy(s.mem, &mxcsr, 4);
-		memset(s.fx + FX_XMM, 0x3f, 16);    /* about 0.75 */
-		memset(s.fx + FX_XMM + 16, 0, 16);  /* divided by zero */
+		memset(s.fx + FX_XMM, 0x3f, 16);   /* about 0.75 */
+		memset(s.fx + FX_XMM + 16, 0, 16); /* divided by zero */
 		r->cpu->cr4 = CR4_PAE | CR4_OSFXSR |
 			      (i < 2 ? CR4_OSXMMEXCPT : 0);
 		assert_int_equal(vector_of(r, code, sizeof(code), &s),
-				 i == 0 ? 0 : i == 1 ? VEC_XM : VEC_UD);
+				 i == 0   ? 0
+				 : i == 1 ? VEC_XM
+					  : VEC_UD);
 		assert_int_equal(r->cpu->x87.mxcsr, mxcsr | 4);
 		assert_int_equal(r->cpu->xmm[0].u32[0],
 				 i ? 0x3f3f3f3f : 0x7f800000);
@@ -1119,13 +1155,11 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(test_mmx_pending, setup,
 						teardown),
-		cmocka_unit_test_setup_teardown(test_x87_masked, setup,
-						teardown),
+		cmocka_unit_test_setup_teardown(test_x87_masked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_x87_unmasked, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_wait, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_sequences, setup,
-						teardown),
+		cmocka_unit_test_setup_teardown(test_sequences, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_transitions, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_fxrstor, setup, teardown),
@@ -1134,10 +1168,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_not_advertised, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_unmask, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_pointers, setup,
-						teardown),
-		cmocka_unit_test_setup_teardown(test_fxsave_32, setup,
-						teardown),
+		cmocka_unit_test_setup_teardown(test_pointers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_fxsave_32, setup, teardown),
 	};
 
 	if (native_setup() < 0) {

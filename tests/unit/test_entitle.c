@@ -40,9 +40,10 @@ static void model_fill(const struct claim *c, size_t n, uint64_t total,
 				continue;
 			if (best == n ||
 			    (wide_t)claim_cost(&c[i], pages[i] + 1, tax) *
-				c[best].shares <
-			    (wide_t)claim_cost(&c[best], pages[best] + 1, tax) *
-				c[i].shares)
+					    c[best].shares <
+				    (wide_t)claim_cost(&c[best],
+						       pages[best] + 1, tax) *
+					    c[i].shares)
 				best = i;
 		}
 		if (best == n)
@@ -55,12 +56,12 @@ static struct claim random_claim(struct rng *rng, uint64_t max)
 {
 	struct claim c;
 
-	c.shares = rng_below(rng, 4) ? 1 + rng_below(rng, 5) * 10 :
-				       1 + rng_below(rng, 1000000);
+	c.shares = rng_below(rng, 4) ? 1 + rng_below(rng, 5) * 10
+				     : 1 + rng_below(rng, 1000000);
 	c.max_pages = rng_below(rng, max + 1);
 	c.min_pages = rng_below(rng, 2) ? 0 : rng_below(rng, c.max_pages + 1);
-	c.active_pages = rng_below(rng, 5) ? rng_below(rng, c.max_pages + 1) :
-					     rng_below(rng, 2) * max;
+	c.active_pages = rng_below(rng, 5) ? rng_below(rng, c.max_pages + 1)
+					   : rng_below(rng, 2) * max;
 	return c;
 }
 
@@ -91,14 +92,18 @@ static void paper_example(void **state)
 	uint64_t p[2];
 
 	(void)state;
-	assert_int_equal(claims_fill(c, 2, total, (struct idle_tax){0, false}, p), 0);
+	assert_int_equal(claims_fill(c, 2, total, (struct idle_tax){0, false}, p),
+			 0);
 	assert_int_equal(p[0], 180 * MIB_PAGES);
 	assert_int_equal(p[1], 180 * MIB_PAGES);
-	assert_int_equal(claims_fill(c, 2, total, (struct idle_tax){75, false}, p), 0);
+	assert_int_equal(claims_fill(c, 2, total, (struct idle_tax){75, false},
+				     p),
+			 0);
 	assert_int_equal(p[0], 1125 * MIB_PAGES / 10);
 	assert_int_equal(p[1], 2475 * MIB_PAGES / 10);
 	/* The progressive tax moves the same way, but not as far. */
-	assert_int_equal(claims_fill(c, 2, total, (struct idle_tax){75, true}, p), 0);
+	assert_int_equal(claims_fill(c, 2, total, (struct idle_tax){75, true}, p),
+			 0);
 	assert_in_range(p[0], 113 * MIB_PAGES, 125 * MIB_PAGES);
 	assert_int_equal(p[0] + p[1], total);
 }
@@ -131,7 +136,9 @@ static void equals_the_model(void **state)
 /* At sizes where the model is hopeless: sums, bounds, and no better bid was passed over. */
 static void large_hosts_are_exact(void **state)
 {
-	enum { N = 2000 };
+	enum {
+		N = 2000
+	};
 	struct rng rng = {3};
 	struct claim *c = calloc(N, sizeof(*c));
 	uint64_t *p = calloc(N, sizeof(*p));
@@ -143,7 +150,9 @@ static void large_hosts_are_exact(void **state)
 		size_t worst = N, best = N;
 
 		for (size_t i = 0; i < N; i++) {
-			c[i] = random_claim(&rng, UINT64_C(1) << (10 + rng_below(&rng, 25)));
+			c[i] = random_claim(&rng,
+					    UINT64_C(1) << (10 + rng_below(&rng,
+									   25)));
 			low += c[i].min_pages;
 			high += c[i].max_pages;
 		}
@@ -154,20 +163,26 @@ static void large_hosts_are_exact(void **state)
 			assert_in_range(p[i], c[i].min_pages, c[i].max_pages);
 			if (p[i] > c[i].min_pages &&
 			    (worst == N ||
-			     (wide_t)claim_cost(&c[i], p[i], tax) * c[worst].shares >
-			     (wide_t)claim_cost(&c[worst], p[worst], tax) * c[i].shares))
+			     (wide_t)claim_cost(&c[i], p[i], tax) *
+					     c[worst].shares >
+				     (wide_t)claim_cost(&c[worst], p[worst], tax) *
+					     c[i].shares))
 				worst = i;
 			if (p[i] < c[i].max_pages &&
 			    (best == N ||
-			     (wide_t)claim_cost(&c[i], p[i] + 1, tax) * c[best].shares <
-			     (wide_t)claim_cost(&c[best], p[best] + 1, tax) * c[i].shares))
+			     (wide_t)claim_cost(&c[i], p[i] + 1, tax) *
+					     c[best].shares <
+				     (wide_t)claim_cost(&c[best], p[best] + 1,
+							tax) *
+					     c[i].shares))
 				best = i;
 		}
 		if (worst < N && best < N)
-			assert_true((wide_t)claim_cost(&c[worst], p[worst], tax) *
-				    c[best].shares <=
-				    (wide_t)claim_cost(&c[best], p[best] + 1, tax) *
-				    c[worst].shares);
+			assert_true(
+				(wide_t)claim_cost(&c[worst], p[worst], tax) *
+					c[best].shares <=
+				(wide_t)claim_cost(&c[best], p[best] + 1, tax) *
+					c[worst].shares);
 	}
 	free(c);
 	free(p);
@@ -182,7 +197,8 @@ static void more_memory_hurts_nobody(void **state)
 		const size_t n = 1 + rng_below(&rng, 12);
 		const struct idle_tax tax = random_tax(&rng);
 		struct claim c[MAX_CLAIMS];
-		uint64_t last[MAX_CLAIMS] = {0}, now[MAX_CLAIMS], high = 0, low = 0;
+		uint64_t last[MAX_CLAIMS] = {0}, now[MAX_CLAIMS], high = 0,
+			 low = 0;
 
 		for (size_t i = 0; i < n; i++) {
 			c[i] = random_claim(&rng, 50);
@@ -230,10 +246,12 @@ static void too_little_for_all_reservations(void **state)
 	uint64_t p[2];
 
 	(void)state;
-	assert_int_equal(claims_fill(c, 2, 40, (struct idle_tax){0, false}, p), 0);
+	assert_int_equal(claims_fill(c, 2, 40, (struct idle_tax){0, false}, p),
+			 0);
 	assert_int_equal(p[0], 10);
 	assert_int_equal(p[1], 30);
-	assert_int_equal(claims_fill(NULL, 0, 40, (struct idle_tax){0, false}, p), 0);
+	assert_int_equal(claims_fill(NULL, 0, 40, (struct idle_tax){0, false}, p),
+			 0);
 }
 
 /* root { gold(high) { a, b }, silver(normal, limit) { c }, d }, in a clumsy order. */
@@ -289,28 +307,33 @@ static void random_tree(struct rng *rng, struct tree_node *nodes, uint32_t n)
 
 		*node = (struct tree_node){.name = "n"};
 		mem_alloc_init(&node->alloc);
-		node->kind = i == 0 || rng_below(rng, 4) == 0 ? TREE_POOL : TREE_VM;
+		node->kind = i == 0 || rng_below(rng, 4) == 0 ? TREE_POOL
+							      : TREE_VM;
 		do
 			node->parent = i ? (uint32_t)rng_below(rng, i) : 0;
 		while (i && nodes[node->parent].kind != TREE_POOL);
 		if (rng_below(rng, 3) == 0) {
 			node->alloc.level = SHARES_CUSTOM;
-			node->alloc.shares = 1 + (uint32_t)rng_below(rng, 1000000);
+			node->alloc.shares = 1 +
+					     (uint32_t)rng_below(rng, 1000000);
 		}
 		node->size_pages = 1 + rng_below(rng, 100000);
 		node->active_pages = rng_below(rng, 150000);
 		if (i && rng_below(rng, 4) == 0)
-			node->alloc.reservation_pages =
-				rng_below(rng, node->size_pages + 1);
+			node->alloc.reservation_pages = rng_below(
+				rng, node->size_pages + 1);
 		if (i && rng_below(rng, 4) == 0)
-			node->alloc.limit_pages = 1 + node->alloc.reservation_pages +
-				rng_below(rng, 100000);
+			node->alloc.limit_pages = 1 +
+						  node->alloc.reservation_pages +
+						  rng_below(rng, 100000);
 	}
 }
 
 static void random_trees_conserve(void **state)
 {
-	enum { N = 60 };
+	enum {
+		N = 60
+	};
 	struct rng rng = {6};
 
 	(void)state;
@@ -331,13 +354,15 @@ static void random_trees_conserve(void **state)
 			uint64_t kids = 0;
 			uint32_t k;
 
-			for (k = order->first_kid[i]; k < order->first_kid[i + 1]; k++)
+			for (k = order->first_kid[i];
+			     k < order->first_kid[i + 1]; k++)
 				kids += p[order->kids[k]];
 			if (nodes[i].kind == TREE_POOL)
 				assert_int_equal(kids, p[i]);
 			else
 				vms += p[i];
-			assert_true(p[i] <= nodes[i].alloc.limit_pages || i == 0);
+			assert_true(p[i] <= nodes[i].alloc.limit_pages ||
+				    i == 0);
 			if (nodes[i].kind == TREE_VM)
 				assert_true(p[i] <= nodes[i].size_pages);
 		}

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is left of the host's CPUID for a guest under KVM. */
-#include <engine/kvm_cpuid.h>
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
 
 #include <cmocka.h>
+
+#include <engine/kvm_cpuid.h>
 
 #define BIT(n) (UINT32_C(1) << (n))
 
@@ -83,9 +83,9 @@ static void test_hidden(void **state)
 	assert_true(find(1, 0)->ecx & BIT(24)); /* TSC deadline */
 	assert_true(find(1, 0)->ecx & BIT(13)); /* CX16 stays */
 	assert_false(find(1, 0)->edx & BIT(28));
-	assert_false(find(7, 0)->ecx & BIT(16)); /* LA57 */
-	assert_true(find(7, 0)->ebx & BIT(5));   /* AVX2 stays */
-	assert_true(find(7, 0)->ebx & BIT(7));   /* SMEP stays */
+	assert_false(find(7, 0)->ecx & BIT(16));         /* LA57 */
+	assert_true(find(7, 0)->ebx & BIT(5));           /* AVX2 stays */
+	assert_true(find(7, 0)->ebx & BIT(7));           /* SMEP stays */
 	assert_false(find(0x80000001, 0)->ecx & BIT(2)); /* SVM */
 	assert_false(find(0x80000001, 0)->ecx & BIT(22));
 	assert_int_equal(find(0x8000000a, 0)->eax, 0);

@@ -7,8 +7,6 @@
  * support runs directly; and, as a second one, this process itself, whose accesses fault in
  * the same way. Without userfaultfd, or without /dev/kvm, what needs it is skipped.
  */
-#include <engine/kvm_window.h>
-
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -26,6 +24,7 @@
 #include <cmocka.h>
 
 #include <arch/x86.h>
+#include <engine/kvm_window.h>
 #include <mem/memfile.h>
 #include <mem/revoke_stress.h>
 
@@ -118,8 +117,7 @@ static void load_guest(struct box *b)
 	const uint64_t pdpt = (TABLE_PAGE + 2) * PAGE_SIZE | flags;
 
 	put(b, CODE_PAGE * PAGE_SIZE + READ_AT, read_code, sizeof(read_code));
-	put(b, CODE_PAGE * PAGE_SIZE + WRITE_AT, write_code,
-	    sizeof(write_code));
+	put(b, CODE_PAGE * PAGE_SIZE + WRITE_AT, write_code, sizeof(write_code));
 	put(b, TABLE_PAGE * PAGE_SIZE, &pml4, sizeof(pml4));
 	put(b, (TABLE_PAGE + 1) * PAGE_SIZE, &pdpt, sizeof(pdpt));
 	for (uint64_t i = 0; i < RAM_BYTES >> 21; i++) {
@@ -162,8 +160,7 @@ static void start_guest(struct box *b)
 {
 	struct kvm_userspace_memory_region region = {
 		.memory_size = RAM_BYTES,
-		.userspace_addr = (uint64_t)(uintptr_t)kvm_window_base(
-			b->window),
+		.userspace_addr = (uint64_t)(uintptr_t)kvm_window_base(b->window),
 	};
 
 	b->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -335,8 +332,8 @@ static void take(struct box *b, uint64_t page, uint64_t final)
 	const ppn_t pages[] = {ppn(page)};
 	struct revoke_batch batch;
 
-	assert_int_equal(revoke_take(b->host, pages, 1,
-				     ~(1U << PHYSMAP_BUSY), &batch),
+	assert_int_equal(revoke_take(b->host, pages, 1, ~(1U << PHYSMAP_BUSY),
+				     &batch),
 			 1);
 	assert_int_equal(revoke_wait(b->host, &batch, SECOND_NS), 0);
 	if (physmap_state(final) == PHYSMAP_ZIPPED)
@@ -548,8 +545,8 @@ static void test_limited(void **state)
 	for (uint64_t p = 1000; p < 1032; p++)
 		assert_int_equal(load(b, p), p);
 	assert_true(kvm_window_stats(b->window).missing_faults > 0);
-	assert_true(physmap_counts(guestmem_physmap(b->mem))
-			    .pages[PHYSMAP_HOME] >= home + 32);
+	assert_true(physmap_counts(guestmem_physmap(b->mem)).pages[PHYSMAP_HOME] >=
+		    home + 32);
 	free_box(b);
 }
 
@@ -614,11 +611,10 @@ static void test_stress(void **state)
 	} while (now.tv_sec - start.tv_sec < 3 || rounds < 5);
 	stats = revoke_stress_stats(stress);
 	revoke_stress_stop(stress);
-	print_message("%llu rounds, %llu pages taken, %llu brought back\n",
-		      (unsigned long long)rounds,
-		      (unsigned long long)stats.taken,
-		      (unsigned long long)kvm_window_stats(b->window)
-			      .minor_faults);
+	print_message(
+		"%llu rounds, %llu pages taken, %llu brought back\n",
+		(unsigned long long)rounds, (unsigned long long)stats.taken,
+		(unsigned long long)kvm_window_stats(b->window).minor_faults);
 	assert_true(stats.taken > 500);
 	free_box(b);
 }

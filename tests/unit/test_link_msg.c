@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The link's messages: what is taken, what is refused, and descriptors on their way. */
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -35,8 +34,9 @@ static void good_messages_pass(void **state)
 	link_msg_init(&m, LINK_BALLOON, 100);
 	assert_true(valid(&m, LINK_FROM_HOST));
 	link_msg_init(&m, LINK_REVOKE, 0);
-	m.revoke = (struct revoke_request){
-		.ticket = 1, .n_pages = 2, .pages = {99, 0}};
+	m.revoke = (struct revoke_request){.ticket = 1,
+					   .n_pages = 2,
+					   .pages = {99, 0}};
 	assert_true(valid(&m, LINK_FROM_HOST));
 }
 
@@ -76,8 +76,8 @@ static void each_field_is_checked(void **state)
 	m.n_fds = 3;
 	assert_false(valid(&m, LINK_FROM_VM));
 	link_msg_init(&m, LINK_ACK, 1);
-	assert_false(link_msg_valid(&m, sizeof(m) - 1, 0, LINK_FROM_VM, 100,
-				    &out));
+	assert_false(
+		link_msg_valid(&m, sizeof(m) - 1, 0, LINK_FROM_VM, 100, &out));
 	assert_false(link_msg_valid(&m, sizeof(m), 1, LINK_FROM_VM, 100, &out));
 }
 
@@ -122,8 +122,7 @@ static void descriptors_arrive(void **state)
 	assert_int_equal(link_recv(sock[1], LINK_FROM_VM, 0, &got, fds),
 			 -EAGAIN);
 	close(sock[0]);
-	assert_int_equal(link_recv(sock[1], LINK_FROM_VM, 0, &got, fds),
-			 -EPIPE);
+	assert_int_equal(link_recv(sock[1], LINK_FROM_VM, 0, &got, fds), -EPIPE);
 	close(sock[1]);
 }
 

@@ -34,28 +34,28 @@
 
 #include "mmu_model.h"
 
-#define RAM	 (UINT64_C(8) << 20)
-#define N_WORDS	 (RAM / 8)
-#define N_STEPS	 3000U
-#define N_PCID	 3U
-#define N_ROOTS	 3U
+#define RAM      (UINT64_C(8) << 20)
+#define N_WORDS  (RAM / 8)
+#define N_STEPS  3000U
+#define N_PCID   3U
+#define N_ROOTS  3U
 #define MAX_SEEN 512U
 
 /* Frames: roots, tables of any level, last-level tables, data. */
-#define ROOT(i)	 (UINT64_C(0x1000) * (1 + (i)))
+#define ROOT(i)  (UINT64_C(0x1000) * (1 + (i)))
 #define TABLE(i) (UINT64_C(0x1000) * (4 + (i)))
 #define N_TABLES 6U
-#define LAST(i)	 (UINT64_C(0x1000) * (10 + (i)))
-#define N_LAST	 5U
-#define DATA(i)	 (UINT64_C(0x1000) * (16 + (i)))
-#define N_DATA	 8U
+#define LAST(i)  (UINT64_C(0x1000) * (10 + (i)))
+#define N_LAST   5U
+#define DATA(i)  (UINT64_C(0x1000) * (16 + (i)))
+#define N_DATA   8U
 #define N_FRAMES 24U
 
-#define N_L4 3U
-#define N_L3 2U
-#define N_L2 3U
-#define N_L1 4U
-#define N_VA (N_L4 * N_L3 * N_L2 * N_L1)
+#define N_L4     3U
+#define N_L3     2U
+#define N_L2     3U
+#define N_L1     4U
+#define N_VA     (N_L4 * N_L3 * N_L2 * N_L1)
 
 struct world {
 	const char *name;
@@ -75,14 +75,18 @@ struct config {
 static const struct config configs[] = {
 	{"hardware", {.mode = MMU_HARDWARE, BOTH}},
 	{"hardware, no caches", {.mode = MMU_HARDWARE}},
-	{"software", {.mode = MMU_SOFTWARE, BOTH, .prefetch = true,
-		      .out_of_sync = true}},
+	{"software",
+	 {.mode = MMU_SOFTWARE, BOTH, .prefetch = true, .out_of_sync = true}},
 	{"software, in sync", {.mode = MMU_SOFTWARE, BOTH, .prefetch = true}},
-	{"software, no prefetch", {.mode = MMU_SOFTWARE, BOTH,
-				   .out_of_sync = true}},
+	{"software, no prefetch",
+	 {.mode = MMU_SOFTWARE, BOTH, .out_of_sync = true}},
 	{"software, plain", {.mode = MMU_SOFTWARE}},
-	{"software, tiny", {.mode = MMU_SOFTWARE, BOTH, .prefetch = true,
-			    .out_of_sync = true, .shadow_bytes = 1}},
+	{"software, tiny",
+	 {.mode = MMU_SOFTWARE,
+	  BOTH,
+	  .prefetch = true,
+	  .out_of_sync = true,
+	  .shadow_bytes = 1}},
 };
 
 #define N_WORLDS ARRAY_SIZE(configs)
@@ -164,7 +168,8 @@ static unsigned int pcid_now(const struct program *p)
 
 /* Memory */
 
-static uint8_t *world_host(struct world *w, uint64_t addr, enum mem_access access)
+static uint8_t *world_host(struct world *w, uint64_t addr,
+			   enum mem_access access)
 {
 	struct mem_page page;
 
@@ -269,8 +274,7 @@ static bool older_allowed(const struct chain *c, uint64_t rights, uint64_t leaf)
 	if (!user && (rights & PTE_U)) {
 		if (fetch && (r->cr4 & CR4_SMEP))
 			return false;
-		if (!fetch && (r->cr4 & CR4_SMAP) &&
-		    !(c->access & MMU_ACC_AC))
+		if (!fetch && (r->cr4 & CR4_SMAP) && !(c->access & MMU_ACC_AC))
 			return false;
 	}
 	if ((r->cr4 & CR4_PKE) && (rights & PTE_U) && !fetch) {
@@ -295,8 +299,8 @@ static void older_leaf(const struct chain *c, uint64_t rights, uint64_t leaf,
 		add_older(c->p, (leaf & PTE_ADDR & ~mask) | (c->va & mask));
 }
 
-static void older_walk(const struct chain *c, unsigned int level, uint64_t table,
-		       uint64_t rights);
+static void older_walk(const struct chain *c, unsigned int level,
+		       uint64_t table, uint64_t rights);
 
 static void older_entry(const struct chain *c, unsigned int level, uint64_t v,
 			uint64_t rights, bool current)
@@ -318,11 +322,10 @@ static void older_entry(const struct chain *c, unsigned int level, uint64_t v,
 		older_walk(c, level - 1, v & PTE_ADDR, rights);
 }
 
-static void older_walk(const struct chain *c, unsigned int level, uint64_t table,
-		       uint64_t rights)
+static void older_walk(const struct chain *c, unsigned int level,
+		       uint64_t table, uint64_t rights)
 {
-	const uint64_t word =
-		table + 8 * (c->va >> (3 + 9 * level) & 511);
+	const uint64_t word = table + 8 * (c->va >> (3 + 9 * level) & 511);
 	struct program *p = c->p;
 	bool current = true;
 
@@ -382,7 +385,7 @@ struct outcome {
 	uint32_t code;
 	uint64_t gpa;
 	bool zero; /* the common page of zeros, through the software TLB: any such page */
-	bool hit;  /* in the software TLB */
+	bool hit; /* in the software TLB */
 	uint8_t *host;
 };
 
@@ -448,15 +451,16 @@ static void world_access(struct world *w, uint64_t va, unsigned int access,
 
 static void say(const struct program *p, const struct world *w, const char *what)
 {
-	print_error("seed %lu step %u, %s: %s\n", p->seed, p->step, w->name, what);
+	print_error("seed %lu step %u, %s: %s\n", p->seed, p->step, w->name,
+		    what);
 }
 
-#define CHECK(p, w, cond)                       \
-	do {                                    \
-		if (!(cond)) {                  \
-			say(p, w, #cond);       \
-			fail();                 \
-		}                               \
+#define CHECK(p, w, cond)                 \
+	do {                              \
+		if (!(cond)) {            \
+			say(p, w, #cond); \
+			fail();           \
+		}                         \
 	} while (0)
 
 /* Where a page is must be where the physmap has it. */
@@ -475,8 +479,7 @@ static void check_place(struct program *p, struct world *w,
 	CHECK(p, w, !(access & MMU_ACC_WRITE));
 	if (!o->zero)
 		CHECK(p, w,
-		      physmap_state(physmap_load(map,
-						 ppn(o->gpa / PAGE_SIZE))) ==
+		      physmap_state(physmap_load(map, ppn(o->gpa / PAGE_SIZE))) ==
 			      PHYSMAP_ZERO);
 }
 
@@ -486,8 +489,8 @@ static bool is_older_zero(const struct program *p, struct world *w)
 
 	for (unsigned int i = 0; i < p->n_older; i++)
 		if (p->older[i] < RAM &&
-		    physmap_state(physmap_load(map,
-					       ppn(p->older[i] / PAGE_SIZE))) ==
+		    physmap_state(
+			    physmap_load(map, ppn(p->older[i] / PAGE_SIZE))) ==
 			    PHYSMAP_ZERO)
 			return true;
 	return false;
@@ -546,9 +549,10 @@ static uint64_t random_entry(struct program *p, unsigned int level);
 /* All agree where it goes: store through what the access gave. */
 static void do_store(struct program *p, const struct outcome *o, uint64_t addr)
 {
-	const uint64_t v = addr < ROOT(0) + N_FRAMES * PAGE_SIZE ?
-				   random_entry(p, 1 + (unsigned int)below(p, 4)) :
-				   rnd(p);
+	const uint64_t v = addr < ROOT(0) + N_FRAMES * PAGE_SIZE
+				   ? random_entry(p,
+						  1 + (unsigned int)below(p, 4))
+				   : rnd(p);
 
 	p->now++;
 	p->n_stores++;
@@ -558,12 +562,14 @@ static void do_store(struct program *p, const struct outcome *o, uint64_t addr)
 
 		memcpy(o[k].host, &v, sizeof(v));
 		/* A store that hits tells nobody: nobody must need to know. */
-		if (!o[k].hit && guestmem_flags(w->mem)[addr / PAGE_SIZE] & GUESTMEM_TABLE)
+		if (!o[k].hit &&
+		    guestmem_flags(w->mem)[addr / PAGE_SIZE] & GUESTMEM_TABLE)
 			mmu_table_written(w->mmu, gpa(addr), sizeof(v));
 	}
 }
 
-static void check_loads(struct program *p, const struct outcome *o, uint64_t addr)
+static void check_loads(struct program *p, const struct outcome *o,
+			uint64_t addr)
 {
 	const uint64_t want = model_load(p, addr);
 
@@ -612,8 +618,8 @@ static void step_access(struct program *p)
 			see(p, want.ref[i]);
 	/* An older walk may have gone another way, or may spare this one its marks. */
 	ambiguous = p->n_older > 1 || (p->n_older == 1 && want.n_sets > 0) ||
-		    (p->n_older == 1 && (want.kind == MMU_FAULT ||
-					 p->older[0] != want.gpa)) ||
+		    (p->n_older == 1 &&
+		     (want.kind == MMU_FAULT || p->older[0] != want.gpa)) ||
 		    (p->n_older == 1 && p->n_seen > want.n_refs);
 	p->n_ambiguous += ambiguous;
 
@@ -654,9 +660,10 @@ static uint64_t random_target(struct program *p, unsigned int level,
 	if (pick < 3)
 		return UINT64_C(0xd0000000);
 	if (level == 1)
-		return pick < 75 ? DATA(below(p, N_DATA)) :
-		       pick < 85 ? UINT64_C(0x400000) + PAGE_SIZE * below(p, 512) :
-				   PAGE_SIZE * (1 + below(p, N_FRAMES));
+		return pick < 75 ? DATA(below(p, N_DATA))
+		       : pick < 85
+			       ? UINT64_C(0x400000) + PAGE_SIZE * below(p, 512)
+			       : PAGE_SIZE * (1 + below(p, N_FRAMES));
 	if (level < 4 && pick < 20) {
 		*ret_large = true;
 		return level == 3 ? 0 : UINT64_C(0x200000) * below(p, 4);
@@ -694,7 +701,8 @@ static unsigned int level_of_frame(struct program *p, uint64_t frame)
 }
 
 /* A word of a table that some address uses. */
-static uint64_t random_word(struct program *p, uint64_t frame, unsigned int level)
+static uint64_t random_word(struct program *p, uint64_t frame,
+			    unsigned int level)
 {
 	const uint64_t va = va_of((unsigned int)below(p, N_VA));
 
@@ -703,10 +711,9 @@ static uint64_t random_word(struct program *p, uint64_t frame, unsigned int leve
 
 static void step_edit(struct program *p)
 {
-	const uint64_t frame =
-		chance(p, 10) ? ROOT(below(p, N_ROOTS)) :
-		chance(p, 40) ? TABLE(below(p, N_TABLES)) :
-				LAST(below(p, N_LAST));
+	const uint64_t frame = chance(p, 10)   ? ROOT(below(p, N_ROOTS))
+			       : chance(p, 40) ? TABLE(below(p, N_TABLES))
+					       : LAST(below(p, N_LAST));
 	const unsigned int level = level_of_frame(p, frame);
 	const uint64_t addr = random_word(p, frame, level);
 	uint64_t v = model_load(p, addr);
@@ -788,8 +795,9 @@ static void step_invlpg(struct program *p)
 static void step_invpcid(struct program *p)
 {
 	const unsigned int type = (unsigned int)below(p, 4);
-	const unsigned int pcid =
-		p->regs.cr4 & CR4_PCIDE ? (unsigned int)below(p, N_PCID) : 0;
+	const unsigned int pcid = p->regs.cr4 & CR4_PCIDE
+					  ? (unsigned int)below(p, N_PCID)
+					  : 0;
 	const unsigned int vi = (unsigned int)below(p, N_VA);
 
 	use_root(p);
@@ -836,10 +844,12 @@ static void step_regs(struct program *p)
 /* A page is given up: it reads as zeros from now on. */
 static void step_drop(struct program *p)
 {
-	const uint64_t addr =
-		chance(p, 20) ? PAGE_SIZE * (1 + below(p, N_FRAMES)) :
-		chance(p, 50) ? DATA(below(p, N_DATA)) :
-				UINT64_C(0x400000) + PAGE_SIZE * below(p, 512);
+	const uint64_t addr = chance(p, 20)
+				      ? PAGE_SIZE * (1 + below(p, N_FRAMES))
+			      : chance(p, 50)
+				      ? DATA(below(p, N_DATA))
+				      : UINT64_C(0x400000) +
+						PAGE_SIZE * below(p, 512);
 
 	p->now++;
 	for (uint64_t a = addr; a < addr + PAGE_SIZE; a += 8)
@@ -995,7 +1005,8 @@ static void test_programs(void **state)
 {
 	const uint64_t first = setting("MMU_SEED", 1);
 	const uint64_t n = setting("MMU_SEEDS", 20);
-	uint64_t ok = 0, fault = 0, mmio = 0, stale = 0, ambiguous = 0, stores = 0;
+	uint64_t ok = 0, fault = 0, mmio = 0, stale = 0, ambiguous = 0,
+		 stores = 0;
 	uint64_t unsyncs = 0, recycled = 0;
 	struct program *p = malloc(sizeof(*p));
 
@@ -1020,9 +1031,9 @@ static void test_programs(void **state)
 		program_release(p);
 	}
 	free(p);
-	print_message("%lu ok, %lu faults, %lu device, %lu ambiguous, %lu stale, %lu stores, %lu unsyncs, %lu recycled\n",
-		      ok, fault, mmio, ambiguous, stale, stores, unsyncs,
-		      recycled);
+	print_message(
+		"%lu ok, %lu faults, %lu device, %lu ambiguous, %lu stale, %lu stores, %lu unsyncs, %lu recycled\n",
+		ok, fault, mmio, ambiguous, stale, stores, unsyncs, recycled);
 	/* The programs must reach what they are meant to test. */
 	assert_true(ok > 50 * n && fault > 50 * n && mmio > 0 && stores > 20 * n);
 	assert_true(stale > 0 && unsyncs > 0 && recycled > 0);

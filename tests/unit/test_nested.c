@@ -51,8 +51,8 @@ static uint64_t *entry_of(struct env *e, uint64_t addr)
 	uint64_t *slot = NULL;
 
 	for (int shift = 39; shift >= 12; shift -= 9) {
-		slot = (uint64_t *)(void *)machine_ptr(
-			       guestmem_machine(e->mem), ma(table)) +
+		slot = (uint64_t *)(void *)machine_ptr(guestmem_machine(e->mem),
+						       ma(table)) +
 		       (addr >> shift & 511);
 		assert_true(*slot & PTE_P);
 		if (*slot & PTE_PS)

@@ -17,13 +17,20 @@ static void defaults_are_valid_and_known(void **state)
 		const char *name;
 		uint32_t value;
 	} esxi[] = {
-		{"Mem.AllocGuestLargePage", 1}, {"Mem.BalancePeriod", 15},
-		{"Mem.CtlMaxPercent", 65}, {"Mem.IdleTax", 75},
-		{"Mem.MemMinFreePct", 0}, {"Mem.MemZipEnable", 1},
-		{"Mem.MemZipMaxAllocPct", 50}, {"Mem.MemZipMaxPct", 10},
-		{"Mem.SampleActivePctMin", 1}, {"Mem.SamplePeriod", 60},
-		{"Mem.ShareForceSalting", 2}, {"Mem.ShareRateMax", 1024},
-		{"Mem.ShareScanGHz", 4}, {"Mem.ShareScanTime", 60},
+		{"Mem.AllocGuestLargePage", 1},
+		{"Mem.BalancePeriod", 15},
+		{"Mem.CtlMaxPercent", 65},
+		{"Mem.IdleTax", 75},
+		{"Mem.MemMinFreePct", 0},
+		{"Mem.MemZipEnable", 1},
+		{"Mem.MemZipMaxAllocPct", 50},
+		{"Mem.MemZipMaxPct", 10},
+		{"Mem.SampleActivePctMin", 1},
+		{"Mem.SamplePeriod", 60},
+		{"Mem.ShareForceSalting", 2},
+		{"Mem.ShareRateMax", 1024},
+		{"Mem.ShareScanGHz", 4},
+		{"Mem.ShareScanTime", 60},
 		{"Mem.VMOverheadGrowthLimit", OPTION_UNLIMITED},
 	};
 	struct options o;
@@ -49,8 +56,9 @@ static void table_is_sorted_and_described(void **state)
 		assert_true(strlen(info->description) > 10);
 		assert_true(info->min <= info->value && info->value <= info->max);
 		if (i > 0)
-			assert_true(strcmp(option_info((enum option_id)(i - 1))->name,
-					   info->name) < 0);
+			assert_true(
+				strcmp(option_info((enum option_id)(i - 1))->name,
+				       info->name) < 0);
 	}
 }
 
@@ -67,8 +75,10 @@ static void values_round_trip(void **state)
 
 		a.v[i] = info->max;
 		assert_int_equal(options_set(&b, info->name,
-			option_format(&a, (enum option_id)i, text, sizeof(text)),
-			NULL), 0);
+					     option_format(&a, (enum option_id)i,
+							   text, sizeof(text)),
+					     NULL),
+				 0);
 		assert_int_equal(b.v[i], info->max);
 	}
 	assert_int_equal(options_set(&b, "mem.minfreepct", "10", NULL), 0);
@@ -82,7 +92,8 @@ static void mistakes_are_named(void **state)
 		int code;
 		const char *words;
 	} bad[] = {
-		{"Mem.IdleTax", "100", -ERANGE, "Mem.IdleTax: 100 is not in 0..99"},
+		{"Mem.IdleTax", "100", -ERANGE,
+		 "Mem.IdleTax: 100 is not in 0..99"},
 		{"Mem.IdleTax", "many", -EINVAL, "Mem.IdleTax: \"many\""},
 		{"Mem.IdleTax", "", -EINVAL, "not a whole number"},
 		{"Mem.IdleTax", "unlimited", -EINVAL, "not a whole number"},
@@ -111,7 +122,8 @@ static void mistakes_are_named(void **state)
 		struct err err = {""};
 
 		assert_int_equal(options_check(&o, &err), -ERANGE);
-		assert_string_equal(err.text, "Mem.IdleTax: 100 is not in 0..99");
+		assert_string_equal(err.text,
+				    "Mem.IdleTax: 100 is not in 0..99");
 	}
 }
 

@@ -15,7 +15,7 @@
 #include <policy/rng.h>
 #include <policy/units.h>
 
-#define MIB(n) ((uint64_t)(n) * MIB_PAGES)
+#define MIB(n) ((uint64_t)(n)*MIB_PAGES)
 #define N_MAX  24
 
 struct world {
@@ -40,29 +40,35 @@ static void world_init(struct world *w, size_t n, uint64_t managed_mib)
 	w->nodes[0] = (struct tree_node){.name = "host", .kind = TREE_POOL};
 	mem_alloc_init(&w->nodes[0].alloc);
 	for (size_t i = 0; i < n; i++) {
-		w->nodes[i + 1] = (struct tree_node){
-			.name = "vm", .kind = TREE_VM, .size_pages = MIB(256),
-			.active_pages = MIB(100)};
+		w->nodes[i + 1] = (struct tree_node){.name = "vm",
+						     .kind = TREE_VM,
+						     .size_pages = MIB(256),
+						     .active_pages = MIB(100)};
 		mem_alloc_init(&w->nodes[i + 1].alloc);
-		w->vms[i] = (struct plan_vm){
-			.node = (uint32_t)i + 1, .private_pages = MIB(180),
-			.zero_pages = MIB(76), .available_pages = MIB(120),
-			.swap_free_pages = MIB(256), .driver = BALLOON_READY,
-			.stats_valid = true};
+		w->vms[i] = (struct plan_vm){.node = (uint32_t)i + 1,
+					     .private_pages = MIB(180),
+					     .zero_pages = MIB(76),
+					     .available_pages = MIB(120),
+					     .swap_free_pages = MIB(256),
+					     .driver = BALLOON_READY,
+					     .stats_valid = true};
 		charged += MIB(180);
 	}
 	w->tree = (struct tree){w->nodes, (uint32_t)n + 1};
-	w->host = (struct plan_host){
-		.managed_pages = MIB(managed_mib),
-		.free_pages = sub_u64(MIB(managed_mib), charged),
-		.processor_mhz = 4000, .state = HOST_HIGH, .options = &w->options};
+	w->host = (struct plan_host){.managed_pages = MIB(managed_mib),
+				     .free_pages = sub_u64(MIB(managed_mib),
+							   charged),
+				     .processor_mhz = 4000,
+				     .state = HOST_HIGH,
+				     .options = &w->options};
 }
 
 static void decide(struct world *w)
 {
 	assert_int_equal(tree_order_new(&w->tree, &w->order, NULL), 0);
 	assert_int_equal(plan_make(&w->host, &w->tree, w->order, w->vms, w->n,
-				   w->actions, &w->sum), 0);
+				   w->actions, &w->sum),
+			 0);
 	tree_order_free(w->order);
 }
 
@@ -126,7 +132,8 @@ static void soft_balloons_in_steps(void **state)
 			 w.sum.deficit_pages);
 	assert_int_equal(w.actions[0].balloon_target_pages,
 			 w.actions[0].reclaim_pages);
-	assert_int_equal(w.actions[0].compress_pages + w.actions[0].swap_pages, 0);
+	assert_int_equal(w.actions[0].compress_pages + w.actions[0].swap_pages,
+			 0);
 	assert_int_equal(w.sum.period_ms, 1000);
 	world_init(&w, 1, 190);
 	w.host.state = HOST_SOFT;
@@ -204,7 +211,8 @@ static void compression_is_bounded_and_swap_takes_over(void **state)
 	decide(&w);
 	/* 10 % of 256 MiB are 25.6: room for 0.6 MiB of slots, 1.2 MiB of pages. */
 	assert_in_range(w.actions[0].compress_pages, MIB(1), MIB(2));
-	assert_int_equal(w.actions[0].swap_pages + w.actions[0].compress_pages / 2,
+	assert_int_equal(w.actions[0].swap_pages +
+				 w.actions[0].compress_pages / 2,
 			 w.actions[0].reclaim_pages);
 	assert_int_equal(w.sum.unmet_pages, 0);
 	w.vms[0].swap_free_pages = 10;
@@ -319,9 +327,11 @@ static void random_vm(struct rng *rng, struct world *w, size_t i)
 	vm->common_pages = rng_below(rng, vm->shared_pages + 1);
 	vm->zip_store_pages = rng_below(rng, vm->zip_pages + 1);
 	vm->balloon_target_pages = rng_below(rng, node->size_pages);
-	vm->balloon_floor_pages = rng_below(rng, 2) * rng_below(rng, node->size_pages);
+	vm->balloon_floor_pages = rng_below(rng, 2) *
+				  rng_below(rng, node->size_pages);
 	vm->available_pages = rng_below(rng, node->size_pages);
-	vm->swap_free_pages = rng_below(rng, 2) * rng_below(rng, node->size_pages);
+	vm->swap_free_pages = rng_below(rng, 2) *
+			      rng_below(rng, node->size_pages);
 	vm->driver = (enum balloon_driver)rng_below(rng, 3);
 	vm->stats_valid = rng_below(rng, 4) != 0;
 	vm->distress = rng_below(rng, 8) == 0;
@@ -330,7 +340,7 @@ static void random_vm(struct rng *rng, struct world *w, size_t i)
 		node->alloc.reservation_pages = rng_below(rng, node->size_pages);
 	if (rng_below(rng, 4) == 0)
 		node->alloc.limit_pages = 1 + node->alloc.reservation_pages +
-			rng_below(rng, node->size_pages);
+					  rng_below(rng, node->size_pages);
 }
 
 static void random_world(struct rng *rng, struct world *w)
@@ -346,19 +356,27 @@ static void random_world(struct rng *rng, struct world *w)
 	for (size_t p = 0; p < pools; p++) {
 		struct tree_node *const node = &w->nodes[w->n + 1 + p];
 
-		*node = (struct tree_node){.name = "pool", .kind = TREE_POOL,
-			.parent = p && rng_below(rng, 2) ? (uint32_t)(w->n + p) : 0};
+		*node = (struct tree_node){.name = "pool",
+					   .kind = TREE_POOL,
+					   .parent = p && rng_below(rng, 2)
+							     ? (uint32_t)(w->n +
+									  p)
+							     : 0};
 		mem_alloc_init(&node->alloc);
 		if (rng_below(rng, 2))
 			node->alloc.limit_pages = rng_below(rng, charged + 2);
 	}
 	w->tree.n_nodes = (uint32_t)(w->n + 1 + pools);
 	for (size_t i = 0; pools && i < w->n; i++)
-		w->nodes[i + 1].parent = rng_below(rng, 2) ? 0 :
-			(uint32_t)(w->n + 1 + rng_below(rng, pools));
-	w->host.free_pages = rng_below(rng, 2) ? rng_below(rng, charged / 8 + 10) :
-						 rng_below(rng, charged + 10);
-	w->host.managed_pages = charged + w->host.free_pages + rng_below(rng, 100);
+		w->nodes[i + 1].parent = rng_below(rng, 2)
+						 ? 0
+						 : (uint32_t)(w->n + 1 +
+							      rng_below(rng,
+									pools));
+	w->host.free_pages = rng_below(rng, 2) ? rng_below(rng, charged / 8 + 10)
+					       : rng_below(rng, charged + 10);
+	w->host.managed_pages = charged + w->host.free_pages +
+				rng_below(rng, 100);
 	w->host.state = (enum host_state)rng_below(rng, HOST_STATES);
 	w->host.processor_mhz = rng_below(rng, 10000);
 	w->options.v[OPT_IDLE_TAX] = (uint32_t)rng_below(rng, 100);
@@ -377,7 +395,8 @@ static void vm_invariants(const struct world *w, size_t i)
 
 	assert_true(a->target_pages <= max);
 	if (a->reclaim_pages > 0) {
-		assert_true(charge - a->reclaim_pages >= max_u64(a->target_pages, min));
+		assert_true(charge - a->reclaim_pages >=
+			    max_u64(a->target_pages, min));
 		assert_true(vm->distress ||
 			    a->balloon_target_pages >= vm->balloon_pages);
 	} else {
@@ -388,17 +407,21 @@ static void vm_invariants(const struct world *w, size_t i)
 		assert_true(a->balloon_target_pages <= vm->balloon_pages);
 	if (vm->distress)
 		assert_int_equal(a->balloon_target_pages, 0);
-	assert_true(a->balloon_target_pages <= max_u64(vm->balloon_pages,
-		balloon_max_pages(node->size_pages, node->alloc.reservation_pages,
-				  vm->balloon_floor_pages, &w->options)));
-	assert_true(a->balloon_target_pages <= vm->balloon_pages +
-		    balloon_step_pages(node->size_pages));
+	assert_true(a->balloon_target_pages <=
+		    max_u64(vm->balloon_pages,
+			    balloon_max_pages(node->size_pages,
+					      node->alloc.reservation_pages,
+					      vm->balloon_floor_pages,
+					      &w->options)));
+	assert_true(a->balloon_target_pages <=
+		    vm->balloon_pages + balloon_step_pages(node->size_pages));
 	assert_true(a->compress_pages + a->swap_pages <= vm->private_pages);
 	assert_true(a->swap_pages <= vm->swap_free_pages);
 	assert_true(a->unmet_pages <= a->reclaim_pages);
-	assert_true(charge + a->allowance_pages <= max || a->allowance_pages == 0);
-	assert_true(!a->blocked || (a->allowance_pages == 0 &&
-				    w->sum.state == HOST_LOW));
+	assert_true(charge + a->allowance_pages <= max ||
+		    a->allowance_pages == 0);
+	assert_true(!a->blocked ||
+		    (a->allowance_pages == 0 && w->sum.state == HOST_LOW));
 	assert_true(a->share_rate <= w->options.v[OPT_SHARE_RATE_MAX]);
 }
 

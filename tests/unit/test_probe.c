@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is made of the tiny guest's run, and that the probe ends on this host. */
-#include <engine/probe.h>
-
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +8,8 @@
 #include <time.h>
 
 #include <cmocka.h>
+
+#include <engine/probe.h>
 
 static const struct kvm_userfault good = {.usable = true};
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Runs of pages mapped from the group file: joined, cut, counted and bounded. */
-#include <engine/run_map.h>
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
+
+#include <engine/run_map.h>
 
 #define PAGES 1000
 

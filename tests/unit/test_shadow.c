@@ -280,7 +280,8 @@ static void test_large_pages(void **state)
 			 MMU_OK);
 	assert_int_equal(x.ma.v, MACHINE_ZERO);
 	assert_false(x.write);
-	assert_int_equal(access_to(&e, two_mib + 7 * PAGE_SIZE, MMU_ACC_WRITE, &x),
+	assert_int_equal(access_to(&e, two_mib + 7 * PAGE_SIZE, MMU_ACC_WRITE,
+				   &x),
 			 MMU_OK);
 	assert_int_equal(x.ma.v, MACHINE_HOME + DATA + 7 * PAGE_SIZE);
 

@@ -92,7 +92,8 @@ static void means_take(struct run *r, uint64_t until_ms, struct mean m[2])
 	}
 }
 
-#define NEAR(v, want, by) assert_true((v) > (want) - (by) && (v) < (want) + (by))
+#define NEAR(v, want, by) \
+	assert_true((v) > (want) - (by) && (v) < (want) + (by))
 
 static void paper_experiment(void **state)
 {
@@ -100,7 +101,8 @@ static void paper_experiment(void **state)
 	struct run r;
 
 	(void)state;
-	run_start(&r,
+	run_start(
+		&r,
 		"[host]\nmemory = 374.5MiB\n[sim]\nduration = 40min\n"
 		"[options]\nMem.MemMinFreePct = 1\nMem.SampleCount = 1000\nMem.IdleTax = 0\n"
 		"[at 20min]\nMem.IdleTax = 75\n"
@@ -128,8 +130,9 @@ static void enough_memory_is_left_alone(void **state)
 	struct run r;
 
 	(void)state;
-	run_start(&r, "[host]\nmemory = 4GiB\n[sim]\nduration = 20min\n"
-		      "[vm a]\ncount = 8\nworkload = phases\nactive = 50MiB\nactive-high = 200MiB\n",
+	run_start(&r,
+		  "[host]\nmemory = 4GiB\n[sim]\nduration = 20min\n"
+		  "[vm a]\ncount = 8\nworkload = phases\nactive = 50MiB\nactive-high = 200MiB\n",
 		  NULL);
 	run_until(&r, UINT64_MAX);
 	assert_int_equal(sim_totals(r.sim)->state_ms[HOST_HIGH], 1200000);
@@ -145,10 +148,12 @@ static void reservations_hold(void **state)
 	struct run r;
 
 	(void)state;
-	run_start(&r, "[host]\nmemory = 700MiB\n[sim]\nduration = 30min\n"
-		      "[vm reserved]\nreservation = 256MiB\nactive = 200MiB\nzero = 0%\n"
-		      "[vm hungry]\ncount = 4\nworkload = phases\nactive = 50MiB\n"
-		      "active-high = 250MiB\nballoon = none\nstart = 1min\n", NULL);
+	run_start(&r,
+		  "[host]\nmemory = 700MiB\n[sim]\nduration = 30min\n"
+		  "[vm reserved]\nreservation = 256MiB\nactive = 200MiB\nzero = 0%\n"
+		  "[vm hungry]\ncount = 4\nworkload = phases\nactive = 50MiB\n"
+		  "active-high = 250MiB\nballoon = none\nstart = 1min\n",
+		  NULL);
 	run_until(&r, UINT64_MAX);
 	const struct guest *g = guest_of(&r, 0);
 
@@ -165,8 +170,9 @@ static void pressure_ends_and_balloons_empty(void **state)
 	struct run r;
 
 	(void)state;
-	run_start(&r, "[host]\nmemory = 500MiB\n[sim]\nduration = 30min\ntrace = t\n"
-		      "[vm a]\nworkload = trace\nhard = 0%\n[vm b]\nworkload = trace\nhard = 0%\n",
+	run_start(&r,
+		  "[host]\nmemory = 500MiB\n[sim]\nduration = 30min\ntrace = t\n"
+		  "[vm a]\nworkload = trace\nhard = 0%\n[vm b]\nworkload = trace\nhard = 0%\n",
 		  "time_s,vm,active_mib,footprint_mib\n0,a,60,150\n0,b,60,150\n"
 		  "60,a,60,190\n60,b,60,190\n90,a,60,220\n90,b,60,220\n"
 		  "120,a,60,235\n120,b,60,235\n150,a,60,250\n150,b,60,250\n"
@@ -186,9 +192,11 @@ static void steady_hosts_do_not_ping_pong(void **state)
 	struct run r;
 
 	(void)state;
-	run_start(&r, "[host]\nmemory = 2GiB\n[sim]\nduration = 2h\n"
-		      "[vm a]\ncount = 6\nactive = 80MiB\nhard = 10%\n"
-		      "[vm b]\ncount = 6\nactive = 150MiB\nhard = 10%\n", NULL);
+	run_start(&r,
+		  "[host]\nmemory = 2GiB\n[sim]\nduration = 2h\n"
+		  "[vm a]\ncount = 6\nactive = 80MiB\nhard = 10%\n"
+		  "[vm b]\ncount = 6\nactive = 150MiB\nhard = 10%\n",
+		  NULL);
 	run_until(&r, UINT64_MAX);
 	assert_true(sim_totals(r.sim)->balloon_max_pages > 0);
 	for (uint32_t i = 0; i < 12; i++) {
@@ -204,11 +212,13 @@ static void bad_balloons_harm_nobody(void **state)
 	struct run r;
 
 	(void)state;
-	run_start(&r, "[host]\nmemory = 640MiB\n[sim]\nduration = 30min\n"
-		      "[vm none]\nballoon = none\nactive = 60MiB\n"
-		      "[vm stuck]\nballoon = stuck\nactive = 60MiB\n"
-		      "[vm liar]\nballoon = liar\nactive = 60MiB\n"
-		      "[vm good]\nactive = 60MiB\n", NULL);
+	run_start(&r,
+		  "[host]\nmemory = 640MiB\n[sim]\nduration = 30min\n"
+		  "[vm none]\nballoon = none\nactive = 60MiB\n"
+		  "[vm stuck]\nballoon = stuck\nactive = 60MiB\n"
+		  "[vm liar]\nballoon = liar\nactive = 60MiB\n"
+		  "[vm good]\nactive = 60MiB\n",
+		  NULL);
 	run_until(&r, UINT64_MAX);
 	for (uint32_t i = 0; i < 3; i++)
 		assert_true(guest_of(&r, i)->stats.swap_out > 0);
@@ -223,14 +233,17 @@ static void admission_refuses_with_a_number(void **state)
 	struct run r;
 
 	(void)state;
-	run_start(&r, "[host]\nmemory = 1GiB\nswap = 600MiB\n[sim]\nduration = 10s\n"
-		      "[vm a]\ncount = 5\nreservation = 200MiB\n[vm b]\nsize = 500MiB\n", NULL);
+	run_start(&r,
+		  "[host]\nmemory = 1GiB\nswap = 600MiB\n[sim]\nduration = 10s\n"
+		  "[vm a]\ncount = 5\nreservation = 200MiB\n[vm b]\nsize = 500MiB\n",
+		  NULL);
 	run_until(&r, UINT64_MAX);
 	assert_int_equal(sim_host(r.sim)->running, 4);
 	assert_int_equal(sim_totals(r.sim)->refused, 2);
 	assert_int_equal(sim_host(r.sim)->waiting, 2);
-	assert_non_null(strstr(sim_totals(r.sim)->refusal.text,
-			"a-5: insufficient resources: unreserved machine memory of the host: 205 MiB needed"));
+	assert_non_null(strstr(
+		sim_totals(r.sim)->refusal.text,
+		"a-5: insufficient resources: unreserved machine memory of the host: 205 MiB needed"));
 	run_end(&r);
 }
 
@@ -267,16 +280,27 @@ static void traces_must_fit_the_scenario(void **state)
 	struct err err = {""};
 
 	(void)state;
-	assert_int_equal(scenario_parse("[host]\nmemory=1GiB\n[vm a]\nworkload=trace\n", &s, &err), 0);
+	assert_int_equal(
+		scenario_parse("[host]\nmemory=1GiB\n[vm a]\nworkload=trace\n",
+			       &s, &err),
+		0);
 	assert_int_equal(sim_new(s, NULL, &sim, &err), -EINVAL);
-	assert_string_equal(err.text, "vm a: workload trace, but there is no trace");
-	assert_int_equal(trace_parse("time_s,vm,active_mib,footprint_mib\n0,z,1,1\n", &t, &err), 0);
+	assert_string_equal(err.text,
+			    "vm a: workload trace, but there is no trace");
+	assert_int_equal(
+		trace_parse("time_s,vm,active_mib,footprint_mib\n0,z,1,1\n", &t,
+			    &err),
+		0);
 	assert_int_equal(sim_new(s, t, &sim, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "the trace has a VM z"));
 	assert_null(sim);
 	trace_free(t);
 	scenario_free(s);
-	assert_int_equal(scenario_parse("[host]\nmemory=1GiB\n[pool p]\nreservation=2GiB\n[vm a]\n", &s, &err), 0);
+	assert_int_equal(
+		scenario_parse(
+			"[host]\nmemory=1GiB\n[pool p]\nreservation=2GiB\n[vm a]\n",
+			&s, &err),
+		0);
 	assert_int_equal(sim_new(s, NULL, &sim, &err), -ENOSPC);
 	scenario_free(s);
 	sim_free(NULL);

@@ -23,15 +23,19 @@ static void nothing_is_lost(void **state)
 		uint64_t room[20], part[20], sum = 0, given = 0;
 
 		for (size_t i = 0; i < n; i++) {
-			room[i] = rng_below(&rng, UINT64_C(1) << rng_below(&rng, 40));
+			room[i] = rng_below(&rng,
+					    UINT64_C(1) << rng_below(&rng, 40));
 			sum += room[i];
 		}
 		const uint64_t total = rng_below(&rng, sum + sum / 4 + 2);
 		const uint64_t r = split_pages(room, n, total, part);
 
 		for (size_t i = 0; i < n; i++) {
-			const double fair = total < sum ? (double)room[i] *
-				((double)total / (double)sum) : (double)room[i];
+			const double fair = total < sum
+						    ? (double)room[i] *
+							      ((double)total /
+							       (double)sum)
+						    : (double)room[i];
 
 			assert_true(part[i] <= room[i]);
 			assert_true((double)part[i] < fair + 1.001 &&

@@ -20,16 +20,18 @@ static void sliding_scale(void **state)
 	static const struct {
 		uint64_t managed_mib, tenths;
 	} want[] = {
-		{28 * 1024, 9011}, {65073, 12651}, {16 * 1024, 6553},
-		{512, 307}, {64 * 1024, 12697}, {1024 * 1024, 111001},
+		{28 * 1024, 9011}, {65073, 12651},     {16 * 1024, 6553},
+		{512, 307},        {64 * 1024, 12697}, {1024 * 1024, 111001},
 	};
 	struct options o;
 
 	(void)state;
 	options_init(&o);
 	for (size_t i = 0; i < ARRAY_SIZE(want); i++)
-		assert_in_range(minfree_pages(want[i].managed_mib * MIB_PAGES, &o) *
-				10 / MIB_PAGES, want[i].tenths - 2, want[i].tenths + 2);
+		assert_in_range(minfree_pages(want[i].managed_mib * MIB_PAGES,
+					      &o) *
+					10 / MIB_PAGES,
+				want[i].tenths - 2, want[i].tenths + 2);
 	o.v[OPT_MEM_MIN_FREE_PCT] = 10;
 	assert_int_equal(minfree_pages(1000, &o), 100);
 	assert_int_equal(minfree_pages(0, &o), 1);
@@ -67,13 +69,14 @@ static void noise_does_not_flap(void **state)
 	(void)state;
 	for (int round = 0; round < 2000; round++) {
 		const uint64_t centre = 40 + rng_below(&rng, 1500);
-		enum host_state s = (enum host_state)rng_below(&rng, HOST_STATES);
+		enum host_state s = (enum host_state)rng_below(&rng,
+							       HOST_STATES);
 		int changes = 0;
 
 		s = host_state_next(s, centre, 1000);
 		for (int i = 0; i < 50; i++) {
-			const enum host_state next = host_state_next(s,
-				centre + 35 - rng_below(&rng, 70), 1000);
+			const enum host_state next = host_state_next(
+				s, centre + 35 - rng_below(&rng, 70), 1000);
 
 			changes += next != s;
 			s = next;
@@ -87,13 +90,15 @@ static void every_state_is_stable(void **state)
 {
 	(void)state;
 	for (uint64_t minfree = 1; minfree < 400; minfree++) {
-		for (uint64_t free_pages = 0; free_pages < 2 * minfree; free_pages++) {
+		for (uint64_t free_pages = 0; free_pages < 2 * minfree;
+		     free_pages++) {
 			for (unsigned int s = 0; s < HOST_STATES; s++) {
 				const enum host_state once = host_state_next(
 					(enum host_state)s, free_pages, minfree);
 
 				assert_int_equal(host_state_next(once, free_pages,
-						 minfree), once);
+								 minfree),
+						 once);
 			}
 		}
 	}
@@ -105,8 +110,9 @@ static void actions(void **state)
 
 	(void)state;
 	options_init(&o);
-	assert_false(host_state_acts(HOST_HIGH) & (ACT_SHARE_FAST | ACT_BALLOON |
-						   ACT_PAGE_REST | ACT_PAGE_ALL));
+	assert_false(
+		host_state_acts(HOST_HIGH) &
+		(ACT_SHARE_FAST | ACT_BALLOON | ACT_PAGE_REST | ACT_PAGE_ALL));
 	assert_true(host_state_acts(HOST_CLEAR) & ACT_SHARE_FAST);
 	assert_false(host_state_acts(HOST_CLEAR) & ACT_BALLOON);
 	assert_true(host_state_acts(HOST_SOFT) & ACT_BALLOON);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Ledger, compression cache and swap file: what is taken, kept, and given back. */
+#include <errno.h>
+#include <lz4.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,6 @@
 #include <host/swap.h>
 #include <host/vmmem.h>
 #include <host/zip.h>
-#include <lz4.h>
 #include <mem/zip_slot.h>
 
 static void the_reserve_is_for_moves(void **state)
@@ -111,11 +110,9 @@ static void a_cache_is_found_again(void **state)
 	ledger_init(&l, 1000);
 	ledger_init(&second, 1000);
 	assert_int_equal(zip_new(256, &l, &zip, &err), 0);
-	assert_int_equal(zip_put(zip, 1, packed, pack(9, page, packed), 256,
-				 &a),
+	assert_int_equal(zip_put(zip, 1, packed, pack(9, page, packed), 256, &a),
 			 0);
-	assert_int_equal(zip_put(zip, 2, packed, pack(60, page, packed), 256,
-				 &b),
+	assert_int_equal(zip_put(zip, 2, packed, pack(60, page, packed), 256, &b),
 			 0);
 	assert_int_equal(zip_adopt(zip_fd(zip), 255, &second, &again, &err),
 			 -EBADMSG);

@@ -21,8 +21,11 @@ static void rows_are_read(void **state)
 	struct trace *t = NULL;
 
 	(void)state;
-	assert_int_equal(trace_parse("# day\r\n\n" HEAD "0,a,1,2\r\n0.5,b,0.5,0.5\n"
-				     "# later\n12.25,a,0,100.125", &t, NULL), 0);
+	assert_int_equal(trace_parse("# day\r\n\n" HEAD
+				     "0,a,1,2\r\n0.5,b,0.5,0.5\n"
+				     "# later\n12.25,a,0,100.125",
+				     &t, NULL),
+			 0);
 	assert_int_equal(t->n_rows, 3);
 	assert_int_equal(t->n_names, 2);
 	assert_string_equal(t->names[1], "b");
@@ -30,7 +33,8 @@ static void rows_are_read(void **state)
 	assert_int_equal(t->rows[1].active_pages, MIB_PAGES / 2);
 	assert_int_equal(t->rows[2].vm, 0);
 	assert_int_equal(t->rows[2].time_ms, 12250);
-	assert_int_equal(t->rows[2].footprint_pages, 100 * MIB_PAGES + MIB_PAGES / 8);
+	assert_int_equal(t->rows[2].footprint_pages,
+			 100 * MIB_PAGES + MIB_PAGES / 8);
 	trace_free(t);
 	trace_free(NULL);
 }
@@ -72,9 +76,11 @@ static void bad_lines_are_named(void **state)
 		 "a VM's name has 1 to 47"},
 		{HEAD "0,a,3,2\n", "footprint 2 is less than active 3"},
 		{HEAD "1,a,1,2\n\n0.5,a,1,2\n", "line 4: time 0.5 is before"},
-		{HEAD "99999999999999999999,a,1,2\n", "time_s 99999999999999999999 is too large"},
+		{HEAD "99999999999999999999,a,1,2\n",
+		 "time_s 99999999999999999999 is too large"},
 		{HEAD "0,a,1,99999999999\n", "too large"},
-		{HEAD "0,aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,1,2\n",
+		{HEAD
+		 "0,aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa,1,2\n",
 		 "line 2: the line is too long"},
 	};
 

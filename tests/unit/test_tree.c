@@ -15,7 +15,9 @@
 
 static void subtrees_are_contiguous(void **state)
 {
-	enum { N = 80 };
+	enum {
+		N = 80
+	};
 	struct rng rng = {1};
 
 	(void)state;
@@ -38,15 +40,17 @@ static void subtrees_are_contiguous(void **state)
 		for (uint32_t i = 0; i < n; i++) {
 			bool above[N] = {false};
 
-			for (uint32_t a = i; ; a = nodes[a].parent) {
+			for (uint32_t a = i;; a = nodes[a].parent) {
 				above[a] = true;
 				if (a == 0)
 					break;
 			}
 			for (uint32_t a = 0; a < n; a++)
-				assert_int_equal(above[a],
+				assert_int_equal(
+					above[a],
 					position[a] <= position[i] &&
-					position[i] < order->end[position[a]]);
+						position[i] <
+							order->end[position[a]]);
 		}
 		tree_order_free(order);
 	}
@@ -67,13 +71,15 @@ static void wrong_trees_are_named(void **state)
 
 	(void)state;
 	assert_int_equal(tree_order_new(&tree, &order, &err), -ELOOP);
-	assert_string_equal(err.text,
+	assert_string_equal(
+		err.text,
 		"pool a is inside itself: its parents never lead to the host");
 	nodes[1].parent = 1;
 	assert_int_equal(tree_order_new(&tree, &order, &err), -ELOOP);
 	nodes[1].parent = 3;
 	assert_int_equal(tree_order_new(&tree, &order, &err), -EINVAL);
-	assert_string_equal(err.text, "a is in vm, which is a VM and not a pool");
+	assert_string_equal(err.text,
+			    "a is in vm, which is a VM and not a pool");
 	nodes[1].parent = 4;
 	assert_int_equal(tree_order_new(&tree, &order, &err), -EINVAL);
 	assert_string_equal(err.text, "a is in a pool that does not exist");

@@ -18,10 +18,19 @@ static void sizes_are_read(void **state)
 		const char *text;
 		uint64_t bytes;
 	} good[] = {
-		{"0", 0}, {"0B", 0}, {"1B", 1}, {"4096B", 4096}, {"1K", 1024},
-		{"1k", 1024}, {"1KB", 1024}, {"1KiB", 1024}, {"512MiB", 512u << 20},
-		{"1.5G", UINT64_C(3) << 29}, {"0.5MiB", 1u << 19},
-		{"4TiB", UINT64_C(4) << 40}, {"0.000001MiB", 2},
+		{"0", 0},
+		{"0B", 0},
+		{"1B", 1},
+		{"4096B", 4096},
+		{"1K", 1024},
+		{"1k", 1024},
+		{"1KB", 1024},
+		{"1KiB", 1024},
+		{"512MiB", 512u << 20},
+		{"1.5G", UINT64_C(3) << 29},
+		{"0.5MiB", 1u << 19},
+		{"4TiB", UINT64_C(4) << 40},
+		{"0.000001MiB", 2},
 		{"1.500000GiB", UINT64_C(3) << 29},
 		{"1.5000000000GiB", UINT64_C(3) << 29},
 	};
@@ -42,12 +51,18 @@ static void bad_sizes_are_refused(void **state)
 		int code;
 		const char *words;
 	} bad[] = {
-		{"", -EINVAL, "not a size"}, {"x", -EINVAL, "not a size"},
-		{"-1MiB", -EINVAL, "not a size"}, {" 1MiB", -EINVAL, "not a size"},
-		{"512", -EINVAL, "no unit"}, {"1.5", -EINVAL, "no unit"},
-		{"1MiBs", -EINVAL, "unknown unit"}, {"1mib ", -EINVAL, "unknown unit"},
-		{"1 MiB", -EINVAL, "unknown unit"}, {"1PiB", -EINVAL, "unknown unit"},
-		{"1.MiB", -EINVAL, "decimals"}, {"1.0000001MiB", -EINVAL, "decimals"},
+		{"", -EINVAL, "not a size"},
+		{"x", -EINVAL, "not a size"},
+		{"-1MiB", -EINVAL, "not a size"},
+		{" 1MiB", -EINVAL, "not a size"},
+		{"512", -EINVAL, "no unit"},
+		{"1.5", -EINVAL, "no unit"},
+		{"1MiBs", -EINVAL, "unknown unit"},
+		{"1mib ", -EINVAL, "unknown unit"},
+		{"1 MiB", -EINVAL, "unknown unit"},
+		{"1PiB", -EINVAL, "unknown unit"},
+		{"1.MiB", -EINVAL, "decimals"},
+		{"1.0000001MiB", -EINVAL, "decimals"},
 		{"99999999999999999999B", -ERANGE, "too large"},
 		{"4194305TiB", -ERANGE, "too large"},
 		{"18446744073709551615TiB", -ERANGE, "too large"},
@@ -58,7 +73,8 @@ static void bad_sizes_are_refused(void **state)
 		uint64_t bytes = 77;
 		struct err err = {""};
 
-		assert_int_equal(size_parse(bad[i].text, &bytes, &err), bad[i].code);
+		assert_int_equal(size_parse(bad[i].text, &bytes, &err),
+				 bad[i].code);
 		assert_non_null(strstr(err.text, bad[i].words));
 		assert_int_equal(bytes, 77);
 	}
@@ -71,10 +87,12 @@ static void sizes_round_trip(void **state)
 
 	(void)state;
 	for (int i = 0; i < 10000; i++) {
-		const uint64_t bytes = rng_next(&rng) >> (2 + rng_below(&rng, 62));
+		const uint64_t bytes = rng_next(&rng) >>
+				       (2 + rng_below(&rng, 62));
 		uint64_t back = 0;
 
-		assert_int_equal(size_parse(size_format(bytes, buf), &back, NULL), 0);
+		assert_int_equal(size_parse(size_format(bytes, buf), &back, NULL),
+				 0);
 		assert_int_equal(back, bytes);
 	}
 	assert_string_equal(size_format(UINT64_C(1536) << 20, buf), "1536MiB");
@@ -107,7 +125,8 @@ static void durations(void **state)
 	assert_int_equal(duration_parse("5 s", &ms, &err), -EINVAL);
 	assert_int_equal(duration_parse("s", &ms, &err), -EINVAL);
 	assert_int_equal(duration_parse("99999999999h", &ms, &err), -ERANGE);
-	assert_int_equal(duration_parse("99999999999999999999s", &ms, &err), -ERANGE);
+	assert_int_equal(duration_parse("99999999999999999999s", &ms, &err),
+			 -ERANGE);
 	assert_int_equal(ms, 7200000);
 }
 
@@ -124,7 +143,8 @@ static void numbers(void **state)
 	assert_int_equal(number_parse("1x", 0, 10, &v, &err), -EINVAL);
 	assert_int_equal(number_parse("", 0, 10, &v, &err), -EINVAL);
 	assert_int_equal(number_parse("-1", 0, 10, &v, &err), -EINVAL);
-	assert_int_equal(number_parse("99999999999999999999", 0, UINT64_MAX, &v, &err),
+	assert_int_equal(number_parse("99999999999999999999", 0, UINT64_MAX, &v,
+				      &err),
 			 -ERANGE);
 	assert_int_equal(v, 10);
 }

@@ -190,8 +190,8 @@ static void test_offers(void **state)
 static void test_inflate_releases_memory(void **state)
 {
 	struct fixture *f = *state;
-	const uint32_t shuffled[] = {DATA_P + 3, DATA_P + 1, DATA_P,
-				     DATA_P + 2, DATA_P + 9};
+	const uint32_t shuffled[] = {DATA_P + 3, DATA_P + 1, DATA_P, DATA_P + 2,
+				     DATA_P + 9};
 	uint64_t before;
 
 	driver_start(&f->d, ALL, 4);
@@ -246,8 +246,12 @@ static void test_deflate_after_use(void **state)
 static void test_lying_lists(void **state)
 {
 	struct fixture *f = *state;
-	const uint32_t pfns[] = {RAM_PAGES, UINT32_MAX, DATA_P, DATA_P,
-				 GUESTMEM_HOLE_START / PAGE_SIZE, DATA_P + 1,
+	const uint32_t pfns[] = {RAM_PAGES,
+				 UINT32_MAX,
+				 DATA_P,
+				 DATA_P,
+				 GUESTMEM_HOLE_START / PAGE_SIZE,
+				 DATA_P + 1,
 				 RAM_PAGES - 1};
 	const struct virtio_balloon_stats *s = virtio_balloon_stats(f->b);
 
@@ -339,8 +343,7 @@ static void test_report(void **state)
 	assert_int_equal(virtio_balloon_stats(f->b)->partial_bytes, PAGE_SIZE);
 	assert_int_equal(first_byte(f, DATA_P), mark(DATA_P));
 	assert_int_equal(first_byte(f, DATA_P + 1), 0);
-	assert_int_equal(first_byte(f, DATA_P + 2047),
-			 mark(DATA_P + 2047));
+	assert_int_equal(first_byte(f, DATA_P + 2047), mark(DATA_P + 2047));
 	assert_int_equal(in_state(f, PHYSMAP_BALLOON), 0);
 	assert_int_equal(driver_used(&f->d, 3), 1);
 	assert_int_equal(f->d.irqs, 1);
@@ -421,8 +424,8 @@ static void test_target(void **state)
 	assert_int_equal(driver_rd(&f->d, R_CONFIG), RAM_PAGES);
 	/* Beyond the configuration there is nothing. */
 	driver_wr(&f->d, R_CONFIG + VIRTIO_BALLOON_CONFIG_BYTES, 7);
-	assert_int_equal(
-		driver_rd(&f->d, R_CONFIG + VIRTIO_BALLOON_CONFIG_BYTES), 0);
+	assert_int_equal(driver_rd(&f->d, R_CONFIG + VIRTIO_BALLOON_CONFIG_BYTES),
+			 0);
 }
 
 static void test_out_of_memory(void **state)
@@ -491,7 +494,7 @@ static void test_statistics(void **state)
 {
 	struct fixture *f = *state;
 	const struct statistic s[] = {
-		{0, 8192},  {1, 16384}, {2, 3},      {3, 99},    {4, 4096},
+		{0, 8192},    {1, 16384}, {2, 3},     {3, 99},  {4, 4096},
 		{5, 1 << 20}, {6, 40960}, {7, 20480}, {999, 1}, {10, 2},
 	};
 	struct statistic more[ARRAY_SIZE(s)];
@@ -538,8 +541,7 @@ static void test_statistics(void **state)
 	driver_kick(&f->d, 2);
 	assert_int_equal(f->n_statistics, 2);
 	assert_int_equal(c->stats_incomplete, 1);
-	assert_int_equal(virtio_balloon_guest(f->b)->available_pages,
-			 RAM_PAGES);
+	assert_int_equal(virtio_balloon_guest(f->b)->available_pages, RAM_PAGES);
 }
 
 /* With event indexes the guest notifies of the answer only if it was told to. */
@@ -553,8 +555,8 @@ static void test_statistics_event_index(void **state)
 	driver_kick(&f->d, 2);
 	assert_int_equal(f->n_statistics, 1);
 	assert_true(virtio_balloon_ask(f->b));
-	assert_int_equal(driver_get16(&f->d, driver_used_at(2) + 4 +
-						     8 * DRIVER_QUEUE),
+	assert_int_equal(driver_get16(&f->d,
+				      driver_used_at(2) + 4 + 8 * DRIVER_QUEUE),
 			 1);
 }
 

@@ -15,12 +15,12 @@
 
 #include "mmu_model.h"
 
-#define RAM   (UINT64_C(8) << 20)
+#define RAM          (UINT64_C(8) << 20)
 #define TABLE(level) (UINT64_C(0x10000) * (level))
-#define DATA  UINT64_C(0x60000)
-#define LARGE UINT64_C(0x40000000) /* not RAM, but aligned for every size */
-#define VA    UINT64_C(0x00007ffc40401234)
-#define VA32  UINT64_C(0xc0401234)
+#define DATA         UINT64_C(0x60000)
+#define LARGE        UINT64_C(0x40000000) /* not RAM, but aligned for every size */
+#define VA           UINT64_C(0x00007ffc40401234)
+#define VA32         UINT64_C(0xc0401234)
 
 struct env {
 	struct guestmem *mem;
@@ -141,8 +141,8 @@ static void use_format(struct env *e, const struct format *f)
 	e->levels = f->levels;
 	e->bytes = f->bytes;
 	for (unsigned int l = 1; l <= f->levels; l++) {
-		const uint64_t index =
-			f->va >> f->shift[l] & ((1U << f->index_bits) - 1);
+		const uint64_t index = f->va >> f->shift[l] &
+				       ((1U << f->index_bits) - 1);
 
 		e->addr[l] = TABLE(l) + index * f->bytes;
 		e->entry[l] = host(e, e->addr[l]);
@@ -169,7 +169,8 @@ static void compare(struct env *e, unsigned int access)
 	kind = mmu_translate(e->mmu, gva(e->va), access, &got);
 	if (kind != want.kind)
 		fail_msg("access %#x: got %u, want %u (entries %lx %lx %lx %lx, cr4 %lx)",
-			 access, kind, want.kind, entry_get(e, 4 % (e->levels + 1)),
+			 access, kind, want.kind,
+			 entry_get(e, 4 % (e->levels + 1)),
 			 entry_get(e, 3 % (e->levels + 1)), entry_get(e, 2),
 			 entry_get(e, 1), e->regs.cr4);
 	if (kind == MMU_FAULT)
@@ -197,8 +198,8 @@ static void compare_hints(struct env *e, unsigned int access)
 {
 	struct model_result read, write;
 	struct mmu_xlat got;
-	const unsigned int base =
-		access & ~(unsigned int)(MMU_ACC_WRITE | MMU_ACC_FETCH);
+	const unsigned int base = access & ~(unsigned int)(MMU_ACC_WRITE |
+							   MMU_ACC_FETCH);
 
 	if (mmu_translate(e->mmu, gva(e->va), access, &got) != MMU_OK)
 		return;
@@ -227,8 +228,7 @@ static uint64_t entry_of(const struct env *e, unsigned int level,
 	if (bits & 32)
 		v |= PTE_D | PTE_G;
 	if (bits & 64)
-		v = (v & ~next_of(level)) | PTE_PS |
-		    (level == 1 ? DATA : LARGE);
+		v = (v & ~next_of(level)) | PTE_PS | (level == 1 ? DATA : LARGE);
 	if (bits & 128)
 		v |= e->bytes == 8 ? BIT64(46) : BIT64(21);
 	if (bits & 256)
@@ -267,10 +267,10 @@ static void all_entries(struct env *e, const struct format *f)
 				entry_set(e, level,
 					  entry_of(e, level, bits & 511) |
 						  (bits & 512 ? BIT64(7) : 0));
-				const unsigned int a =
-					accesses[(bits * 4 + i +
-						  (unsigned int)e->checked) %
-						 ARRAY_SIZE(accesses)];
+				const unsigned int
+					a = accesses[(bits * 4 + i +
+						      (unsigned int)e->checked) %
+						     ARRAY_SIZE(accesses)];
 
 				/* Over all control settings every access has its turn. */
 				compare(e, a);
@@ -282,7 +282,8 @@ static void all_entries(struct env *e, const struct format *f)
 
 static void all_controls(enum mmu_mode mode, bool caches)
 {
-	static const uint64_t cr4_bits[] = {CR4_SMEP, CR4_SMAP, CR4_PGE, CR4_PKE};
+	static const uint64_t cr4_bits[] = {CR4_SMEP, CR4_SMAP, CR4_PGE,
+					    CR4_PKE};
 	struct env e;
 
 	env_init(&e, mode, caches);
@@ -347,7 +348,8 @@ static void all_rights(enum mmu_mode mode)
 			entry_set(&e, 4, TABLE(3) | ALL_BITS);
 			entry_set(&e, 3, TABLE(2) | ALL_BITS);
 			entry_set(&e, 2, entry_of(&e, 2, 1 | (rights & 7) << 1));
-			entry_set(&e, 1, entry_of(&e, 1, 1 | (rights >> 3) << 1));
+			entry_set(&e, 1,
+				  entry_of(&e, 1, 1 | (rights >> 3) << 1));
 			for (unsigned int i = 0; i < ARRAY_SIZE(accesses); i++)
 				compare(&e, accesses[i]);
 		}
