@@ -229,10 +229,12 @@ OP(bound16)
 OP(bound32)
 {
 	const int32_t i = (int32_t)c->gpr[op->src];
-	uint64_t v;
+	uint32_t low, high;
 
-	LOAD(64, v, cpu_ea(c, op));
-	if (i < (int32_t)v || i > (int32_t)(v >> 32)) {
+	/* Two accesses: the second may lie beyond the end of the address space. */
+	LOAD(32, low, cpu_ea(c, op));
+	LOAD(32, high, (uint32_t)(cpu_ea(c, op) + 4));
+	if (i < (int32_t)low || i > (int32_t)high) {
 		cpu_raise(c, VEC_BR);
 		FAULT();
 	}
