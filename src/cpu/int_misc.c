@@ -213,33 +213,24 @@ bool emit_clflush(struct emitter *e, const struct insn_emit *self)
 	return true;
 }
 
-OP(bound16)
-{
-	const int16_t i = (int16_t)c->gpr[op->src];
-	uint32_t v;
-
-	LOAD(32, v, cpu_ea(c, op));
-	if (i < (int16_t)v || i > (int16_t)(v >> 16)) {
-		cpu_raise(c, VEC_BR);
-		FAULT();
+/* The bounds are two operands; the second may fault when the first does not. */
+#define BOUND(bits)                                              \
+	OP(bound##bits)                                          \
+	{                                                        \
+		const INT(bits) i = (INT(bits))c->gpr[op->src];  \
+		const uint64_t addr = cpu_ea(c, op);             \
+		UINT(bits) low, high;                            \
+		LOAD(bits, low, addr);                           \
+		LOAD(bits, high, addr + (bits) / 8);             \
+		if (i < (INT(bits))low || i > (INT(bits))high) { \
+			cpu_raise(c, VEC_BR);                    \
+			FAULT();                                 \
+		}                                                \
+		NEXT();                                          \
 	}
-	NEXT();
-}
 
-OP(bound32)
-{
-	const int32_t i = (int32_t)c->gpr[op->src];
-	uint32_t low, high;
-
-	/* Two accesses: the second may lie beyond the end of the address space. */
-	LOAD(32, low, cpu_ea(c, op));
-	LOAD(32, high, (uint32_t)(cpu_ea(c, op) + 4));
-	if (i < (int32_t)low || i > (int32_t)high) {
-		cpu_raise(c, VEC_BR);
-		FAULT();
-	}
-	NEXT();
-}
+BOUND(16)
+BOUND(32)
 
 bool emit_bound(struct emitter *e, const struct insn_emit *self)
 {

@@ -169,8 +169,8 @@ bool emit_pop(struct emitter *e, const struct insn_emit *self)
 }
 
 /*
- * PUSHA and POPA: rDI is at the lowest address. All is read, or checked by writing from the far end,
- * before a register changes.
+ * PUSHA and POPA: rDI is at the lowest address. What was moved before a fault stays so, as on AMD
+ * processors; the stack pointer has not changed, and so it can start over.
  */
 OP(pusha)
 {
@@ -190,26 +190,15 @@ bool emit_pusha(struct emitter *e, const struct insn_emit *self)
 	return true;
 }
 
-/* Read all, so that none is changed if one faults; what is read first waits in scratch. */
-static bool popa_check(struct cpu *c, unsigned int size)
-{
-	for (unsigned int i = 0; i < 8; i++)
-		if (!cpu_stack_read(c, size * i, size))
-			return false;
-	return true;
-}
-
 OP(popa)
 {
 	const unsigned int size = op->scale;
 
-	if (!popa_check(c, size))
-		FAULT();
-	for (unsigned int i = 0; i < 8; i++) {
-		if (i == REG_RSP)
-			continue;
+	for (unsigned int i = 8; i-- > 0;) {
 		if (!cpu_stack_read(c, size * (7 - i), size))
 			FAULT();
+		if (i == REG_RSP)
+			continue;
 		if (size == 2)
 			reg_wr16(c, i, (uint16_t)c->scratch[0]);
 		else
