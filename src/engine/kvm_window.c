@@ -66,7 +66,7 @@
 enum chunk_state {
 	CHUNK_PLAIN,      /* the kernel's alone: all HOME */
 	CHUNK_REGISTERED, /* pages may be away */
-	CHUNK_QUIET,      /* registered, and no page was taken since the last look */
+	CHUNK_QUIET, /* registered, and no page was taken since the last look */
 };
 
 /* Members: I immutable, m under cfg.lock, a atomic. */
@@ -86,8 +86,8 @@ struct kvm_window {
 	struct run_map shared;        /* m */
 	bool open;                    /* m kvm_window_open() */
 	pthread_t thread;
-	bool started;        /* owner's thread */
-	_Atomic bool ending; /* a */
+	bool started;                  /* owner's thread */
+	_Atomic bool ending;           /* a */
 	struct kvm_window_stats stats; /* m */
 };
 
@@ -131,8 +131,7 @@ static void uffd_register(struct kvm_window *w, uint64_t first, uint64_t end,
 static void register_home(struct kvm_window *w, uint64_t first, uint64_t end)
 {
 	uffd_register(w, first, end,
-		      UFFDIO_REGISTER_MODE_MISSING |
-			      UFFDIO_REGISTER_MODE_MINOR);
+		      UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR);
 }
 
 static void unregister(struct kvm_window *w, uint64_t first, uint64_t end)
@@ -406,8 +405,9 @@ static void bring(struct kvm_window *w, uint64_t number, bool write)
 	const bool was_zero = physmap_load(w->map, ppn(number)) ==
 			      physmap_zero();
 	struct mem_page page;
-	enum mem_status status = guestmem_resolve(
-		w->cfg.mem, addr, write ? MEM_WRITE : MEM_READ, &page);
+	enum mem_status status = guestmem_resolve(w->cfg.mem, addr,
+						  write ? MEM_WRITE : MEM_READ,
+						  &page);
 
 	if (status == MEM_OK && !show(w, &page)) {
 		status = guestmem_resolve(w->cfg.mem, addr, MEM_WRITE, &page);
@@ -508,6 +508,16 @@ static void service(struct kvm_window *w)
 	pthread_mutex_unlock(w->cfg.lock);
 }
 
+static bool any_registered(struct kvm_window *w)
+{
+	bool any;
+
+	pthread_mutex_lock(w->cfg.lock);
+	any = w->stats.chunks_registered;
+	pthread_mutex_unlock(w->cfg.lock);
+	return any;
+}
+
 static void *fault_loop(void *arg)
 {
 	struct kvm_window *w = arg;
@@ -518,7 +528,7 @@ static void *fault_loop(void *arg)
 			{.fd = w->wake_fd, .events = POLLIN},
 			{.fd = w->uffd, .events = POLLIN},
 		};
-		const bool busy = w->uffd >= 0 && w->stats.chunks_registered;
+		const bool busy = any_registered(w);
 
 		poll(fds, ARRAY_SIZE(fds), busy ? REBUILD_MS : -1);
 		if (fds[0].revents)
@@ -545,8 +555,7 @@ static int reserve(struct kvm_window *w, struct err *err)
 			       "cannot reserve addresses for guest memory: %s",
 			       strerror(errno));
 	}
-	w->base = w->reserved +
-		  (-(uintptr_t)w->reserved & (CHUNK_BYTES - 1));
+	w->base = w->reserved + (-(uintptr_t)w->reserved & (CHUNK_BYTES - 1));
 	return 0;
 }
 
@@ -671,9 +680,12 @@ void kvm_window_open(struct kvm_window *w)
 
 struct kvm_window_stats kvm_window_stats(const struct kvm_window *w)
 {
-	struct kvm_window_stats s = w->stats;
+	struct kvm_window_stats s;
 
+	pthread_mutex_lock(w->cfg.lock);
+	s = w->stats;
 	s.runs = run_map_runs(&w->shared);
+	pthread_mutex_unlock(w->cfg.lock);
 	return s;
 }
 
