@@ -654,8 +654,9 @@ static int teardown(void **state)
 	IMM(insn, "0x1b") IMM(insn, "0x4e") IMM(insn, "0xff") IMM(insn, "0x93")
 #define COMPARES(insn)                                              \
 	IMM(insn, "0")                                              \
-	IMM(insn, "1") IMM(insn, "2") IMM(insn, "3") IMM(insn, "4") \
-		IMM(insn, "5") IMM(insn, "6") IMM(insn, "7")
+	IMM(insn, "1")                                              \
+	IMM(insn, "2") IMM(insn, "3") IMM(insn, "4") IMM(insn, "5") \
+		IMM(insn, "6") IMM(insn, "7")
 #define MOVE(insn) \
 	XMM(insn)  \
 	F(insn " %xmm10, (%rdi)")
