@@ -79,7 +79,10 @@ static bool check_address(struct cpu *c, const struct op *op, uint64_t *addr,
 		}
 	} else {
 		*addr = (uint32_t)*addr;
-		/* Beyond the limit of a flat segment; whether that faults is up to the processor. */
+		/*
+		 * Beyond the limit of a flat segment; whether that faults is up to
+		 * the processor.
+		 */
 		if (unlikely(*addr + size - 1 > UINT32_MAX)) {
 			raise_segment(c, op);
 			return false;
@@ -176,7 +179,10 @@ static bool resolve_piece(struct cpu *c, uint64_t addr, unsigned int size,
 	return false;
 }
 
-/* All pieces of an access; at most two, since @size is at most 64. Return: how many, 0 on failure. */
+/*
+ * All pieces of an access; at most two, since @size is at most 64. Return: how many,
+ * 0 on failure.
+ */
 static unsigned int resolve(struct cpu *c, uint64_t addr, unsigned int size,
 			    unsigned int access, bool fill,
 			    struct cpu_piece piece[2])

@@ -25,7 +25,10 @@ static inline uint64_t cpu_ea(const struct cpu *c, const struct op *op)
 	       (uint64_t)(int64_t)op->disp + c->gpr[op->seg];
 }
 
-/** cpu_ea_simple() - the same for operands with neither index nor segment base (emit_is_simple()). */
+/**
+ * cpu_ea_simple() - the same for operands with neither index nor segment base
+ * (emit_is_simple()).
+ */
 static inline uint64_t cpu_ea_simple(const struct cpu *c, const struct op *op)
 {
 	return c->gpr[op->base] + (uint64_t)(int64_t)op->disp;
@@ -123,8 +126,8 @@ HOST_ACCESS(uint64_t, 64)
 #undef HOST_ACCESS
 
 /*
- * LOAD(bits, var, addr): declare nothing; set var (an uint<bits>_t) from memory at a linear address,
- * or leave the handler with the fault.
+ * LOAD(bits, var, addr): declare nothing; set var (an uint<bits>_t) from memory at a linear
+ * address, or leave the handler with the fault.
  */
 #define LOAD(bits, var, addr)                                                  \
 	do {                                                                   \

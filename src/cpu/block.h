@@ -40,7 +40,10 @@ void block_written(struct cpu *c, ppn_t page, uint64_t offset, uint64_t len);
 /** cpu_written_flagged() - tell everybody whom the page's flags name of a store, done already. */
 void cpu_written_flagged(struct cpu *c, ppn_t page, gpa_t addr, uint64_t len);
 
-/** block_sample() - a time slice ended before the block at RIP: if that happens often, translate it. */
+/**
+ * block_sample() - a time slice ended before the block at RIP: if that happens
+ * often, translate it.
+ */
 void block_sample(struct cpu *c);
 
 /** block_cache_bytes() - memory that the cache uses. */

@@ -69,9 +69,9 @@ FOR_EACH_CC(JCC, )
 static op_fn *const jcc_fns[16][2] = {FOR_EACH_CC(JCC_ROW, )};
 
 /*
- * Fused compare and branch. The host's own condition decides, so the guest's flags are stored but not
- * read back. An immediate is in the low half of op.imm and the branch target in the
- * high half; other kinds have the target in all of it, as Jcc has.
+ * Fused compare and branch. The host's own condition decides, so the guest's flags are stored but
+ * not read back. An immediate is in the low half of op.imm and the branch target in the high half;
+ * other kinds have the target in all of it, as Jcc has.
  */
 #define FUSED_ASM(insn, outcome)                    \
 	__asm__(insn " %[s_], %[d_]" ASM_GET_FLAGS  \

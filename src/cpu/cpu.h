@@ -320,7 +320,10 @@ enum cpu_exit cpu_run(struct cpu *c, uint32_t n_insns);
 /** cpu_can_interrupt() - may an external interrupt be taken before the next instruction? */
 bool cpu_can_interrupt(const struct cpu *c);
 
-/** cpu_interrupt() - deliver an external interrupt; requires cpu_can_interrupt(). Wakes from HLT. */
+/**
+ * cpu_interrupt() - deliver an external interrupt; requires cpu_can_interrupt().
+ * Wakes from HLT.
+ */
 void cpu_interrupt(struct cpu *c, uint8_t vector);
 
 /** cpu_retired() - instructions executed so far. */
@@ -341,7 +344,10 @@ void cpu_set_rflags(struct cpu *c, uint64_t value);
  */
 void cpu_state_changed(struct cpu *c);
 
-/** cpu_unmap() - drop every cached translation of a page of RAM; safe point (guestmem_ops.unmap). */
+/**
+ * cpu_unmap() - drop every cached translation of a page of RAM; safe point
+ * (guestmem_ops.unmap).
+ */
 void cpu_unmap(struct cpu *c, ppn_t page);
 
 /** cpu_written() - a device stored into flagged guest memory (guestmem_ops.written). */

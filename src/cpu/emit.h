@@ -18,8 +18,8 @@
  * @insn: decoded instruction; @ops: its operands (explicit first), @insn->operand_count of them
  * @c: the processor, for features only; its registers have no say in decoding
  * @mode: cpu.code_mode for which the block is decoded
- * @op: where the next op goes; zeroed but for off, len, idx, nth and absent address parts
- * @n_ops: ops appended for this block so far
+ * @block: the block that the ops are appended to
+ * @nth: which instruction of the block this is, from 0
  * @end: set by the emitter if the block ends with this instruction (branches, and what may
  *	change mode, mapping, or the interrupt flag)
  * @rip_off: offset of this instruction from the block's first byte
@@ -56,7 +56,10 @@ extern const struct insn_table x87_table;    /* x87.c: x87 and MMX */
 extern const struct insn_table sse_table; /* sse.c: SSE, SSE2, FXSAVE, MXCSR */
 extern const struct insn_table sys_table; /* sys.c: system instructions */
 
-/** emit() - append an op for this instruction. Never fails (space is reserved). Return: it, to fill in. */
+/**
+ * emit() - append an op for this instruction. Never fails (space is reserved).
+ * Return: it, to fill in.
+ */
 struct op *emit(struct emitter *e, op_fn *fn);
 
 /** emit_mem() - describe a memory operand in an op (base, index, scale, seg, disp, ea). */

@@ -24,7 +24,10 @@ struct gate {
 	uint64_t offset;
 };
 
-/* The code that faults in the IDT push: vector * 8, IDT bit, and EXT for what the program did not ask for. */
+/*
+ * The code that faults in the IDT push: vector * 8, IDT bit, and EXT for what the
+ * program did not ask for.
+ */
 static uint32_t idt_code(uint8_t vector, enum event_kind kind)
 {
 	return vector * 8U + 2 + (kind == EVENT_SOFTWARE ? 0 : 1);

@@ -9,11 +9,11 @@
  * floating-point arithmetic that leaves sticky flags behind.
  *
  * Limits: an SSE instruction that ends in #XM for an unmasked overflow or underflow sets the sticky
- * precision flag as if the exception had been masked. With CR0.NE clear an x87 exception still arrives as #MF (no FERR#/IRQ 13). The
- * instruction and data pointers are those of the last instruction that ended with an
- * unmasked exception, as on AMD processors, whose FXSAVE and FNSTENV show them only then; their
- * selectors are zero, as on processors that have deprecated FPU CS and DS. FNSTENV and
- * FNSAVE use the protected-mode images in real mode too.
+ * precision flag as if the exception had been masked. With CR0.NE clear an x87 exception still
+ * arrives as #MF (no FERR#/IRQ 13). The instruction and data pointers are those of the last
+ * instruction that ended with an unmasked exception, as on AMD processors, whose FXSAVE and FNSTENV
+ * show them only then; their selectors are zero, as on processors that have deprecated FPU CS and
+ * DS. FNSTENV and FNSAVE use the protected-mode images in real mode too.
  */
 #ifndef CPU_FP_H
 #define CPU_FP_H
@@ -27,13 +27,19 @@
 #define MXCSR_DEFAULT    0x1f80U
 #define MXCSR_VALID      0xffffU /* what FXSAVE shows as MXCSR_MASK */
 
-/** fp_reset() - x87 as after FNINIT with empty registers, MXCSR default, XMM zero. Outside cpu_run(). */
+/**
+ * fp_reset() - x87 as after FNINIT with empty registers, MXCSR default, XMM zero.
+ * Outside cpu_run().
+ */
 void fp_reset(struct cpu *c);
 
 /** fp_enter() - cpu_run() begins: the host's MXCSR becomes the guest's. */
 void fp_enter(struct cpu *c);
 
-/** fp_leave() - cpu_run() ends: all guest state is in struct cpu, the host's units are at their defaults. */
+/**
+ * fp_leave() - cpu_run() ends: all guest state is in struct cpu, the host's units
+ * are at their defaults.
+ */
 void fp_leave(struct cpu *c);
 
 /** cpu_fp_mode() - the CODE_FP_* bits of cpu.code_mode that CR0, CR4 and MXCSR ask for. */

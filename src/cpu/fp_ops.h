@@ -47,13 +47,19 @@ void x87_load(struct cpu *c);
 /** x87_update_es() - recompute the summary bits after control or status word changed in memory. */
 void x87_update_es(struct cpu *c);
 
-/** x87_set_top() - change the top of stack in memory; the physical registers keep their contents. */
+/**
+ * x87_set_top() - change the top of stack in memory; the physical registers keep
+ * their contents.
+ */
 void x87_set_top(struct cpu *c, unsigned int top);
 
 /** x87_not_pending() - false if an unmasked exception waits: #MF is raised then. Any state. */
 bool x87_not_pending(struct cpu *c);
 
-/** mmx_check() - before the first MMX instruction: #MF if pending, else the registers are in memory. */
+/**
+ * mmx_check() - before the first MMX instruction: #MF if pending, else the registers
+ * are in memory.
+ */
 bool mmx_check(struct cpu *c);
 
 /** x87_init() - FNINIT. */
@@ -64,7 +70,10 @@ static inline unsigned int x87_top(const struct cpu *c)
 	return (c->x87.fsw >> FSW_TOP_SHIFT) & 7;
 }
 
-/** fp_load_bytes() - read any number of bytes; not for handlers' fast paths. False: exception pending. */
+/**
+ * fp_load_bytes() - read any number of bytes; not for handlers' fast paths. False:
+ * exception pending.
+ */
 bool fp_load_bytes(struct cpu *c, const struct op *op, uint64_t addr, void *to,
 		   unsigned int size);
 

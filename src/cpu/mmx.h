@@ -7,7 +7,8 @@
 /*
  * X(mnemonic, SSE instruction, bits of a memory operand, how to run it), where "how" names a
  * way to get an MMX result out of the SSE2 instruction:
- * LOW: its low half; HIGH: its high half; PACK: both operands in one register, result is the low half
+ * LOW: its low half; HIGH: its high half; PACK: both operands in one register, result is the low
+ * half
  */
 #define MMX_BINARY(X)                       \
 	X(PADDB, "paddb", 64, LOW)          \
@@ -78,15 +79,19 @@ bool mmx_emit_binary(struct emitter *e, const struct insn_emit *self);
 /** mmx_emit_move() - MOVD, MOVQ, MOVNTQ with an MMX register. */
 bool mmx_emit_move(struct emitter *e, const struct insn_emit *self);
 
-/* The others, one emitter for each. */
+/** mmx_emit_pshufw(), mmx_emit_pinsrw(), mmx_emit_pextrw() - words of an MMX register. */
 bool mmx_emit_pshufw(struct emitter *e, const struct insn_emit *self);
 bool mmx_emit_pinsrw(struct emitter *e, const struct insn_emit *self);
 bool mmx_emit_pextrw(struct emitter *e, const struct insn_emit *self);
+
+/** mmx_emit_pmovmskb(), mmx_emit_maskmovq(), mmx_emit_emms() - the instructions of these names. */
 bool mmx_emit_pmovmskb(struct emitter *e, const struct insn_emit *self);
 bool mmx_emit_maskmovq(struct emitter *e, const struct insn_emit *self);
+bool mmx_emit_emms(struct emitter *e, const struct insn_emit *self);
+
+/** mmx_emit_movq2dq(), mmx_emit_movdq2q() - between MMX and XMM registers. */
 bool mmx_emit_movq2dq(struct emitter *e, const struct insn_emit *self);
 bool mmx_emit_movdq2q(struct emitter *e, const struct insn_emit *self);
-bool mmx_emit_emms(struct emitter *e, const struct insn_emit *self);
 
 #define MMX_ROW(m, insn, bits, how) \
 	{ZYDIS_MNEMONIC_##m, mmx_emit_binary, MMX_##m},

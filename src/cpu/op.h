@@ -201,7 +201,7 @@ static inline uint64_t cpu_jump_key(const struct cpu *c)
 	       (uint64_t)c->tlb.user << 31 | c->code_mode;
 }
 
-/** cpu_jump_cache() - the entry that an address uses. */
+/** cpu_jump_slot() - the entry that an address uses. */
 static inline struct jump_entry *cpu_jump_slot(struct jump_entry *cache,
 					       uint64_t rip)
 {
@@ -224,7 +224,10 @@ struct block_cache_head {
 		OP_GO(enter_->ops);                               \
 	} while (0)
 
-/* The same in a function that is not a handler, where clang cannot make a tail call: dispatch goes on. */
+/*
+ * The same in a function that is not a handler, where clang cannot make a tail call:
+ * dispatch goes on.
+ */
 #define BLOCK_ENTER_SLOW(b)                                       \
 	do {                                                      \
 		struct block *enter_ = (b);                       \
@@ -271,7 +274,7 @@ struct block_cache_head {
 const struct op *cpu_link(struct cpu *c, const struct op *op, unsigned int side,
 			  uint64_t from_rip);
 
-/* Raise an exception; the handler then ends with FAULT(). */
+/** cpu_raise(), cpu_raise_code() - an exception is pending; the handler then ends with FAULT(). */
 void cpu_raise(struct cpu *c, enum x86_vector vector);
 void cpu_raise_code(struct cpu *c, enum x86_vector vector, uint32_t code);
 

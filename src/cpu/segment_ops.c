@@ -193,7 +193,10 @@ bool emit_pushpop_segment(struct emitter *e, bool pop)
 	return true;
 }
 
-/* LGDT, LIDT: 10 bytes in 64-bit mode, else 6, of which the base has 24 bits with a 16-bit operand. */
+/*
+ * LGDT, LIDT: 10 bytes in 64-bit mode, else 6, of which the base has 24 bits with a
+ * 16-bit operand.
+ */
 static bool load_table(struct cpu *c, const struct op *op,
 		       struct cpu_table *table)
 {

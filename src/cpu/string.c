@@ -25,9 +25,15 @@ enum repeat {
 
 /* A string instruction, by how it does elements. */
 struct string_kind {
-	/* Do up to @n elements by hits, advance registers. Return: how many, 0 if it does not hit. */
+	/*
+	 * Do up to @n elements by hits, advance registers. Return: how many, 0 if it
+	 * does not hit.
+	 */
 	uint64_t (*chunk)(struct cpu *c, const struct op *op, uint64_t n);
-	/* Do one in any case. Return: false if an exception is pending; nothing has changed then. */
+	/*
+	 * Do one in any case. Return: false if an exception is pending; nothing has
+	 * changed then.
+	 */
 	bool (*step)(struct cpu *c, const struct op *op);
 	bool compares;
 };

@@ -4,25 +4,40 @@
 #define CPU_SYS_H
 #include <cpu/cpu.h>
 
-/** cpu_reset() - state after reset, except that nothing real-mode is modelled: RIP 0, CPL 0, paging off. */
+/**
+ * cpu_reset() - state after reset, except that nothing real-mode is modelled: RIP 0,
+ * CPL 0, paging off.
+ */
 void cpu_reset(struct cpu *c);
 
-/** cpu_update_mode() - recompute code_mode and the TLB array from CS, SS, CPL, control registers, DR7 and flags. */
+/**
+ * cpu_update_mode() - recompute code_mode and the TLB array from CS, SS, CPL,
+ * control registers, DR7 and flags.
+ */
 void cpu_update_mode(struct cpu *c);
 
-/** cpu_update_mmu() - tell the MMU the control registers after one of CR0, CR4, EFER or PKRU changed. */
+/**
+ * cpu_update_mmu() - tell the MMU the control registers after one of CR0, CR4, EFER
+ * or PKRU changed.
+ */
 void cpu_update_mmu(struct cpu *c);
 
 /** cpu_set_cpl() - change the privilege level and what follows from it. */
 void cpu_set_cpl(struct cpu *c, unsigned int cpl);
 
-/** cpu_deliver_exception() - deliver cpu.exc through the IDT; may end in a double fault or shutdown. */
+/**
+ * cpu_deliver_exception() - deliver cpu.exc through the IDT; may end in a double
+ * fault or shutdown.
+ */
 void cpu_deliver_exception(struct cpu *c);
 
 /** cpu_breakpoint_hit() - instruction breakpoint at RIP? Then #DB is pending. */
 bool cpu_breakpoint_hit(struct cpu *c);
 
-/** cpu_single_step_trap() - after an instruction: raise #DB for the trap flag or data breakpoints. */
+/**
+ * cpu_single_step_trap() - after an instruction: raise #DB for the trap flag or data
+ * breakpoints.
+ */
 void cpu_single_step_trap(struct cpu *c, bool trap);
 
 /* How an event enters the IDT. */
@@ -53,16 +68,25 @@ void descriptor_unpack(uint16_t sel, uint64_t raw, struct cpu_segment *ret);
 /** cpu_set_segment() - load a segment register's hidden part (no checks); base from @s. */
 void cpu_set_segment(struct cpu *c, unsigned int n, const struct cpu_segment *s);
 
-/** cpu_load_segment() - MOV, POP, LDS… to DS, ES, FS, GS or SS, with all checks. Return: false if faulted. */
+/**
+ * cpu_load_segment() - MOV, POP, LDS… to DS, ES, FS, GS or SS, with all checks.
+ * Return: false if faulted.
+ */
 bool cpu_load_segment(struct cpu *c, unsigned int n, uint16_t sel);
 
-/** cpu_check_code() - may CS be loaded with @sel for @cpl? Reads the descriptor. False: exception pending. */
+/**
+ * cpu_check_code_return() - may CS be loaded with @sel for @cpl? Reads the descriptor.
+ * False: exception pending.
+ */
 bool cpu_check_code_return(struct cpu *c, uint16_t sel, struct cpu_segment *ret);
 
-/** cpu_set_descriptor_accessed() - set the accessed bit in memory if it is clear. */
+/** cpu_set_accessed() - set the accessed bit in memory if it is clear. */
 bool cpu_set_accessed(struct cpu *c, uint16_t sel, uint64_t raw);
 
-/** cpu_null_outer_segments() - after a return to an outer level: drop data segments that it may not have. */
+/**
+ * cpu_null_outer_segments() - after a return to an outer level: drop data segments
+ * that it may not have.
+ */
 void cpu_null_outer_segments(struct cpu *c);
 
 /** cpu_rdmsr(), cpu_wrmsr() - false means #GP (pending). */
@@ -77,7 +101,10 @@ void cpu_cpuid(const struct cpu *c, uint32_t leaf, uint32_t subleaf,
 bool cpu_set_cr0(struct cpu *c, uint64_t value);
 bool cpu_set_cr4(struct cpu *c, uint64_t value);
 
-/** cpu_io_allowed() - IOPL and the TSS's permission bitmap. Return: false with an exception pending. */
+/**
+ * cpu_io_allowed() - IOPL and the TSS's permission bitmap. Return: false with an
+ * exception pending.
+ */
 bool cpu_io_allowed(struct cpu *c, uint16_t port, unsigned int size);
 
 static inline bool cpu_is_long(const struct cpu *c)

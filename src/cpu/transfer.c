@@ -358,7 +358,10 @@ OP(retf)
 	LEAVE_HERE();
 }
 
-/* POPF: below IOPL the interrupt flag silently stays. Ends the block, as IF, TF or AC may change. */
+/*
+ * POPF: below IOPL the interrupt flag silently stays. Ends the block, as IF, TF or
+ * AC may change.
+ */
 OP(popf)
 {
 	const unsigned int size = (unsigned int)op->imm / 8;

@@ -859,7 +859,10 @@ static void find_live_flags(struct translator *t, bool live)
 		struct guest_insn *g = &t->insns[i - 1];
 
 		g->live_out = live;
-		/* Before an access the interpreter may take over, and fault: flags must be right. */
+		/*
+		 * Before an access the interpreter may take over, and fault: flags
+		 * must be right.
+		 */
 		live = g->tests || (live && !g->sets_all) || g->mem >= 0 ||
 		       g->kind == INSN_PUSH || g->kind == INSN_POP;
 		g->live_in = live;

@@ -20,7 +20,7 @@ enum engine_exit {
 	ENGINE_EXIT_HALT,     /* waits for an interrupt */
 	ENGINE_EXIT_SHUTDOWN, /* triple fault */
 	ENGINE_EXIT_STOPPED,  /* guest memory refused: see guestmem_failure() */
-	ENGINE_EXIT_BAD_FETCH, /* the guest jumped to where there is no memory: struct engine_fail */
+	ENGINE_EXIT_BAD_FETCH, /* a jump to where there is no memory: struct engine_fail */
 	ENGINE_EXIT_FAILED, /* the engine cannot go on: engine_ops.failure */
 };
 

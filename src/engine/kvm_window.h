@@ -13,7 +13,6 @@
  */
 #ifndef ENGINE_KVM_WINDOW_H
 #define ENGINE_KVM_WINDOW_H
-
 #include <pthread.h>
 
 #include <base/error.h>

@@ -180,7 +180,10 @@ uint64_t host_promised(struct host *host);
 /** decide() - make a plan and put it into force. Manager, under @lock. */
 void decide(struct host *host);
 
-/** build_tree() - pools and VMs for the policy; ended with free(*ret_nodes). Return: 0 or -ENOMEM. */
+/**
+ * build_tree() - pools and VMs for the policy; ended with free(*ret_nodes). Return:
+ * 0 or -ENOMEM.
+ */
 int build_tree(struct host *host, struct tree *ret, struct tree_node **ret_nodes)
 	__attribute__((warn_unused_result));
 
@@ -217,10 +220,10 @@ struct hvm *vm_find(struct host *host, const char *name);
 int vm_insert(struct host *host, struct hvm *vm)
 	__attribute__((warn_unused_result));
 
-/** vm_new() - a VM without memory and process. Return: NULL if there is no memory. */
+/** hvm_new() - a VM without memory and process. Return: NULL if there is no memory. */
 struct hvm *hvm_new(struct host *host, const struct host_vm_settings *set);
 
-/** vm_destroy() - take it from the list and free everything. Under both locks. */
+/** hvm_destroy() - take it from the list and free everything. Under both locks. */
 void hvm_destroy(struct hvm *vm);
 
 /** pool_index() - index of a pool, -1 for the host itself (""), -ENOENT. Under @lock. */

@@ -22,8 +22,8 @@ struct store;
  * @ret: set on success; ended with store_close()
  * @err: message
  *
- * Return: 0; -EBUSY (another program has it open); -EROFS; -EACCES; -ENOSPC; -EBADMSG (not a database,
- * or damaged); -EPROTO (written by a newer version); -EIO; -ENOMEM.
+ * Return: 0; -EBUSY (another program has it open); -EROFS; -EACCES; -ENOSPC; -EBADMSG (not a
+ * database, or damaged); -EPROTO (written by a newer version); -EIO; -ENOMEM.
  */
 int store_open(const char *dir, struct store **ret, struct err *err)
 	__attribute__((warn_unused_result));

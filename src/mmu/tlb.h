@@ -64,7 +64,7 @@ struct tlb {
 	struct tlb_entry *blind;    /* never filled: every access is slow */
 	uint64_t next_ctx;
 	uint32_t global_gen; /* 9 bits */
-	uint32_t fetch_gen[2]; /* by privilege as @array: what is known of code is void when it changes */
+	uint32_t fetch_gen[2]; /* by privilege as @array: a change voids what is known of code */
 	bool local_code; /* supervisor code was fetched from a page that is not global, or low */
 	bool user;
 	bool is_blind;

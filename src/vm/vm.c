@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Making, starting and ending a VM. */
+#include <vm/vm.h>
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -29,7 +29,7 @@ enum vm_end {
 };
 
 /**
- * struct vm_console - the other end of the guest's serial port.
+ * struct vm_callbacks - whoever runs the VM, and the other end of the guest's serial port.
  * @output: bytes from the guest; processor thread, device lock held
  * @input_room: vm_console_input() would take more; may be called from any thread
  * @ended: the run is over; called once, on the processor thread
@@ -84,7 +84,10 @@ size_t vm_console_input(struct vm *vm, const uint8_t *bytes, size_t len);
 int vm_write_stats(const struct vm *vm, const char *path, struct err *err)
 	__attribute__((warn_unused_result));
 
-/** vm_print_summary() - the counters that people look at first, on standard error. After vm_join(). */
+/**
+ * vm_print_summary() - the counters that people look at first, on standard error.
+ * After vm_join().
+ */
 void vm_print_summary(const struct vm *vm);
 
 #endif

@@ -2,9 +2,9 @@
 /*
  * Runs snippets of machine code on the software processor, for unit tests.
  *
- * The guest is in long mode with paging on. Tests map pages where they like; tables, descriptors and
- * exception handlers live in a supervisor area at HARNESS_SYSTEM. Exceptions are delivered through a
- * real IDT to handlers that halt, and the harness reads the frame that was pushed.
+ * The guest is in long mode with paging on. Tests map pages where they like; tables, descriptors
+ * and exception handlers live in a supervisor area at HARNESS_SYSTEM. Exceptions are delivered
+ * through a real IDT to handlers that halt, and the harness reads the frame that was pushed.
  */
 #ifndef TESTS_UNIT_CPU_HARNESS_H
 #define TESTS_UNIT_CPU_HARNESS_H

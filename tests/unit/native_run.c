@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Run an instruction, or a few, on the real processor, from a given state, and see what became of it. */
+/*
+ * Run an instruction, or a few, on the real processor, from a given state, and see
+ * what became of it.
+ */
 #include "native_run.h"
 
 #include <errno.h>
@@ -18,12 +21,24 @@ uint64_t native_rsp;
 void native_enter(void) __attribute__((visibility("hidden")));
 void native_faulted(void) __attribute__((visibility("hidden")));
 
-#define GPRS(X)                                                                \
-	X(rax, 512)                                                            \
-	X(rcx, 520)                                                            \
-	X(rdx, 528) X(rbx, 536) X(rbp, 552) X(rsi, 560) X(rdi, 568) X(r8, 576) \
-		X(r9, 584) X(r10, 592) X(r11, 600) X(r12, 608) X(r13, 616)     \
-			X(r14, 624) X(r15, 632)
+/* clang-format off: a table */
+#define GPRS(X)     \
+	X(rax, 512) \
+	X(rcx, 520) \
+	X(rdx, 528) \
+	X(rbx, 536) \
+	X(rbp, 552) \
+	X(rsi, 560) \
+	X(rdi, 568) \
+	X(r8, 576)  \
+	X(r9, 584)  \
+	X(r10, 592) \
+	X(r11, 600) \
+	X(r12, 608) \
+	X(r13, 616) \
+	X(r14, 624) \
+	X(r15, 632)
+/* clang-format on */
 
 #define LOAD_GPR(reg, at) "movq native_state+" #at "(%rip), %" #reg "\n"
 #define SAVE_GPR(reg, at) "movq %" #reg ", native_state+" #at "(%rip)\n"

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Run an instruction, or a few, on the real processor, from a given state, and see what became of it. */
+/*
+ * Run an instruction, or a few, on the real processor, from a given state, and see
+ * what became of it.
+ */
 #ifndef TESTS_UNIT_NATIVE_RUN_H
 #define TESTS_UNIT_NATIVE_RUN_H
 #include <stdint.h>
@@ -39,7 +42,10 @@ struct run_state {
 /** native_setup() - map code and data. Return: 0 or -errno. */
 int native_setup(void);
 
-/** native_set_code() - the instructions that native_step() executes; their faults are caught from now on. */
+/**
+ * native_set_code() - the instructions that native_step() executes; their faults are
+ * caught from now on.
+ */
 void native_set_code(const uint8_t *bytes, unsigned int n_bytes);
 
 /** native_step() - execute them, up to the first that faults. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Differential test: the same instructions with the same state on the software processor and on the real one.
+ * Differential test: the same instructions with the same state on the software processor and on the
+ * real one.
  *
- * Each case is a few instructions of random forms with random registers, flags and memory, at the same
- * addresses on both sides. General registers, flags but the undefined ones, memory, the fault
+ * Each case is a few instructions of random forms with random registers, flags and memory, at the
+ * same addresses on both sides. General registers, flags but the undefined ones, memory, the fault
  * and its address must agree. Arguments: seed and number of cases.
  */
 #include <Zydis/Zydis.h>
@@ -660,8 +661,8 @@ static void random_state(struct fixture *f, struct test_case *t)
 }
 
 /*
- * Which flags the code leaves undefined, by Zydis; shifts by a count not known here may also leave flags
- * as they were, so what was undefined before stays so.
+ * Which flags the code leaves undefined, by Zydis; shifts by a count not known here may also leave
+ * flags as they were, so what was undefined before stays so.
  */
 static bool find_undefined(struct fixture *f, struct test_case *t)
 {

@@ -652,11 +652,17 @@ static int teardown(void **state)
 #define IMMS(insn)     \
 	IMM(insn, "0") \
 	IMM(insn, "0x1b") IMM(insn, "0x4e") IMM(insn, "0xff") IMM(insn, "0x93")
-#define COMPARES(insn)                                              \
-	IMM(insn, "0")                                              \
-	IMM(insn, "1")                                              \
-	IMM(insn, "2") IMM(insn, "3") IMM(insn, "4") IMM(insn, "5") \
-		IMM(insn, "6") IMM(insn, "7")
+/* clang-format off: a table */
+#define COMPARES(insn) \
+	IMM(insn, "0") \
+	IMM(insn, "1") \
+	IMM(insn, "2") \
+	IMM(insn, "3") \
+	IMM(insn, "4") \
+	IMM(insn, "5") \
+	IMM(insn, "6") \
+	IMM(insn, "7")
+/* clang-format on */
 #define MOVE(insn) \
 	XMM(insn)  \
 	F(insn " %xmm10, (%rdi)")
@@ -1066,7 +1072,10 @@ static void test_not_advertised(void **state)
 	EXPECT(xsave, VEC_UD);
 }
 
-/* LDMXCSR unmasks in the middle: what follows is watched; and without the OS's consent it is #UD. */
+/*
+ * LDMXCSR unmasks in the middle: what follows is watched; and without the OS's
+ * consent it is #UD.
+ */
 static void test_unmask(void **state)
 {
 	/* ldmxcsr (%rdi); divps %xmm1, %xmm0 */

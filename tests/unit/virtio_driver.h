@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A guest's virtio driver for tests: speaks to a device through its registers and rings. */
-#ifndef TESTS_VIRTIO_DRIVER_H
-#define TESTS_VIRTIO_DRIVER_H
+#ifndef TESTS_UNIT_VIRTIO_DRIVER_H
+#define TESTS_UNIT_VIRTIO_DRIVER_H
 #include <base/types.h>
 #include <dev/bus.h>
 #include <dev/virtio_mmio.h>
