@@ -148,6 +148,7 @@ static const struct api_field stats_fields[] = {
 	C("swapOut", swap_out, "pages written to disk"),
 	C("swapIn", swap_in, "pages read from disk for a touch"),
 	C("sharedEver", shared_ever, "pages given to a shared frame"),
+	C("sharedFilled", shared_filled, "of these, at once when a disk had filled them, others' too"),
 	C("unshared", unshared, "of these, copied back by a write"),
 	C("zeroed", zeroed, "pages found to be all zero"),
 	C("reportedFree", reported_free, "pages that the guest reported free or ballooned"),

@@ -92,6 +92,7 @@ struct api_stats {
 	uint64_t swap_out;
 	uint64_t swap_in;
 	uint64_t shared_ever;
+	uint64_t shared_filled;
 	uint64_t unshared;
 	uint64_t zeroed;
 	uint64_t reported_free;

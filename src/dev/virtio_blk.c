@@ -102,6 +102,9 @@ struct virtio_blk {
 	struct vq_chain chain;
 	struct iovec pieces[MAX_PIECES];
 	struct virtio_blk_stats stats;
+	void (*filled)(void *ctx, const struct virtio_blk *blk, gpa_t addr,
+		       uint64_t len);
+	void *filled_ctx;
 };
 
 static struct virtio_blk *blk_of(struct virtio_dev *dev)
@@ -245,6 +248,37 @@ static bool in_disk(const struct virtio_blk *blk, uint64_t sector,
 	return sector <= blk->sectors && n_sectors <= blk->sectors - sector;
 }
 
+static void tell_filled(const struct virtio_blk *blk, gpa_t addr, uint64_t len)
+{
+	if (len && blk->filled)
+		blk->filled(blk->filled_ctx, blk, addr, len);
+}
+
+/* Go past what was moved; stretches that touch are told as one. */
+static void pass(const struct virtio_blk *blk, struct vq_cursor *cur,
+		 uint64_t bytes, bool is_read)
+{
+	gpa_t start = gpa(0);
+	uint64_t len = 0;
+
+	while (bytes) {
+		gpa_t addr;
+		const uint64_t n = vq_cursor_next(cur, bytes, &addr);
+
+		bytes -= n;
+		if (!is_read)
+			continue;
+		if (len && addr.v == start.v + len) {
+			len += n;
+			continue;
+		}
+		tell_filled(blk, start, len);
+		start = addr;
+		len = n;
+	}
+	tell_filled(blk, start, len);
+}
+
 /* @access is to guest memory: MEM_WRITE reads the disk. */
 static enum status transfer(struct virtio_blk *blk, enum mem_access access,
 			    uint64_t sector, uint64_t len)
@@ -261,7 +295,6 @@ static enum status transfer(struct virtio_blk *blk, enum mem_access access,
 		       is_read ? 0 : sizeof(struct header));
 	for (uint64_t left = len; left;) {
 		struct batch batch;
-		gpa_t addr;
 
 		if (next_batch(blk, &cur, access, left, &batch) != MEM_OK)
 			return STATUS_STOPPED;
@@ -269,8 +302,7 @@ static enum status transfer(struct virtio_blk *blk, enum mem_access access,
 			return STATUS_IOERR;
 		pos += batch.bytes;
 		left -= batch.bytes;
-		while (batch.bytes)
-			batch.bytes -= vq_cursor_next(&cur, batch.bytes, &addr);
+		pass(blk, &cur, batch.bytes, is_read);
 	}
 	return STATUS_OK;
 }
@@ -655,6 +687,15 @@ struct virtio_dev *virtio_blk_dev(struct virtio_blk *blk)
 uint64_t virtio_blk_sectors(const struct virtio_blk *blk)
 {
 	return blk->sectors;
+}
+
+void virtio_blk_set_filled(struct virtio_blk *blk,
+			   void (*filled)(void *ctx, const struct virtio_blk *blk,
+					  gpa_t addr, uint64_t len),
+			   void *ctx)
+{
+	blk->filled = filled;
+	blk->filled_ctx = ctx;
 }
 
 int virtio_blk_fd(const struct virtio_blk *blk)

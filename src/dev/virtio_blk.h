@@ -76,6 +76,18 @@ struct virtio_dev *virtio_blk_dev(struct virtio_blk *blk);
 /** virtio_blk_sectors() - capacity in sectors of 512 bytes. */
 uint64_t virtio_blk_sectors(const struct virtio_blk *blk);
 
+/**
+ * virtio_blk_set_filled() - who wants to know which guest memory the disk has filled.
+ * @blk: the disk
+ * @filled: called for each stretch of guest memory that a read request has filled with what
+ *          is in the image, in the thread that serves the request
+ * @ctx: passed to @filled
+ */
+void virtio_blk_set_filled(struct virtio_blk *blk,
+			   void (*filled)(void *ctx, const struct virtio_blk *blk,
+					  gpa_t addr, uint64_t len),
+			   void *ctx);
+
 /** virtio_blk_fd() - the image's descriptor, for the sandbox; owned by the disk. */
 int virtio_blk_fd(const struct virtio_blk *blk);
 

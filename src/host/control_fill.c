@@ -98,6 +98,7 @@ void fill_stats(struct api_stats *to, const struct host_vm_figures *from)
 		.swap_out = from->swap_out,
 		.swap_in = from->swap_in,
 		.shared_ever = from->shared_ever,
+		.shared_filled = from->shared_filled,
 		.unshared = from->unshared,
 		.zeroed = from->zeroed,
 		.reported_free = from->reported_free,

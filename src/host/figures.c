@@ -68,6 +68,7 @@ static void counters_of(const struct hvm *vm, struct host_vm_figures *f)
 	f->zip_out = atomic_load(&m->zip_out);
 	f->swap_out = atomic_load(&m->swap_out);
 	f->shared_ever = atomic_load(&m->shared_ever);
+	f->shared_filled = atomic_load(&m->shared_filled);
 	f->zeroed = atomic_load(&m->zeroed);
 	f->scanned = atomic_load(&m->scanned);
 	f->swap_slots = swap_slots(m->swap);

@@ -295,6 +295,8 @@ enum host_vm_state {
  * @swap_out: pages written
  * @swap_in: pages read for a touch
  * @shared_ever: pages given to a shared frame
+ * @shared_filled: of those, as soon as it had read them from an image that others have
+ *                 open too, pages of others that were found so included
  * @unshared: of those, copied back by a write
  * @zeroed: pages found to be all zero
  * @reported_free: pages that the guest reported free or ballooned
@@ -348,6 +350,7 @@ struct host_vm_figures {
 	uint64_t swap_out;
 	uint64_t swap_in;
 	uint64_t shared_ever;
+	uint64_t shared_filled;
 	uint64_t unshared;
 	uint64_t zeroed;
 	uint64_t reported_free;

@@ -113,6 +113,7 @@ struct host {
 	uint32_t n_groups;              /* m */
 	struct share *share;            /* m */
 	struct reclaim *reclaim;        /* m */
+	uint64_t filled_credit_ns;      /* m processor time for filled pages */
 	_Atomic uint64_t share_scanned; /* a */
 	_Atomic uint64_t share_cpu_ns;  /* a */
 

@@ -308,7 +308,8 @@ static void measure_overhead(struct host *host)
 		if (!vm->mem)
 			continue;
 		vm->overhead_pages = process_overhead(vm->pid) +
-				     file_pages(physmap_fd(vm->mem->map));
+				     file_pages(physmap_fd(vm->mem->map)) +
+				     LINK_COUNTERS_BYTES / PAGE_SIZE;
 		sum += vm->overhead_pages + vmmem_table_pages(vm->mem);
 	}
 	ledger_overhead(&host->ledger, sum);

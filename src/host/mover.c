@@ -13,6 +13,11 @@
 #define BATCHES 8
 /* What has not been scanned in that many seconds is not made up for. */
 #define CREDIT_S 2.0
+/* Filled pages that one VM may have looked at in a row. */
+#define FILLED_PAGES 1024
+/* Looking at filled pages may take so much of a processor, and so much at once. */
+#define FILLED_PCT       25
+#define FILLED_CREDIT_NS UINT64_C(500000000)
 
 void gate_lock(struct host *host)
 {
@@ -184,6 +189,39 @@ static void scan(struct hvm *vm, double seconds)
 	atomic_fetch_add(&host->share_cpu_ns, thread_ns() - start);
 }
 
+/* Pages that a disk has filled. Return: there are more. */
+static bool look_at_filled(struct hvm *vm)
+{
+	struct host *host = vm->host;
+	const uint64_t start = thread_ns();
+	uint64_t n;
+	uint64_t took;
+	bool share;
+
+	pthread_mutex_lock(&host->lock);
+	share = vm->set.share && !vm->mem->group->adopting;
+	pthread_mutex_unlock(&host->lock);
+	if (!share || !host->filled_credit_ns)
+		return false;
+	n = share_filled(host->share, vm->mem, FILLED_PAGES);
+	if (!n)
+		return false;
+	took = thread_ns() - start;
+	host->filled_credit_ns -= took < host->filled_credit_ns
+					  ? took
+					  : host->filled_credit_ns;
+	atomic_fetch_add(&host->share_scanned, n);
+	atomic_fetch_add(&host->share_cpu_ns, took);
+	return link_filled_any(vm->mem->counters);
+}
+
+static void earn_credit(struct host *host, double seconds)
+{
+	host->filled_credit_ns += (uint64_t)(seconds * 1e9 * FILLED_PCT / 100);
+	if (host->filled_credit_ns > FILLED_CREDIT_NS)
+		host->filled_credit_ns = FILLED_CREDIT_NS;
+}
+
 static bool round_of_all(struct host *host, double seconds)
 {
 	const struct options options = host_options(host);
@@ -191,6 +229,7 @@ static bool round_of_all(struct host *host, double seconds)
 	struct hvm *vm;
 	uint32_t n;
 
+	earn_credit(host, seconds);
 	pthread_mutex_lock(&host->lock);
 	n = host->n_vms;
 	pthread_mutex_unlock(&host->lock);
@@ -199,6 +238,7 @@ static bool round_of_all(struct host *host, double seconds)
 		if (!vm)
 			continue;
 		look_after(vm, &options);
+		moved |= look_at_filled(vm);
 		moved |= reclaim_vm(host, i);
 		/* The gate was open meanwhile: it may be another VM's place now. */
 		vm = vm_at(host, i);

@@ -174,47 +174,32 @@ static unsigned tidy(ppn_t *pages, unsigned n)
 	return out;
 }
 
-/* Zero, or equal to a frame. Return: true if the page has gone. */
-static bool try_share(struct vmmem *vm, struct vmmem_batch *batch, unsigned idx)
+/* Zero, or equal to a frame, which is referenced then. Return: false if neither. */
+static bool try_share(struct vmmem *vm, const uint8_t *bytes,
+		      uint64_t *ret_final)
 {
-	const uint8_t *bytes = vmmem_bytes(batch, idx);
 	uint64_t frame;
 
 	if (page_is_zero(bytes)) {
-		if (vmmem_finish(vm, batch, idx, physmap_zero()))
-			return false;
-		atomic_fetch_add(&vm->zeroed, 1);
+		*ret_final = physmap_zero();
 		return true;
 	}
 	if (!share_find(vm->group, bytes, &frame))
 		return false;
 	group_ref(vm->group, frame);
-	if (vmmem_finish(vm, batch, idx, physmap_shared(frame))) {
-		group_unref(vm->group, frame);
-		return false;
-	}
-	atomic_fetch_add(&vm->shared_ever, 1);
+	*ret_final = physmap_shared(frame);
 	return true;
 }
 
-static bool try_zip(struct reclaim *r, struct vmmem *vm,
-		    struct vmmem_batch *batch, unsigned idx, uint64_t max_pages)
+static bool try_zip(struct reclaim *r, struct vmmem *vm, uint64_t page,
+		    const uint8_t *bytes, uint64_t max_pages,
+		    uint64_t *ret_final)
 {
-	const int size = LZ4_compress_default((const char *)vmmem_bytes(batch,
-									idx),
-					      r->zipped, PAGE_SIZE,
-					      ZIP_MAX_BYTES);
-	uint64_t entry;
+	const int size = LZ4_compress_default((const char *)bytes, r->zipped,
+					      PAGE_SIZE, ZIP_MAX_BYTES);
 
-	if (size <= 0 || zip_put(vm->zip, batch->revoke.pages[idx].v, r->zipped,
-				 (unsigned)size, max_pages, &entry))
-		return false;
-	if (vmmem_finish(vm, batch, idx, entry)) {
-		zip_drop(vm->zip, entry);
-		return false;
-	}
-	atomic_fetch_add(&vm->zip_out, 1);
-	return true;
+	return size > 0 && !zip_put(vm->zip, page, r->zipped, (unsigned)size,
+				    max_pages, ret_final);
 }
 
 static void queue_out(struct reclaim *r, unsigned idx, const uint8_t *bytes)
@@ -223,19 +208,65 @@ static void queue_out(struct reclaim *r, unsigned idx, const uint8_t *bytes)
 	r->out_idx[r->n_out++] = idx;
 }
 
+/* A page has its place, or not, and then the place is free again. */
+static void placed(struct vmmem *vm, uint64_t final, bool done)
+{
+	switch (physmap_state(final)) {
+	case PHYSMAP_ZERO:
+		atomic_fetch_add(&vm->zeroed, done);
+		break;
+	case PHYSMAP_SHARED:
+		atomic_fetch_add(&vm->shared_ever, done);
+		if (!done)
+			group_unref(vm->group, physmap_slot(final));
+		break;
+	case PHYSMAP_ZIPPED:
+		atomic_fetch_add(&vm->zip_out, done);
+		if (!done)
+			zip_drop(vm->zip, final);
+		break;
+	case PHYSMAP_SWAPPED:
+		atomic_fetch_add(&vm->swap_out, done);
+		if (!done)
+			swap_drop(vm->swap, physmap_slot(final));
+		break;
+	case PHYSMAP_HOME:
+	case PHYSMAP_BALLOON:
+	case PHYSMAP_BUSY:
+	case PHYSMAP_N_STATES:
+		break;
+	}
+}
+
+static void finish(struct vmmem *vm, struct vmmem_batch *batch,
+		   uint64_t finals[REVOKE_BATCH_PAGES])
+{
+	const uint64_t done = vmmem_finish(vm, batch, finals);
+
+	for (unsigned i = 0; i < batch->revoke.n_pages; i++) {
+		if (finals[i] != REVOKE_KEEP)
+			placed(vm, finals[i], done >> i & 1);
+	}
+}
+
+static void keep_all(uint64_t finals[REVOKE_BATCH_PAGES])
+{
+	for (unsigned i = 0; i < REVOKE_BATCH_PAGES; i++)
+		finals[i] = REVOKE_KEEP;
+}
+
 static enum reclaim_result write_run(struct reclaim *r, struct vmmem *vm,
-				     struct vmmem_batch *batch, unsigned first,
-				     unsigned n, uint64_t slot)
+				     unsigned first, unsigned n, uint64_t slot,
+				     uint64_t finals[REVOKE_BATCH_PAGES])
 {
 	const int code = swap_write(vm->swap, slot, r->out + first * PAGE_SIZE,
 				    n);
 
 	for (unsigned i = 0; i < n; i++) {
-		if (code || vmmem_finish(vm, batch, r->out_idx[first + i],
-					 physmap_swapped(slot + i)))
+		if (code)
 			swap_drop(vm->swap, slot + i);
 		else
-			atomic_fetch_add(&vm->swap_out, 1);
+			finals[r->out_idx[first + i]] = physmap_swapped(slot + i);
 	}
 	if (code)
 		return code == -ENOSPC ? RECLAIM_SWAP_FULL : RECLAIM_FAILED;
@@ -247,38 +278,49 @@ static enum reclaim_result write_out(struct reclaim *r, struct vmmem *vm,
 				     struct vmmem_batch *batch)
 {
 	enum reclaim_result result = RECLAIM_MORE;
+	uint64_t finals[REVOKE_BATCH_PAGES];
 	unsigned n;
 
+	keep_all(finals);
 	for (unsigned at = 0; at < r->n_out && result == RECLAIM_MORE; at += n) {
 		uint64_t slot;
 
 		n = swap_take(vm->swap, r->n_out - at, &slot);
 		if (!n)
-			return RECLAIM_SWAP_FULL;
-		result = write_run(r, vm, batch, at, n, slot);
+			result = RECLAIM_SWAP_FULL;
+		else
+			result = write_run(r, vm, at, n, slot, finals);
 	}
+	finish(vm, batch, finals);
 	return result;
 }
 
+/* First what needs no disk, so that it is not held while others are written. */
 static enum reclaim_result move_out(struct reclaim *r, struct vmmem *vm,
 				    struct vmmem_batch *batch,
 				    const struct reclaim_order *order)
 {
+	const struct revoke_batch *b = &batch->revoke;
+	uint64_t finals[REVOKE_BATCH_PAGES];
 	enum reclaim_result result;
 
 	r->n_out = 0;
 	if (vmmem_read(vm, batch))
 		return RECLAIM_FAILED;
-	for (unsigned i = 0; i < batch->revoke.n_pages; i++) {
-		if (try_share(vm, batch, i) ||
-		    (order->zip_max_pages &&
-		     try_zip(r, vm, batch, i, order->zip_max_pages)))
-			continue;
-		queue_out(r, i, vmmem_bytes(batch, i));
+	keep_all(finals);
+	for (unsigned i = 0; i < b->n_pages; i++) {
+		const uint8_t *bytes = vmmem_bytes(batch, i);
+
+		if (!try_share(vm, bytes, &finals[i]) &&
+		    (!order->zip_max_pages ||
+		     !try_zip(r, vm, b->pages[i].v, bytes, order->zip_max_pages,
+			      &finals[i])))
+			queue_out(r, i, bytes);
 	}
+	finish(vm, batch, finals);
 	result = write_out(r, vm, batch);
 	/* What moved without the disk is progress too. */
-	if (result == RECLAIM_SWAP_FULL && r->n_out < batch->revoke.n_pages)
+	if (result == RECLAIM_SWAP_FULL && r->n_out < b->n_pages)
 		result = RECLAIM_MORE;
 	return result;
 }

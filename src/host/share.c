@@ -11,6 +11,11 @@
  *
  * A candidate holds a reference to its frame from the beginning, so that a frame whose
  * last user leaves meanwhile does not go away.
+ *
+ * Pages that a disk has just filled are looked at ahead of the rest, in the same way. That
+ * they were read from the same image is a reason to look, and no more than that: a VM may
+ * lie, and somebody may write to an image that VMs have open. So what is shared is always
+ * what was compared, and nobody can smuggle anything into another's page.
  */
 #include <host/share.h>
 
@@ -18,6 +23,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include <base/verify.h>
 
 #define MATCHES_MAX    8
 #define CANDIDATES_MAX (2 * SHARE_WINDOW)
@@ -37,6 +44,7 @@ struct share {
 	uint8_t *other;  /* a page */
 	struct candidate candidates[CANDIDATES_MAX];
 	unsigned n;
+	uint64_t settled; /* pages that got a frame, ever */
 };
 
 struct share *share_new(void)
@@ -159,42 +167,55 @@ static void look_at(struct share *s, struct vmmem *vm, uint64_t page,
 		vm->words[page] = tag;
 }
 
-/* One page of a batch, which stands still now. Return: true if it has its new place. */
-static bool settle(struct vmmem *vm, struct vmmem_batch *batch, unsigned idx,
-		   uint64_t frame)
+/* One page of a batch, which stands still now. Return: what it becomes. */
+static uint64_t final_of(const struct vmmem *vm, const uint8_t *bytes,
+			 uint64_t frame)
 {
-	const uint8_t *bytes = vmmem_bytes(batch, idx);
-
-	if (frame == ZERO_PAGE) {
-		if (!page_is_zero(bytes) ||
-		    vmmem_finish(vm, batch, idx, physmap_zero()))
-			return false;
-		atomic_fetch_add(&vm->zeroed, 1);
-		return true;
-	}
+	if (frame == ZERO_PAGE)
+		return page_is_zero(bytes) ? physmap_zero() : REVOKE_KEEP;
 	if (memcmp(bytes, group_bytes(vm->group, frame), PAGE_SIZE) != 0)
-		return false;
+		return REVOKE_KEEP;
 	group_ref(vm->group, frame);
-	if (vmmem_finish(vm, batch, idx, physmap_shared(frame))) {
-		group_unref(vm->group, frame);
-		return false;
-	}
-	atomic_fetch_add(&vm->shared_ever, 1);
-	return true;
+	return physmap_shared(frame);
 }
 
-static void settle_batch(struct vmmem *vm, struct vmmem_batch *batch,
+static void settled(struct share *s, struct vmmem *vm, uint64_t page,
+		    uint64_t frame, bool done)
+{
+	if (!done) {
+		vmmem_forget_hint(vm, page);
+	} else if (frame == ZERO_PAGE) {
+		atomic_fetch_add(&vm->zeroed, 1);
+	} else {
+		atomic_fetch_add(&vm->shared_ever, 1);
+		s->settled++;
+	}
+}
+
+static void settle_batch(struct share *s, struct vmmem *vm,
+			 struct vmmem_batch *batch,
 			 const struct candidate *const *wanted, unsigned n)
 {
 	const struct revoke_batch *b = &batch->revoke;
+	uint64_t finals[REVOKE_BATCH_PAGES];
+	uint64_t frames[REVOKE_BATCH_PAGES];
 	unsigned at = 0;
+	uint64_t done;
 
 	/* The batch has the same pages in the same order, but for some left out. */
-	for (unsigned i = 0; i < b->n_pages; i++) {
+	for (unsigned i = 0; i < b->n_pages; i++, at++) {
 		while (at < n && wanted[at]->page != b->pages[i].v)
 			at++;
-		if (at < n && !settle(vm, batch, i, wanted[at]->frame))
-			vmmem_forget_hint(vm, b->pages[i].v);
+		VERIFY(at < n);
+		frames[i] = wanted[at]->frame;
+		finals[i] = final_of(vm, vmmem_bytes(batch, i), frames[i]);
+	}
+	done = vmmem_finish(vm, batch, finals);
+	for (unsigned i = 0; i < b->n_pages; i++) {
+		if (!(done >> i & 1) && finals[i] != REVOKE_KEEP &&
+		    frames[i] != ZERO_PAGE)
+			group_unref(vm->group, frames[i]);
+		settled(s, vm, b->pages[i].v, frames[i], done >> i & 1);
 	}
 }
 
@@ -219,7 +240,7 @@ static void flush_vm(struct share *s, unsigned first)
 	r = vmmem_take(vm, pages, n, 1U << PHYSMAP_HOME, &batch);
 	if (r > 0) {
 		if (!vmmem_read(vm, &batch))
-			settle_batch(vm, &batch, wanted, n);
+			settle_batch(s, vm, &batch, wanted, n);
 		vmmem_end(vm, &batch);
 	}
 	for (unsigned i = first; n && i < s->n; i++) {
@@ -255,6 +276,7 @@ static unsigned scan_run(struct share *s, struct vmmem *vm, uint64_t page,
 	return n;
 }
 
+/* Up to SHARE_WINDOW pages; flush() is the caller's. */
 static unsigned scan_window(struct share *s, struct vmmem *vm, uint64_t start,
 			    uint64_t end)
 {
@@ -270,7 +292,6 @@ static unsigned scan_window(struct share *s, struct vmmem *vm, uint64_t start,
 		else
 			n = 1;
 	}
-	flush(s);
 	return hashed;
 }
 
@@ -286,11 +307,88 @@ uint64_t share_scan(struct share *s, struct vmmem *vm, uint64_t *cursor,
 					     : vm->n_pages;
 
 		hashed += scan_window(s, vm, start, end);
+		flush(s);
 		*cursor = end;
 		if (end == vm->n_pages)
 			break;
 	}
 	atomic_fetch_add(&vm->scanned, hashed);
+	return hashed;
+}
+
+static bool has_image(const struct vmmem *vm, const struct link_image *image)
+{
+	const struct link_counters *c = vm->counters;
+	const uint32_t n = atomic_load(&c->n_images);
+
+	for (uint32_t i = 0; i < n && i < LINK_IMAGES_MAX; i++) {
+		if (c->images[i].dev == image->dev &&
+		    c->images[i].ino == image->ino)
+			return true;
+	}
+	return false;
+}
+
+/* A bit for each of the VM's images that another of its group has too. */
+static uint32_t common_images(const struct vmmem *vm)
+{
+	const struct group *g = vm->group;
+	uint32_t common = 0;
+
+	for (uint32_t image = 0; image < LINK_IMAGES_MAX; image++) {
+		const struct link_image wanted = vm->counters->images[image];
+
+		for (uint32_t i = 0; i < g->n_members; i++) {
+			if (g->members[i] == vm ||
+			    !has_image(g->members[i], &wanted))
+				continue;
+			common |= 1U << image;
+			break;
+		}
+	}
+	return common;
+}
+
+static bool filled_valid(const struct vmmem *vm, const struct link_filled *f)
+{
+	return f->image < LINK_IMAGES_MAX && f->page < vm->n_pages &&
+	       f->n_pages <= vm->n_pages - f->page;
+}
+
+uint64_t share_filled(struct share *s, struct vmmem *vm, uint64_t max_pages)
+{
+	const uint64_t before = s->settled;
+	struct link_filled f;
+	uint32_t common;
+	unsigned looked = 0; /* since the last flush() */
+	uint64_t hashed = 0;
+
+	if (!link_filled_any(vm->counters))
+		return 0;
+	common = common_images(vm);
+	while (hashed < max_pages && link_filled_pop(vm->counters, &f)) {
+		if (!filled_valid(vm, &f)) {
+			vmmem_misbehaves(vm,
+					 "it tells of pages that it has not");
+			break;
+		}
+		while (f.n_pages && common >> f.image & 1) {
+			const unsigned room = SHARE_WINDOW - looked;
+			const unsigned n = f.n_pages < room ? f.n_pages : room;
+
+			hashed += scan_window(s, vm, f.page, f.page + n);
+			f.page += n;
+			f.n_pages -= n;
+			looked += n;
+			if (looked < SHARE_WINDOW)
+				continue;
+			flush(s);
+			looked = 0;
+		}
+	}
+	flush(s);
+	atomic_fetch_add(&vm->scanned, hashed);
+	atomic_fetch_add(&vm->shared_filled, s->settled - before);
 	return hashed;
 }
 

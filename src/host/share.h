@@ -32,6 +32,16 @@ uint64_t share_scan(struct share *s, struct vmmem *vm, uint64_t *cursor,
 		    uint64_t max_pages);
 
 /**
+ * share_filled() - look at pages that a VM has just read from an image that others have.
+ * @s: room to work in
+ * @vm: VM, a member of its group
+ * @max_pages: begin no further stretch after that many
+ *
+ * Return: how many pages were hashed. Context: the mover.
+ */
+uint64_t share_filled(struct share *s, struct vmmem *vm, uint64_t max_pages);
+
+/**
  * share_find() - a frame with these contents.
  * @g: group
  * @bytes: a page

@@ -474,30 +474,50 @@ int vmmem_read(struct vmmem *vm, struct vmmem_batch *batch)
 	return r;
 }
 
-int vmmem_finish(struct vmmem *vm, struct vmmem_batch *batch, unsigned idx,
-		 uint64_t final)
+/* Moving is not touching: a watch goes on where it can. */
+static uint64_t keep_watch(uint64_t before, uint64_t final)
 {
-	const uint64_t page = batch->revoke.pages[idx].v;
-	const uint64_t before = physmap_stable(batch->revoke.entries[idx]);
-	int r;
+	const enum physmap_state state = physmap_state(final);
 
-	/* Moving is not touching: a watch goes on where it can. */
-	if (physmap_is_watched(batch->revoke.entries[idx]) &&
-	    (physmap_state(final) == PHYSMAP_ZERO ||
-	     physmap_state(final) == PHYSMAP_SHARED))
-		final = physmap_watched(final);
-	r = revoke_finish(vm->revoke, &batch->revoke, idx, final);
+	if (physmap_is_watched(before) &&
+	    (state == PHYSMAP_ZERO || state == PHYSMAP_SHARED))
+		return physmap_watched(final);
+	return final;
+}
 
-	if (r)
-		return r;
+/* A page has become something else: the host's own books. */
+static void account(struct vmmem *vm, uint64_t page, uint64_t before,
+		    uint64_t final)
+{
 	clear_word(vm, page);
 	if (physmap_state(final) == PHYSMAP_SHARED)
 		vm->words[page] = WORD_SHARED | (uint32_t)physmap_slot(final);
-	if (physmap_state(before) == PHYSMAP_HOME)
-		uncommit(vm, 1);
 	if (physmap_state(before) == PHYSMAP_ZIPPED)
 		zip_drop(vm->zip, before);
-	return 0;
+}
+
+uint64_t vmmem_finish(struct vmmem *vm, struct vmmem_batch *batch,
+		      uint64_t finals[REVOKE_BATCH_PAGES])
+{
+	struct revoke_batch *b = &batch->revoke;
+	uint64_t from_home = 0;
+	uint64_t done;
+
+	for (unsigned i = 0; i < b->n_pages; i++) {
+		if (finals[i] != REVOKE_KEEP)
+			finals[i] = keep_watch(b->entries[i], finals[i]);
+	}
+	done = revoke_finish_all(vm->revoke, b, finals);
+	for (unsigned i = 0; i < b->n_pages; i++) {
+		const uint64_t before = physmap_stable(b->entries[i]);
+
+		if (!(done >> i & 1))
+			continue;
+		account(vm, b->pages[i].v, before, finals[i]);
+		from_home += physmap_state(before) == PHYSMAP_HOME;
+	}
+	uncommit(vm, from_home);
+	return done;
 }
 
 void vmmem_end(struct vmmem *vm, struct vmmem_batch *batch)

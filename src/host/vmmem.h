@@ -61,6 +61,8 @@ struct vmmem {
 	_Atomic uint64_t shared_ever; /* a */
 	_Atomic uint64_t zeroed;      /* a */
 	_Atomic uint64_t scanned;     /* a */
+	_Atomic uint64_t
+		shared_filled; /* a shared as soon as they were read, others' too */
 };
 
 /**
@@ -160,13 +162,17 @@ int vmmem_read(struct vmmem *vm, struct vmmem_batch *batch)
 uint8_t *vmmem_bytes(const struct vmmem_batch *batch, unsigned idx);
 
 /**
- * vmmem_finish() - page @idx of a batch becomes something else.
- * @final: ZERO, SHARED (referenced by the caller), ZIPPED or SWAPPED entry
+ * vmmem_finish() - pages of a batch become something else.
+ * @vm: VM
+ * @batch: from vmmem_take()
+ * @finals: for each page of the batch a ZERO, SHARED (referenced by the caller), ZIPPED or
+ *          SWAPPED entry, or REVOKE_KEEP; changed
  *
- * Return: 0, or -errno and the page stays what it was.
+ * Return: bit i: page i was changed; the others stay what they were.
  */
-int vmmem_finish(struct vmmem *vm, struct vmmem_batch *batch, unsigned idx,
-		 uint64_t final) __attribute__((warn_unused_result));
+uint64_t vmmem_finish(struct vmmem *vm, struct vmmem_batch *batch,
+		      uint64_t finals[REVOKE_BATCH_PAGES])
+	__attribute__((warn_unused_result));
 
 /** vmmem_end() - let go of the rest of a batch. */
 void vmmem_end(struct vmmem *vm, struct vmmem_batch *batch);

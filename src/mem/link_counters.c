@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Counters and the ring of left places that a VM shares with its host. */
+/* Counters and rings that a VM shares with its host. */
 #include <mem/link_counters.h>
 
 #include <errno.h>
@@ -96,5 +96,38 @@ bool link_left_pop(struct link_counters *c, struct link_left *ret)
 	}
 	*ret = c->left[tail % LINK_LEFT_RING];
 	atomic_store(&c->left_tail, tail + 1);
+	return true;
+}
+
+void link_filled_push(struct link_counters *c, const struct link_filled *filled)
+{
+	const uint32_t head = atomic_load_explicit(&c->filled_head,
+						   memory_order_relaxed);
+
+	if (head - atomic_load(&c->filled_tail) >= LINK_FILLED_RING)
+		return;
+	c->filled[head % LINK_FILLED_RING] = *filled;
+	atomic_store(&c->filled_head, head + 1);
+}
+
+bool link_filled_any(const struct link_counters *c)
+{
+	return atomic_load(&c->filled_head) != atomic_load(&c->filled_tail);
+}
+
+bool link_filled_pop(struct link_counters *c, struct link_filled *ret)
+{
+	const uint32_t tail = atomic_load(&c->filled_tail);
+	const uint32_t head = atomic_load(&c->filled_head);
+
+	if (tail == head)
+		return false;
+	if (head - tail > LINK_FILLED_RING) {
+		/* A head that cannot be. Nothing is lost but the chance to share early. */
+		atomic_store(&c->filled_tail, head);
+		return false;
+	}
+	*ret = c->filled[tail % LINK_FILLED_RING];
+	atomic_store(&c->filled_tail, tail + 1);
 	return true;
 }

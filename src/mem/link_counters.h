@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a VM tells its host without a message: counters in a memory file that both map, and
- * a ring of places (frames, slots) that its pages have left.
+ * What a VM tells its host without a message: counters in a memory file that both map, a
+ * ring of places (frames, slots) that its pages have left, and a ring of pages that a disk
+ * has filled.
  *
- * Written by the VM only, but for the ring's tail and @want. The host believes none of it
+ * Written by the VM only, but for the rings' tails and @want. The host believes none of it
  * without a check.
  */
 #ifndef MEM_LINK_COUNTERS_H
@@ -14,13 +15,28 @@
 #include <base/error.h>
 #include <base/types.h>
 
-#define LINK_COUNTERS_MAGIC UINT64_C(0x544e435a5a454d31)
+#define LINK_COUNTERS_MAGIC UINT64_C(0x544e435a5a454d32)
 #define LINK_LEFT_RING      4096u
+#define LINK_FILLED_RING    4096u
+#define LINK_IMAGES_MAX     8
 
 /* A page and the SHARED, ZIPPED or SWAPPED entry that it has left. */
 struct link_left {
 	uint64_t page;
 	uint64_t entry;
+};
+
+/* Pages that have just been read from a disk image, which others may have read as well. */
+struct link_filled {
+	uint64_t page;
+	uint32_t n_pages;
+	uint32_t image; /* index into @images */
+};
+
+/* A disk image that the guest can only read: device and inode. */
+struct link_image {
+	uint64_t dev;
+	uint64_t ino;
 };
 
 /**
@@ -55,7 +71,14 @@ struct link_counters {
 	_Atomic uint64_t balloon_free;      /* v */
 	_Atomic uint64_t balloon_ooms;      /* v */
 
-	struct link_left left[LINK_LEFT_RING]; /* v */
+	_Atomic uint32_t n_images;    /* v of @images, after they are written */
+	_Atomic uint32_t filled_head; /* v next place to write */
+	_Atomic uint32_t filled_tail; /* h next place to read */
+	uint32_t unused;              /* zero */
+	struct link_image images[LINK_IMAGES_MAX]; /* v */
+
+	struct link_left left[LINK_LEFT_RING];       /* v */
+	struct link_filled filled[LINK_FILLED_RING]; /* v */
 };
 
 #define LINK_COUNTERS_BYTES \
@@ -83,5 +106,17 @@ void link_left_push(struct link_counters *c, uint64_t page, uint64_t entry);
 
 /** link_left_pop() - host: the oldest place. Return: false if there is none. */
 bool link_left_pop(struct link_counters *c, struct link_left *ret);
+
+/**
+ * link_filled_push() - VM: a disk has filled pages; forgotten if the ring is full.
+ * Context: one thread at a time.
+ */
+void link_filled_push(struct link_counters *c, const struct link_filled *filled);
+
+/** link_filled_pop() - host: the oldest pages, unchecked. Return: false if there are none. */
+bool link_filled_pop(struct link_counters *c, struct link_filled *ret);
+
+/** link_filled_any() - host: whether link_filled_pop() would find something. */
+bool link_filled_any(const struct link_counters *c);
 
 #endif

@@ -345,49 +345,92 @@ static int change(struct revoke_host *host, ppn_t page, uint64_t from,
 	return -EINVAL;
 }
 
-/* The page is ours and stands still: say where its contents are now, then free the frame. */
-static int leave_home(struct revoke_host *host, ppn_t page, uint64_t busy,
-		      uint64_t final)
+/* While it is BUSY it says already what it becomes: then its home frame may go. */
+static uint64_t last_entry(uint64_t final)
 {
-	int r = change(host, page, busy, final);
-
-	if (!r)
-		memfile_drop(host->home_fd, page.v * PAGE_SIZE, PAGE_SIZE);
-	return r;
+	return physmap_busy(physmap_stable(final), PHYSMAP_BY_HOST);
 }
 
-static int finish_page(struct revoke_host *host, ppn_t page, uint64_t final)
+/* The page is ours and stands still: say where its contents are now. */
+static int begin_finish(struct revoke_host *host, ppn_t page, uint64_t final,
+			bool *ret_leaves_home)
 {
 	const uint64_t now = physmap_load(host->map, page);
-	const uint64_t last = physmap_busy(physmap_stable(final),
-					   PHYSMAP_BY_HOST);
+	const uint64_t last = last_entry(final);
 
+	*ret_leaves_home = false;
 	if (!physmap_is_busy(now) || physmap_busy_mover(now) != PHYSMAP_BY_HOST)
 		return -ESTALE;
 	if (!physmap_valid(now) || physmap_is_busy(final) ||
 	    !physmap_legal(PHYSMAP_BY_HOST, last, final))
 		return -EINVAL;
-	if (now != last) {
-		int r = physmap_stable_state(now) == PHYSMAP_HOME
-				? leave_home(host, page, now, last)
-				: change(host, page, now, last);
+	if (now == last)
+		return 0;
 
-		if (r)
-			return r;
-	}
-	return change(host, page, last, final);
+	int r = change(host, page, now, last);
+
+	*ret_leaves_home = !r && physmap_stable_state(now) == PHYSMAP_HOME;
+	return r;
 }
 
 int revoke_finish(struct revoke_host *host, struct revoke_batch *batch,
 		  unsigned idx, uint64_t final)
 {
+	const ppn_t page = batch->pages[idx];
+	bool leaves_home;
+
 	VERIFY(idx < batch->n_pages && !(batch->finished >> idx & 1));
 
-	int r = finish_page(host, batch->pages[idx], final);
+	int r = begin_finish(host, page, final, &leaves_home);
 
+	if (leaves_home)
+		memfile_drop(host->home_fd, page.v * PAGE_SIZE, PAGE_SIZE);
+	if (!r)
+		r = change(host, page, last_entry(final), final);
 	if (!r)
 		batch->finished |= UINT64_C(1) << idx;
 	return r;
+}
+
+/* Home frames of the pages in @mask, those that follow each other at once. */
+static void drop_frames(struct revoke_host *host,
+			const struct revoke_batch *batch, uint64_t mask)
+{
+	for (unsigned i = 0, n; i < batch->n_pages; i += n) {
+		n = 1;
+		if (!(mask >> i & 1))
+			continue;
+		while (i + n < batch->n_pages && mask >> (i + n) & 1 &&
+		       batch->pages[i + n].v == batch->pages[i].v + n)
+			n++;
+		memfile_drop(host->home_fd, batch->pages[i].v * PAGE_SIZE,
+			     n * PAGE_SIZE);
+	}
+}
+
+uint64_t revoke_finish_all(struct revoke_host *host, struct revoke_batch *batch,
+			   const uint64_t *finals)
+{
+	uint64_t begun = 0;
+	uint64_t leave = 0;
+	uint64_t done = 0;
+	bool leaves_home;
+
+	for (unsigned i = 0; i < batch->n_pages; i++) {
+		if (finals[i] == REVOKE_KEEP || batch->finished >> i & 1 ||
+		    begin_finish(host, batch->pages[i], finals[i], &leaves_home))
+			continue;
+		begun |= UINT64_C(1) << i;
+		leave |= (uint64_t)leaves_home << i;
+	}
+	drop_frames(host, batch, leave);
+	for (unsigned i = 0; i < batch->n_pages; i++) {
+		if (begun >> i & 1 && !change(host, batch->pages[i],
+					      last_entry(finals[i]), finals[i]))
+			done |= UINT64_C(1) << i;
+	}
+	batch->finished |= done;
+	return done;
 }
 
 void revoke_end(struct revoke_host *host, const struct revoke_batch *batch)

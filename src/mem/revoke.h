@@ -176,6 +176,24 @@ int revoke_finish(struct revoke_host *host, struct revoke_batch *batch,
 		  unsigned idx, uint64_t final)
 	__attribute__((warn_unused_result));
 
+/* In place of a final entry: not this page. */
+#define REVOKE_KEEP UINT64_MAX
+
+/**
+ * revoke_finish_all() - revoke_finish() for many pages of a batch, and faster.
+ * @host: the host's end
+ * @batch: from revoke_take()
+ * @finals: for each page of the batch its stable entry, or REVOKE_KEEP; pages that are
+ *          finished already are passed over
+ *
+ * Frames that follow each other are released at once, which is what costs.
+ *
+ * Return: bit i: page i was finished.
+ */
+uint64_t revoke_finish_all(struct revoke_host *host, struct revoke_batch *batch,
+			   const uint64_t *finals)
+	__attribute__((warn_unused_result));
+
 /**
  * revoke_end() - forget a batch; pages of it that are still BUSY become what they were.
  * @host: the host's end

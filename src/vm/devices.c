@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The devices of a VM: which there are, where, and how the processor reaches them. */
 #include <errno.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include <dev/acpi.h>
+#include <mem/link_counters.h>
 #include <vm/vm_impl.h>
 
 /* The guest's TSC counts nanoseconds. */
@@ -286,6 +288,46 @@ static int add_fixed(struct vm *vm, struct err *err)
 	return r;
 }
 
+/* The host may look at once whether others have read the same. Whole pages only. */
+static void disk_filled(void *ctx, const struct virtio_blk *blk, gpa_t addr,
+			uint64_t len)
+{
+	struct vm *vm = ctx;
+	const uint64_t first = (addr.v + PAGE_SIZE - 1) & PAGE_MASK;
+	const uint64_t end = (addr.v + len) & PAGE_MASK;
+	struct link_filled filled = {0};
+	ppn_t page;
+
+	if (first >= end || !guestmem_ppn(vm->mem, gpa(first), &page))
+		return;
+	filled.page = page.v;
+	filled.n_pages = (uint32_t)((end - first) / PAGE_SIZE);
+	for (uint32_t i = 0; i < vm->n_images; i++) {
+		if (vm->image_disks[i] == blk)
+			filled.image = i;
+	}
+	link_filled_push(link_counters(vm->link), &filled);
+}
+
+/* Of what nobody can write, pages may be shared as soon as they are read. */
+static void offer_image(struct vm *vm, struct virtio_blk *blk)
+{
+	struct link_counters *c;
+	struct stat st;
+
+	if (!vm->link || vm->n_images == LINK_IMAGES_MAX ||
+	    fstat(virtio_blk_fd(blk), &st))
+		return;
+	c = link_counters(vm->link);
+	c->images[vm->n_images] = (struct link_image){
+		.dev = st.st_dev,
+		.ino = st.st_ino,
+	};
+	vm->image_disks[vm->n_images++] = blk;
+	atomic_store(&c->n_images, vm->n_images);
+	virtio_blk_set_filled(blk, disk_filled, vm);
+}
+
 static int add_disk(struct vm *vm, const struct vm_disk_config *d,
 		    struct err *err)
 {
@@ -299,6 +341,8 @@ static int add_disk(struct vm *vm, const struct vm_disk_config *d,
 	if (r)
 		return r;
 	vm->disks[vm->n_disks] = blk;
+	if (d->read_only)
+		offer_image(vm, blk);
 	/* Slot 0 is the entropy source's. */
 	return virtio_mmio_attach(virtio_blk_dev(blk), vm->bus,
 				  1 + vm->n_disks++, &irq, err);

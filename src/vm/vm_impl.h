@@ -21,6 +21,7 @@
 #include <dev/virtio_rng.h>
 #include <engine/engine.h>
 #include <mem/guestmem.h>
+#include <mem/link_counters.h>
 #include <mem/revoke_stress.h>
 #include <vm/link.h>
 #include <vm/vm.h>
@@ -55,8 +56,11 @@ struct vm {
 	struct dev_clock clock;                 /* I */
 	struct virtio_blk *disks[VM_DISKS_MAX]; /* d */
 	unsigned int n_disks;                   /* I */
-	struct virtio_rng *rng;                 /* d */
-	struct virtio_balloon *balloon;         /* d or NULL: switched off */
+	/* I disks that the host knows as images, in its order */
+	const struct virtio_blk *image_disks[LINK_IMAGES_MAX];
+	uint32_t n_images;               /* I */
+	struct virtio_rng *rng;          /* d */
+	struct virtio_balloon *balloon;  /* d or NULL: switched off */
 	_Atomic uint64_t balloon_target; /* a pages that the host wants */
 	uint64_t balloon_due_ns; /* d when statistics are asked for next */
 

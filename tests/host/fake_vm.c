@@ -22,6 +22,8 @@
 
 #include "progress.h"
 
+#define FILL_PAGES 16
+
 struct fake {
 	struct guestmem *mem;
 	struct link *link;
@@ -35,6 +37,8 @@ struct fake {
 	uint64_t drop_pct;
 	bool sequential; /* write all once, then only look */
 	bool balloon;
+	uint64_t image; /* says that what it writes at first came from there; 0: does not */
+	bool outside; /* says so of pages that it does not have */
 	uint64_t spoil_next;
 	uint64_t seed;
 	uint64_t rng;
@@ -218,12 +222,41 @@ static void pause_while_told(struct fake *f)
 	atomic_store(&f->progress->paused, 0);
 }
 
+static void offer_image(struct fake *f)
+{
+	struct link_counters *c = link_counters(f->link);
+
+	c->images[0] = (struct link_image){.dev = 1, .ino = f->image};
+	atomic_store(&c->n_images, !!f->image);
+}
+
+/* As a disk would: a stretch at a time, but never more than the host has looked at. */
+static void tell_filled(struct fake *f, uint64_t end)
+{
+	const struct timespec t = {.tv_nsec = 1000000};
+	const struct link_filled filled = {
+		.page = end - FILL_PAGES + (f->outside ? f->n_pages : 0),
+		.n_pages = FILL_PAGES,
+	};
+
+	link_filled_push(link_counters(f->link), &filled);
+	while (end % (FILL_PAGES * 64) == 0 &&
+	       link_filled_any(link_counters(f->link)) &&
+	       !atomic_load(&f->stop)) {
+		guestmem_service(f->mem);
+		nanosleep(&t, NULL);
+	}
+}
+
 static void run(struct fake *f)
 {
 	link_set_processor(f->link);
+	offer_image(f);
 	for (uint64_t p = 0; f->sequential && p < f->active; p++) {
 		guestmem_service(f->mem);
 		write_page(f, p, choose(f));
+		if (f->image && (p + 1) % FILL_PAGES == 0)
+			tell_filled(f, p + 1);
 	}
 	while (!atomic_load(&f->stop)) {
 		for (int i = 0; i < 64; i++)
@@ -283,6 +316,10 @@ static void parse(struct fake *f, int argc, char *argv[])
 			f->sequential = number(argv[i + 1]);
 		else if (!strcmp(key, "--balloon"))
 			f->balloon = number(argv[i + 1]);
+		else if (!strcmp(key, "--image"))
+			f->image = number(argv[i + 1]);
+		else if (!strcmp(key, "--outside"))
+			f->outside = number(argv[i + 1]);
 	}
 	if (!f->active || f->active > f->n_pages)
 		f->active = f->n_pages;

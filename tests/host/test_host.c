@@ -391,6 +391,87 @@ static void strangers_do_not_share(void **state)
 	assert_int_equal(figures_of(w, "b").common_pages, FAKE_COMMON - 1);
 }
 
+static void pause_three(struct world *w, bool on)
+{
+	pause_vm(w, "a", on);
+	pause_vm(w, "b", on);
+	pause_vm(w, "c", on);
+}
+
+/* Writes its memory once, as if it had read it from an image. */
+static struct host_vm_settings reader(const char *name, const char *image,
+				      const char *common)
+{
+	struct host_vm_settings s = vm_settings(name, 16);
+
+	snprintf(s.group, sizeof(s.group), "g");
+	with_arg(&s, "--image", image);
+	with_arg(&s, "--common", common);
+	with_arg(&s, "--write", "0");
+	with_arg(&s, "--drop", "0");
+	with_arg(&s, "--sequential", "1");
+	return s;
+}
+
+/* There is plenty of memory, so the scan alone would take its time. */
+static void what_is_read_from_one_image_is_shared_at_once(void **state)
+{
+	struct world *w = *state;
+	struct host_vm_settings a = reader("a", "7", "100");
+	struct host_vm_settings b = reader("b", "7", "100");
+	struct host_vm_settings c = reader("c", "8", "100");
+
+	w->memory_bytes = MIB(512);
+	must_open(w);
+	start(w, &a);
+	start(w, &b);
+	start(w, &c);
+	run_for(w, "a", 10000);
+	run_for(w, "b", 10000);
+	run_for(w, "c", 10000);
+	print_host(w, "read");
+	/* The first of two is read before there is anything to share it with. */
+	assert_true(figures_of(w, "a").shared_pages +
+			    figures_of(w, "b").shared_pages >=
+		    4096);
+	assert_true(figures_of(w, "a").shared_filled +
+			    figures_of(w, "b").shared_filled >=
+		    4096);
+	/* Nobody else reads that image. */
+	assert_int_equal(figures_of(w, "c").shared_filled, 0);
+	pause_three(w, true);
+	sums_are_exact(w);
+	audit_is_clean(w);
+}
+
+/* Another says the same of other contents: nobody gets a wrong byte, and it shares nothing. */
+static void what_a_vm_says_of_an_image_is_not_believed(void **state)
+{
+	struct world *w = *state;
+	struct host_vm_settings liar = reader("c", "7", "0");
+	struct host_vm_settings thief = reader("d", "7", "100");
+	struct host_vm_settings a = reader("a", "7", "100");
+	struct host_vm_settings b = reader("b", "7", "100");
+
+	w->memory_bytes = MIB(512);
+	must_open(w);
+	start(w, &liar);
+	run_for(w, "c", 1000);
+	start(w, &a);
+	start(w, &b);
+	run_for(w, "a", 50000);
+	run_for(w, "b", 50000);
+	run_for(w, "c", 50000);
+	assert_true(figures_of(w, "a").shared_pages > 0);
+	assert_int_equal(figures_of(w, "c").shared_pages, 0);
+	with_arg(&thief, "--outside", "1");
+	start(w, &thief);
+	assert_int_equal(host_vm_wait(w->host, "d", 10000), 0);
+	pause_three(w, true);
+	sums_are_exact(w);
+	audit_is_clean(w);
+}
+
 static void start_three(struct world *w)
 {
 	static const char *const names[] = {"a", "b", "c"};
@@ -402,13 +483,6 @@ static void start_three(struct world *w)
 		with_arg(&s, "--seed", i == 0 ? "1" : i == 1 ? "2" : "3");
 		start(w, &s);
 	}
-}
-
-static void pause_three(struct world *w, bool on)
-{
-	pause_vm(w, "a", on);
-	pause_vm(w, "b", on);
-	pause_vm(w, "c", on);
 }
 
 static void more_is_touched_than_there_is(void **state)
@@ -682,6 +756,8 @@ int main(int argc, char *argv[])
 		TEST(what_does_not_fit_is_refused),
 		TEST(vms_of_a_group_share),
 		TEST(strangers_do_not_share),
+		TEST(what_is_read_from_one_image_is_shared_at_once),
+		TEST(what_a_vm_says_of_an_image_is_not_believed),
 		TEST(idle_memory_is_noticed),
 		TEST(more_is_touched_than_there_is),
 		TEST(all_shared_pages_break_at_once),

@@ -294,6 +294,43 @@ static void a_page_is_taken_and_becomes_something_else(void **state)
 	vm_free(vm);
 }
 
+/* Some side by side, some not, one that stays, one whose final entry is not legal. */
+static void many_pages_are_finished_at_once(void **state)
+{
+	struct vm *vm = vm_new();
+	const ppn_t pages[] = {ppn(3), ppn(4), ppn(5), ppn(7), ppn(8), ppn(2)};
+	const uint64_t finals[] = {physmap_swapped(1), physmap_zero(),
+				   REVOKE_KEEP,        physmap_shared(1),
+				   physmap_balloon(),  physmap_swapped(2)};
+	struct revoke_batch batch;
+
+	(void)state;
+	touch_all(vm);
+	assert_int_equal(revoke_take(vm->host, pages, 6, HOME_ONLY, &batch), 6);
+	guestmem_service(vm->mem);
+	assert_int_equal(revoke_wait(vm->host, &batch, SECOND_NS), 0);
+	assert_int_equal(revoke_finish_all(vm->host, &batch, finals), 0x2b);
+	for (unsigned i = 0; i < 6; i++) {
+		const bool done = 0x2b >> i & 1;
+
+		if (done)
+			assert_int_equal(physmap_load(vm->map, pages[i]),
+					 finals[i]);
+		else
+			assert_true(physmap_is_busy(
+				physmap_load(vm->map, pages[i])));
+		assert_int_equal(frame_is_hole(vm, pages[i]), done);
+	}
+	/* Once only. */
+	assert_int_equal(revoke_finish_all(vm->host, &batch, finals), 0);
+	revoke_end(vm->host, &batch);
+	assert_int_equal(physmap_load(vm->map, ppn(5)), physmap_home());
+	assert_int_equal(physmap_load(vm->map, ppn(8)), physmap_home());
+	assert_false(frame_is_hole(vm, ppn(6)));
+	assert_true(physmap_audit(vm->map));
+	vm_free(vm);
+}
+
 static void nothing_to_take_sends_nothing(void **state)
 {
 	struct vm *vm = vm_new();
@@ -663,6 +700,7 @@ int main(void)
 		cmocka_unit_test(port_is_a_bounded_queue),
 		cmocka_unit_test(port_refuses_malformed_requests),
 		cmocka_unit_test(a_page_is_taken_and_becomes_something_else),
+		cmocka_unit_test(many_pages_are_finished_at_once),
 		cmocka_unit_test(nothing_to_take_sends_nothing),
 		cmocka_unit_test(requests_are_bounded),
 		cmocka_unit_test(an_unacknowledged_page_is_given_back),
