@@ -123,6 +123,8 @@ static void table_end(struct out *out, size_t start)
 #define AML_SCOPE      0x10
 #define AML_BUFFER     0x11
 #define AML_PACKAGE    0x12
+#define AML_METHOD     0x14
+#define AML_NOTIFY     0x86
 #define AML_EXT        0x5b
 #define AML_EXT_DEVICE 0x82
 
@@ -300,6 +302,45 @@ static void put_virtio_device(struct out *out, unsigned int idx,
 	package_end(out, dev);
 }
 
+#define METHOD_ONE_ARG        1
+#define METHOD_SERIALIZED     (1 << 3)
+#define NOTIFY_BUTTON_PRESSED 0x80
+
+static void put_power_button(struct out *out, uint32_t gsi)
+{
+	struct package dev = aml_device_begin(out, "PWRB");
+
+	aml_name(out, "_HID");
+	aml_eisa_id(out, "PNP", 0x0c0c);
+	aml_name(out, "_UID");
+	aml_integer(out, 0);
+	package_end(out, dev);
+
+	dev = aml_device_begin(out, "GED_");
+	aml_name(out, "_HID");
+	aml_string(out, "ACPI0013");
+	aml_name(out, "_UID");
+	aml_integer(out, 0);
+
+	struct package crs = crs_begin(out, RES_INTERRUPT_BYTES);
+
+	res_interrupt(out, gsi);
+	crs_end(out, crs);
+
+	/* There is one interrupt, so its argument, the GSI, need not be looked at. */
+	put8(out, AML_METHOD);
+
+	struct package method = package_begin(out, 2);
+
+	put(out, "_EVT", 4);
+	put8(out, METHOD_ONE_ARG | METHOD_SERIALIZED);
+	put8(out, AML_NOTIFY);
+	put(out, "PWRB", 4);
+	aml_integer(out, NOTIFY_BUTTON_PRESSED);
+	package_end(out, method);
+	package_end(out, dev);
+}
+
 static size_t put_dsdt(struct out *out, const struct acpi_config *cfg)
 {
 	size_t start = table_begin(out, "DSDT", 2);
@@ -323,6 +364,8 @@ static size_t put_dsdt(struct out *out, const struct acpi_config *cfg)
 	put(out, "\\_SB_", 5);
 	if (cfg->has_serial)
 		put_serial_device(out);
+	if (cfg->button_gsi)
+		put_power_button(out, cfg->button_gsi);
 	for (unsigned int i = 0; i < cfg->n_virtio; i++)
 		put_virtio_device(out, i, &cfg->virtio[i]);
 	package_end(out, scope);

@@ -2,7 +2,7 @@
 /*
  * The ACPI tables of a VM: hardware-reduced, so a kernel finds neither PIC nor PIT nor
  * PM timer, but its processors, one I/O APIC, a serial port, virtio-mmio devices and
- * how to switch off. RSDP -> XSDT -> FADT -> DSDT, and MADT.
+ * how to switch off, by the guest or by its power button. RSDP -> XSDT -> FADT -> DSDT, and MADT.
  *
  *	acpi_build(&cfg, gpa(ACPI_BASE), buf, sizeof(buf), &len, &err);
  *	guestmem_write(mem, gpa(ACPI_BASE), buf, len);
@@ -34,12 +34,14 @@ struct acpi_virtio {
  * struct acpi_config - what the tables tell.
  * @n_cpus: processors, with APIC ids from 0; at least 1
  * @has_serial: there is a COM1
+ * @button_gsi: interrupt of the power button, edge-triggered; 0: there is none
  * @n_virtio: how many of @virtio count
  * @virtio: devices
  */
 struct acpi_config {
 	unsigned int n_cpus;
 	bool has_serial;
+	uint32_t button_gsi;
 	unsigned int n_virtio;
 	struct acpi_virtio virtio[ACPI_VIRTIO_MAX];
 };

@@ -27,6 +27,12 @@ static void power_write(void *ctx, uint64_t off, unsigned int size,
 		power->request(power->ctx, POWER_RESET);
 }
 
+void power_press(const struct irq_line *line)
+{
+	irq_set(line, true);
+	irq_set(line, false);
+}
+
 const struct bus_ops power_bus_ops = {
 	.name = "power",
 	.max_size = 1,

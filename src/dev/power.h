@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Power off and reset: the sleep control, sleep status and reset registers that the FADT
+ * Power off, reset, and the power button. Off and reset: the sleep control, sleep status and reset registers that the FADT
  * of hardware-reduced ACPI names [ACPI 6.3 4.8.3.7 "Sleep Control and Status Registers"].
  */
 #ifndef DEV_POWER_H
 #define DEV_POWER_H
 #include <base/types.h>
 #include <dev/bus.h>
+#include <dev/irq.h>
 
 #define POWER_PORT          0x600
 #define POWER_PORTS         4
@@ -15,6 +16,12 @@
 #define POWER_RESET_REG     2
 #define POWER_RESET_VALUE   0x01
 #define POWER_SLEEP_TYPE_S5 5
+
+/*
+ * The button is a control method device, which a Generic Event Device notifies when its
+ * interrupt fires [ACPI 6.3 5.6.9 "Interrupt-signaled ACPI events"]. Behind the virtio slots.
+ */
+#define POWER_BUTTON_GSI 21
 
 enum power_event {
 	POWER_OFF,
@@ -30,6 +37,9 @@ struct power {
 	void (*request)(void *ctx, enum power_event event);
 	void *ctx;
 };
+
+/** power_press() - press and release the button, whose line is @line. */
+void power_press(const struct irq_line *line);
 
 /* For bus_add_pio(bus, POWER_PORT, POWER_PORTS, …, power). */
 extern const struct bus_ops power_bus_ops;

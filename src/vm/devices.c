@@ -270,6 +270,7 @@ static int add_fixed(struct vm *vm, struct err *err)
 	rtc_init(&vm->rtc, &vm->clock);
 	kvmclock_init(&vm->kvmclock, vm->mem, &vm->clock);
 	vm->power = (struct power){power_request, vm};
+	vm->button = line(vm, POWER_BUTTON_GSI);
 	vm->debug_exit = (struct debug_exit){exit_request, vm};
 	r = bus_add_mmio(vm->bus, gpa(IOAPIC_BASE), IOAPIC_MMIO_BYTES,
 			 &ioapic_bus_ops, &vm->ioapic, err);
@@ -326,6 +327,19 @@ static void offer_image(struct vm *vm, struct virtio_blk *blk)
 	vm->image_disks[vm->n_images++] = blk;
 	atomic_store(&c->n_images, vm->n_images);
 	virtio_blk_set_filled(blk, disk_filled, vm);
+}
+
+void vm_press_power(struct vm *vm)
+{
+	atomic_store(&vm->pressed, true);
+	vm_kick(vm);
+}
+
+void vm_power_poll(struct vm *vm)
+{
+	if (atomic_load_explicit(&vm->pressed, memory_order_relaxed) &&
+	    atomic_exchange(&vm->pressed, false))
+		power_press(&vm->button);
 }
 
 static int add_disk(struct vm *vm, const struct vm_disk_config *d,
@@ -409,6 +423,7 @@ int vm_acpi_build(struct vm *vm, struct err *err)
 	struct acpi_config cfg = {
 		.n_cpus = vm->cfg->features.n_cpus,
 		.has_serial = true,
+		.button_gsi = POWER_BUTTON_GSI,
 		.n_virtio = 1 + vm->n_disks + !!vm->balloon,
 	};
 	size_t len;

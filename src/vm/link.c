@@ -6,22 +6,20 @@
 #include <vm/link.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <mem/link_msg.h>
 #include <vm/pager.h>
+#include <vm/socket.h>
 
 #define COUNTERS_MS 100
 
@@ -273,37 +271,6 @@ static void *link_loop(void *arg)
 	return NULL;
 }
 
-/* A path may be longer than a socket's address: go by the directory's descriptor. */
-static int listen_in(const char *dir, int *ret_fd, struct err *err)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	const int dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int r = 0;
-
-	if (dir_fd < 0)
-		return err_set(err, -errno, "cannot open %s: %s", dir,
-			       strerror(errno));
-
-	const int fd = socket(AF_UNIX,
-			      SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/%s",
-		 dir_fd, LINK_SOCKET_NAME);
-	unlinkat(dir_fd, LINK_SOCKET_NAME, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-	    listen(fd, 4) < 0)
-		r = err_set(err, -errno, "cannot listen in %s: %s", dir,
-			    strerror(errno));
-	close(dir_fd);
-	if (r) {
-		if (fd >= 0)
-			close(fd);
-		return r;
-	}
-	*ret_fd = fd;
-	return 0;
-}
-
 static int link_build(struct link *link, const char *dir, struct err *err)
 {
 	int r = link_counters_new(&link->counters_fd, &link->counters, err);
@@ -311,7 +278,8 @@ static int link_build(struct link *link, const char *dir, struct err *err)
 	if (!r)
 		r = pager_new(link->mem, link->counters, &link->pager, err);
 	if (!r)
-		r = listen_in(dir, &link->listen_fd, err);
+		r = socket_listen(dir, LINK_SOCKET_NAME, SOCK_SEQPACKET,
+				  &link->listen_fd, err);
 	if (r)
 		return r;
 	link->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -38,6 +38,7 @@ static bool serve_interrupts(struct vm *vm)
 	pthread_mutex_lock(&vm->device_lock);
 	lapic_poll(&vm->lapic, now, now);
 	vm_balloon_poll(vm, now);
+	vm_power_poll(vm);
 	vector = lapic_pending(&vm->lapic);
 	if (vector >= 0 && vm->engine_ops->can_interrupt(vm->engine)) {
 		lapic_accept(&vm->lapic, vector);

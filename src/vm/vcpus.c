@@ -91,6 +91,7 @@ static uint64_t look_after(struct vm *vm)
 
 	pthread_mutex_lock(&vm->device_lock);
 	due = vm_balloon_poll(vm, vm->clock.now_ns(vm));
+	vm_power_poll(vm);
 	serial_flush(&vm->serial);
 	pthread_mutex_unlock(&vm->device_lock);
 	return vm->balloon ? due : NEVER;

@@ -26,7 +26,13 @@ static void host_sets_balloon(void *ctx, uint64_t pages)
 	vm_balloon_target(ctx, pages);
 }
 
+static void host_presses_power(void *ctx)
+{
+	vm_press_power(ctx);
+}
+
 static const struct link_hooks link_hooks = {
+	.power = host_presses_power,
 	.balloon = host_sets_balloon,
 	.stop = host_stops,
 };

@@ -65,6 +65,12 @@ int vm_start(struct vm *vm, struct err *err) __attribute__((warn_unused_result))
 /** vm_stop() - end the run from outside. Any thread. */
 void vm_stop(struct vm *vm);
 
+/**
+ * vm_press_power() - press the power button; what the guest does then is its business.
+ * Any thread: the processor's hands it on, for the reason that vm_balloon_target() has.
+ */
+void vm_press_power(struct vm *vm);
+
 /** vm_join() - wait for the processor thread. Return: how the run ended. */
 enum vm_end vm_join(struct vm *vm);
 

@@ -63,6 +63,8 @@ struct vm {
 	struct virtio_balloon *balloon;  /* d or NULL: switched off */
 	_Atomic uint64_t balloon_target; /* a pages that the host wants */
 	uint64_t balloon_due_ns; /* d when statistics are asked for next */
+	struct irq_line button;  /* I */
+	atomic_bool pressed;     /* a vm_press_power(), not yet seen */
 
 	pthread_t thread;
 	bool started;       /* owner's thread */
@@ -134,6 +136,9 @@ void vm_balloon_target(struct vm *vm, uint64_t pages);
  * Context: the processor thread, device lock held.
  */
 uint64_t vm_balloon_poll(struct vm *vm, uint64_t now);
+
+/** vm_power_poll() - hand on a press of the power button. As vm_balloon_poll(). */
+void vm_power_poll(struct vm *vm);
 
 /** vm_acpi_build() - tables for the devices, into guest memory. Return: 0 or -errno. */
 int vm_acpi_build(struct vm *vm, struct err *err)

@@ -22,6 +22,7 @@ static struct acpi_config full_config(void)
 	struct acpi_config cfg = {
 		.n_cpus = 3,
 		.has_serial = true,
+		.button_gsi = 21,
 		.n_virtio = ACPI_VIRTIO_MAX,
 	};
 
@@ -108,7 +109,7 @@ static void test_fadt(void **state)
 	assert_int_equal(f[8], 6);
 	assert_int_equal(get(f + 140, 8), get(f + 40, 4));
 	assert_non_null(table_at(get(f + 140, 8), "DSDT"));
-	/* HW_REDUCED and RESET_REG; no buttons. */
+	/* HW_REDUCED and RESET_REG; no buttons in fixed hardware. */
 	assert_int_equal(get(f + 112, 4) & 0x100430, 0x100430);
 	/* No legacy devices, no 8042; no VGA. */
 	assert_int_equal(get(f + 109, 2) & 0x27, 0x04);
@@ -202,6 +203,11 @@ static void check_dsl(const char *dsl, const struct acpi_config *cfg)
 	assert_non_null(strstr(dsl, "Name (\\_S5, Package (0x04)"));
 	assert_non_null(strstr(dsl, "EisaId (\"PNP0501\")"));
 	assert_non_null(strstr(dsl, "0x03F8,             // Range Minimum"));
+	assert_non_null(strstr(dsl, "EisaId (\"PNP0C0C\")"));
+	assert_non_null(strstr(dsl, "\"ACPI0013\""));
+	assert_non_null(strstr(dsl, "Method (_EVT, 1, Serialized)"));
+	assert_non_null(strstr(dsl, "Notify (PWRB, 0x80)"));
+	assert_non_null(strstr(dsl, "0x00000015,"));
 	for (unsigned int i = 0; i < cfg->n_virtio; i++) {
 		snprintf(want, sizeof(want), "0x%08X,         // Address Base",
 			 (unsigned int)cfg->virtio[i].base.v);

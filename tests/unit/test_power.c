@@ -38,6 +38,33 @@ static void test_power(void **state)
 	assert_int_equal(got, POWER_RESET);
 }
 
+struct wire {
+	unsigned int gsi;
+	char seen[8];
+	size_t n;
+};
+
+static void on_line(void *ctx, unsigned int gsi, bool level)
+{
+	struct wire *wire = ctx;
+
+	wire->gsi = gsi;
+	wire->seen[wire->n++] = level ? '1' : '0';
+}
+
+/* One edge for each press, and the line is low afterwards. */
+static void test_button(void **state)
+{
+	struct wire wire = {0};
+	const struct irq_line line = {on_line, &wire, POWER_BUTTON_GSI};
+
+	(void)state;
+	power_press(&line);
+	power_press(&line);
+	assert_string_equal(wire.seen, "1010");
+	assert_int_equal(wire.gsi, POWER_BUTTON_GSI);
+}
+
 static void test_debug_exit(void **state)
 {
 	int got = -1;
@@ -57,6 +84,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_power),
+		cmocka_unit_test(test_button),
 		cmocka_unit_test(test_debug_exit),
 	};
 
