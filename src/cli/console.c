@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mezz console: this terminal as the serial console of a VM that runs. */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -14,27 +17,42 @@
 
 #define ESCAPE 0x01 /* Ctrl-A */
 
+static volatile sig_atomic_t stopped;
+
+static void on_signal(int sig)
+{
+	(void)sig;
+	stopped = 1;
+}
+
+/* A path may be longer than a socket's address: go by the directory's descriptor. */
 static int connect_to(const char *path, struct err *err)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	const char *slash = strrchr(path, '/');
+	char *dir = slash ? strndup(path, (size_t)(slash - path) + 1) : NULL;
+	const int dir_fd = dir ? open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC)
+			       : -1;
 	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int r = dir_fd < 0 || fd < 0 ? -errno : 0;
 
-	if (fd < 0 || !*path || strlen(path) >= sizeof(addr.sun_path)) {
-		if (fd >= 0)
-			close(fd);
-		return err_set(err, -ENAMETOOLONG,
-			       "the console's socket cannot be named");
+	free(dir);
+	if (!r) {
+		snprintf(addr.sun_path, sizeof(addr.sun_path),
+			 "/proc/self/fd/%d/%.32s", dir_fd, slash + 1);
+		r = connect(fd, (struct sockaddr *)&addr, sizeof(addr)) ? -errno
+									: 0;
 	}
-	memcpy(addr.sun_path, path, strlen(path) + 1);
-	if (!connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
+	if (dir_fd >= 0)
+		close(dir_fd);
+	if (!r)
 		return fd;
-	const int e = errno;
-
-	close(fd);
+	if (fd >= 0)
+		close(fd);
 	return err_set(
-		err, -e,
-		"the console %s cannot be reached: %s (is the VM running, on this host?)",
-		path, strerror(e));
+		err, r,
+		"the console %s cannot be reached: %s (it is on the host of the VM, for its user)",
+		path, strerror(-r));
 }
 
 static bool send_all(int fd, const char *bytes, size_t n)
@@ -52,47 +70,65 @@ static bool send_all(int fd, const char *bytes, size_t n)
 	return true;
 }
 
-/* Ctrl-A x leaves, Ctrl-A Ctrl-A is one Ctrl-A. Return: false to leave. */
-static bool keys(int fd, bool *escaped)
+enum way_out {
+	STAY,
+	LEFT,    /* the person did */
+	NO_MORE, /* no more input */
+	ENDED,   /* the VM has */
+};
+
+/* Ctrl-A x leaves, Ctrl-A Ctrl-A is one Ctrl-A; both only on a terminal. */
+static enum way_out keys(int fd, bool is_tty, bool *escaped)
 {
 	char in[256], out[256];
 	const ssize_t n = read(STDIN_FILENO, in, sizeof(in));
 	size_t len = 0;
 
+	if (n <= 0)
+		return n < 0 && errno == EINTR ? STAY : NO_MORE;
 	for (ssize_t i = 0; i < n; i++) {
-		if (*escaped && in[i] == 'x')
-			return false;
-		if (!*escaped && in[i] == ESCAPE) {
+		if (*escaped && (in[i] == 'x' || in[i] == 'X'))
+			return LEFT;
+		if (is_tty && !*escaped && in[i] == ESCAPE) {
 			*escaped = true;
 			continue;
 		}
 		*escaped = false;
 		out[len++] = in[i];
 	}
-	return n > 0 && send_all(fd, out, len);
+	return send_all(fd, out, len) ? STAY : ENDED;
 }
 
-static void relay(int fd)
+static enum way_out relay(int fd, bool is_tty)
 {
 	struct pollfd fds[2] = {{STDIN_FILENO, POLLIN, 0}, {fd, POLLIN, 0}};
-	bool escaped = false, more = true;
+	enum way_out way = STAY;
+	bool escaped = false;
 	char buf[4096];
 
-	while (more) {
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
-			return;
+	while (way == STAY && !stopped) {
+		if (poll(fds, 2, -1) < 0)
+			continue;
 		if (fds[1].revents) {
 			const ssize_t n = read(fd, buf, sizeof(buf));
 
-			more = n > 0 && send_all(STDOUT_FILENO, buf, (size_t)n);
+			if (n <= 0 || !send_all(STDOUT_FILENO, buf, (size_t)n))
+				way = ENDED;
 		}
-		if (more && fds[0].revents)
-			more = keys(fd, &escaped);
+		if (way == STAY && fds[0].revents)
+			way = keys(fd, is_tty, &escaped);
+		/* What is typed by a pipe may be over before its answers are. */
+		if (way == NO_MORE && !is_tty) {
+			fds[0].fd = -1;
+			way = STAY;
+		}
 	}
+	return stopped ? LEFT : way;
 }
 
-static int talk(const char *path)
+static int talk(const char *name, const char *path)
 {
+	static const struct sigaction sa = {.sa_handler = on_signal};
 	struct termios saved, raw;
 	struct err err = {0};
 	const int fd = connect_to(path, &err);
@@ -102,15 +138,24 @@ static int talk(const char *path)
 	const bool tty = isatty(STDIN_FILENO) &&
 			 !tcgetattr(STDIN_FILENO, &saved);
 
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
+	sigaction(SIGINT, &sa, NULL);
 	if (tty) {
-		fprintf(stderr, "Ctrl-A x leaves\r\n");
+		fprintf(stderr, "Console of %s; Ctrl-A x leaves it.\n", name);
 		raw = saved;
 		cfmakeraw(&raw);
 		tcsetattr(STDIN_FILENO, TCSAFLUSH, &raw);
 	}
-	relay(fd);
-	if (tty)
+	const enum way_out way = relay(fd, tty);
+
+	if (tty) {
 		tcsetattr(STDIN_FILENO, TCSAFLUSH, &saved);
+		fprintf(stderr,
+			way == ENDED ? "\nThe VM %s has ended.\n"
+				     : "\nThe VM %s goes on.\n",
+			name);
+	}
 	close(fd);
 	return CLI_OK;
 }
@@ -121,7 +166,10 @@ int cmd_console(int argc, char *argv[])
 	struct cli cli;
 	int status = cli_begin(
 		&cli, argc, argv,
-		"console NAME\n\nConnect this terminal to a VM; Ctrl-A x leaves.",
+		"console NAME\n\n"
+		"Connect this terminal to a VM that runs: first the last 64 KiB of its output, then\n"
+		"what follows. Ctrl-A x leaves it, Ctrl-A Ctrl-A types one Ctrl-A. Several may be\n"
+		"connected at once; all see and type the same.",
 		NULL, 1, 1);
 
 	if (status >= 0)
@@ -130,8 +178,14 @@ int cmd_console(int argc, char *argv[])
 					   .name = cli.args[0]};
 
 	status = cli_call(&cli, &req, &vm);
-	if (status == CLI_OK)
-		status = talk(vm.runtime.console);
+	if (status == CLI_OK && vm.runtime.power == API_POWERED_OFF) {
+		fprintf(stderr,
+			"mezz: '%s' does not run; what it said is in %s\n",
+			cli.args[0], vm.runtime.log);
+		status = CLI_FAILED;
+	} else if (status == CLI_OK) {
+		status = talk(cli.args[0], vm.runtime.console);
+	}
 	api_release(&api_vm_schema, &vm);
 	return cli_end(&cli, status < 0 ? CLI_OK : status);
 }

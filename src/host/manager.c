@@ -121,6 +121,8 @@ static void vm_gone(struct hvm *vm)
 		unlink(path);
 	if (!host_vm_path(host, name, "vm.sock", path, sizeof(path)))
 		unlink(path);
+	if (!host_vm_path(host, name, "console.sock", path, sizeof(path)))
+		unlink(path);
 	host_tell(host, HOST_EVENT_VM_ENDED, name, "VM %s ended", name);
 	host_replan(host);
 }

@@ -117,7 +117,7 @@ static int spawn(struct host *host, const struct host_vm_settings *set,
 		char *out[HOST_ARGS_MAX + 8];
 	} argv;
 	char memory[32];
-	char *dir;
+	char *dir, *console = NULL;
 	unsigned n = 0;
 	int r;
 	const int log_fd = log_file(dir_fd);
@@ -125,7 +125,10 @@ static int spawn(struct host *host, const struct host_vm_settings *set,
 	if (log_fd < 0)
 		return err_set(err, log_fd, "cannot open the log of VM %s: %s",
 			       set->name, strerror(-log_fd));
-	if (asprintf(&dir, "%s/vms/%s", host->state_dir, set->name) < 0) {
+	if (asprintf(&dir, "%s/vms/%s", host->state_dir, set->name) < 0)
+		dir = NULL;
+	if (!dir || asprintf(&console, "%s/console.sock", dir) < 0) {
+		free(dir);
 		close(log_fd);
 		return err_set(err, -ENOMEM, "out of memory");
 	}
@@ -136,6 +139,8 @@ static int spawn(struct host *host, const struct host_vm_settings *set,
 	argv.in[n++] = memory;
 	argv.in[n++] = "--link";
 	argv.in[n++] = dir;
+	argv.in[n++] = "--console";
+	argv.in[n++] = console;
 	for (unsigned i = 0; i < set->n_args; i++)
 		argv.in[n++] = set->args[i];
 	argv.in[n] = NULL;
@@ -144,6 +149,7 @@ static int spawn(struct host *host, const struct host_vm_settings *set,
 		err_set(err, r, "cannot start %s: %s", host->vm_program,
 			strerror(-r));
 	close(log_fd);
+	free(console);
 	free(dir);
 	return r;
 }
@@ -304,6 +310,7 @@ static void adopt_dir(struct host *host, const char *name)
 	} else {
 		/* Nobody listens: it ended while there was no host. */
 		unlinkat(dir_fd, "vm.sock", 0);
+		unlinkat(dir_fd, "console.sock", 0);
 		unlinkat(dir_fd, "swap", 0);
 	}
 	close(dir_fd);

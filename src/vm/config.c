@@ -108,6 +108,7 @@ enum option_id {
 	OPT_MEMORY_LIMIT,
 	OPT_LINK,
 	OPT_BALLOON,
+	OPT_CONSOLE,
 	OPT_EXIT_PORT,
 	OPT_VERBOSE,
 	OPT_HELP,
@@ -160,6 +161,8 @@ static const struct option_row options[] = {
 	 "wait there for a host that gives memory (mezzd does this)"},
 	{OPT_BALLOON, "balloon", 0, "on|off|SIZE",
 	 "take back what the guest frees, and SIZE of the rest (on)"},
+	{OPT_CONSOLE, "console", 0, "SOCKET",
+	 "the console listens there; standard output is its log"},
 	{OPT_EXIT_PORT, "exit-port", 0, NULL,
 	 "a byte v written to port 0xf4 ends with status (v<<1)|1"},
 	{OPT_VERBOSE, "verbose", 'v', NULL, "print a summary at the end"},
@@ -183,6 +186,7 @@ void vm_config_release(struct vm_config *cfg)
 	free(cfg->append);
 	free(cfg->stats_path);
 	free(cfg->link_dir);
+	free(cfg->console_path);
 	for (unsigned int i = 0; i < cfg->n_disks; i++)
 		free(cfg->disks[i].path);
 	memset(cfg, 0, sizeof(*cfg));
@@ -393,6 +397,8 @@ static int apply(struct vm_config *cfg, const struct option_row *o,
 		return set_string(&cfg->link_dir, value, err);
 	case OPT_BALLOON:
 		return set_balloon(cfg, value, err);
+	case OPT_CONSOLE:
+		return set_string(&cfg->console_path, value, err);
 	case OPT_EXIT_PORT:
 		cfg->exit_port = true;
 		return 0;

@@ -55,6 +55,7 @@ struct vm_disk_config {
  * @audit_every: slices between two audits of all translations, 0 for never
  * @memory_limit_bytes: the most machine memory that RAM may take, 0 for no limit
  * @link_dir: directory in which to listen for a host that gives memory, or NULL for none
+ * @console_path: socket on which the console listens, or NULL for standard input and output
  * @balloon: there is a balloon: memory that the guest frees goes back to the host
  * @balloon_bytes: its size until a host sets another
  * @exit_port: debug exit port at 0xf4
@@ -81,6 +82,7 @@ struct vm_config {
 	uint64_t audit_every;
 	uint64_t memory_limit_bytes;
 	char *link_dir;
+	char *console_path;
 	bool balloon;
 	uint64_t balloon_bytes;
 	bool exit_port;

@@ -19,6 +19,7 @@
 
 #include <mem/link_msg.h>
 #include <vm/pager.h>
+#include <vm/sandbox.h>
 #include <vm/socket.h>
 
 #define COUNTERS_MS 100
@@ -250,7 +251,10 @@ static void accept_host(struct link *link)
 static void *link_loop(void *arg)
 {
 	struct link *link = arg;
+	struct err err;
 
+	/* It only waits and talks. Where it cannot, it has none to give up. */
+	(void)!sandbox_drop_capabilities(&err);
 	while (!atomic_load(&link->ending)) {
 		const int sock = link->sock;
 		struct pollfd fds[] = {

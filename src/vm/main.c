@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include <vm/console.h>
+#include <vm/console_socket.h>
 #include <vm/image.h>
 #include <vm/sandbox.h>
 #include <vm/vm.h>
@@ -31,6 +32,8 @@
 struct runner {
 	struct vm *vm;
 	struct console console;
+	struct console_socket *socket; /* NULL: standard input and output */
+	FILE *stats; /* where counters go at the end, or NULL */
 	int ended_fd;
 	int room_fd;
 	int signal_fd;
@@ -49,8 +52,12 @@ static void signal_fd(int fd)
 
 static void on_output(void *ctx, const uint8_t *bytes, size_t len)
 {
-	(void)ctx;
-	console_write(bytes, len);
+	const struct runner *r = ctx;
+
+	if (r->socket)
+		console_socket_output(r->socket, bytes, len);
+	else
+		console_write(bytes, len);
 }
 
 static void on_room(void *ctx)
@@ -109,6 +116,14 @@ static int open_events(struct runner *r, uint64_t timeout_s)
 	return timerfd_settime(r->timer_fd, 0, &t, NULL) ? -errno : 0;
 }
 
+static void push_input(struct runner *r)
+{
+	if (r->socket)
+		console_socket_push(r->socket, r->vm);
+	else
+		console_push(&r->console, r->vm);
+}
+
 /* Until the guest ends, or is told to. */
 static void wait_for_end(struct runner *r)
 {
@@ -118,7 +133,8 @@ static void wait_for_end(struct runner *r)
 		TIMER,
 		ROOM,
 		INPUT,
-		N
+		SOCKET,
+		N = SOCKET + CONSOLE_FDS
 	};
 	struct pollfd fds[N] = {
 		[ENDED] = {r->ended_fd, POLLIN, 0},
@@ -128,10 +144,18 @@ static void wait_for_end(struct runner *r)
 		[INPUT] = {STDIN_FILENO, POLLIN, 0},
 	};
 
+	const nfds_t n = r->socket ? N : SOCKET;
+
 	for (;;) {
-		fds[INPUT].fd = console_wants(&r->console) ? STDIN_FILENO : -1;
-		if (poll(fds, N, -1) < 0)
+		fds[INPUT].fd = !r->socket && console_wants(&r->console)
+					? STDIN_FILENO
+					: -1;
+		if (r->socket)
+			console_socket_fds(r->socket, fds + SOCKET);
+		if (poll(fds, n, -1) < 0)
 			continue;
+		if (r->socket)
+			console_socket_serve(r->socket, fds + SOCKET, r->vm);
 		if (fds[ENDED].revents)
 			return;
 		if (fds[TIMER].revents) {
@@ -146,7 +170,7 @@ static void wait_for_end(struct runner *r)
 		}
 		if (fds[ROOM].revents) {
 			drain(r->room_fd);
-			console_push(&r->console, r->vm);
+			push_input(r);
 		}
 		if (fds[INPUT].revents &&
 		    console_read(&r->console, r->vm) == CONSOLE_QUIT) {
@@ -200,36 +224,67 @@ static int fail(const struct err *err)
 	return STATUS_USAGE;
 }
 
+/* Everything that has a name, before the sandbox: there nothing is opened any more. */
+static int open_files(struct runner *r, const struct vm_config *cfg,
+		      struct err *err)
+{
+	if (open_events(r, cfg->timeout_s))
+		return err_set(err, -errno, "cannot wait for events: %s",
+			       strerror(errno));
+	if (cfg->stats_path) {
+		r->stats = fopen(cfg->stats_path, "we");
+		if (!r->stats)
+			return err_set(err, -errno,
+				       "cannot write counters to %s: %s",
+				       cfg->stats_path, strerror(errno));
+	}
+	if (cfg->console_path)
+		return console_socket_new(cfg->console_path, &r->socket, err);
+	console_init(&r->console);
+	return 0;
+}
+
+static int make_vm(struct runner *r, const struct vm_config *cfg,
+		   struct err *err)
+{
+	int status = open_files(r, cfg, err);
+
+	if (!status)
+		status = vm_new(cfg, &callbacks, r, &r->vm, err);
+	/* Among VMs that share a host; a VM run by hand has its user's rights. */
+	if (!status && cfg->link_dir)
+		status = sandbox_enter(err);
+	return status ? status : vm_start(r->vm, err);
+}
+
+static int report(const struct runner *r, const struct vm_config *cfg)
+{
+	int status = status_of(r, vm_join(r->vm), cfg);
+	struct err err = {0};
+
+	if (cfg->verbose)
+		vm_print_summary(r->vm);
+	if (r->stats && vm_write_stats(r->vm, r->stats, &err))
+		status = fail(&err);
+	return status;
+}
+
 static int run(const struct vm_config *cfg)
 {
 	struct runner r = {0};
 	struct err err = {0};
 	int status;
 
-	if (open_events(&r, cfg->timeout_s)) {
-		err_set(&err, -errno, "cannot wait for events: %s",
-			strerror(errno));
-		return fail(&err);
-	}
-	console_init(&r.console);
-	if (vm_new(cfg, &callbacks, &r, &r.vm, &err))
-		return fail(&err);
-	/* Among VMs that share a host; a VM run by hand has its user's rights. */
-	if (cfg->link_dir && sandbox_enter(&err)) {
-		vm_free(r.vm);
-		return fail(&err);
-	}
-	if (vm_start(r.vm, &err)) {
-		vm_free(r.vm);
-		return fail(&err);
-	}
-	wait_for_end(&r);
-	status = status_of(&r, vm_join(r.vm), cfg);
-	if (cfg->verbose)
-		vm_print_summary(r.vm);
-	if (cfg->stats_path && vm_write_stats(r.vm, cfg->stats_path, &err))
+	if (make_vm(&r, cfg, &err)) {
 		status = fail(&err);
+	} else {
+		wait_for_end(&r);
+		status = report(&r, cfg);
+	}
 	vm_free(r.vm);
+	console_socket_free(r.socket);
+	if (r.stats)
+		(void)fclose(r.stats); /* it has been flushed */
 	return status;
 }
 

@@ -206,15 +206,15 @@ static json_t *stats_json(const struct vm *vm)
 	return root;
 }
 
-int vm_write_stats(const struct vm *vm, const char *path, struct err *err)
+int vm_write_stats(const struct vm *vm, FILE *to, struct err *err)
 {
 	json_t *root = stats_json(vm);
-	const int bad = json_dump_file(root, path, JSON_INDENT(2));
+	const bool bad = json_dumpf(root, to, JSON_INDENT(2)) || fflush(to);
 
 	json_decref(root);
 	if (bad)
-		return err_set(err, -EIO, "cannot write counters to %s: %s",
-			       path, strerror(errno));
+		return err_set(err, -EIO, "cannot write the counters: %s",
+			       strerror(errno));
 	return 0;
 }
 

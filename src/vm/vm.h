@@ -8,6 +8,8 @@
  */
 #ifndef VM_VM_H
 #define VM_VM_H
+#include <stdio.h>
+
 #include <base/error.h>
 #include <base/types.h>
 #include <vm/config.h>
@@ -87,7 +89,7 @@ void vm_end_text(const struct vm *vm, char *buf, size_t size);
 size_t vm_console_input(struct vm *vm, const uint8_t *bytes, size_t len);
 
 /** vm_write_stats() - write all counters as JSON. Return: 0 or -errno. After vm_join(). */
-int vm_write_stats(const struct vm *vm, const char *path, struct err *err)
+int vm_write_stats(const struct vm *vm, FILE *to, struct err *err)
 	__attribute__((warn_unused_result));
 
 /**
