@@ -46,4 +46,7 @@ bool paths_beside(const char *const *places, char buf[PATHS_MAX]);
 int paths_make_parents(const char *path, struct err *err)
 	__attribute__((warn_unused_result));
 
+/** paths_remove_tree() - remove a folder and all in it; what cannot be removed stays. */
+void paths_remove_tree(const char *path);
+
 #endif

@@ -1,22 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mezz run: one VM on this terminal.
+ * mezz run: one VM on this terminal, with a host memory manager of its own.
  *
- * The VM is a process of its own. This one stays, so that the terminal gets its modes back
- * however the VM ends.
+ * The manager, mezzd, is a process of its own, and the VM is its child. This one stays, so
+ * that the terminal gets its modes back and nothing is left behind however these end.
  */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
+#include <api/paths.h>
+#include <api/vm_options.h>
+#include <base/types.h>
 #include <cli/commands.h>
+#include <policy/units.h>
 
-#define STATUS_SIGNAL 128
+#define STATUS_FAILED  1
+#define STATUS_SIGNAL  128
+#define PATIENCE_MS    5000
+#define DEFAULT_MEMORY (UINT64_C(512) << 20)
+
+static const char usage[] =
+	"usage: mezz run [OPTION]... [--no-host | --machine-memory SIZE|PCT%]\n\n"
+	"Run a VM on this terminal until it ends. Ctrl-A x ends it, Ctrl-A h lists more keys.\n\n"
+	"      --machine-memory SIZE|PCT%  what guest and manager may use together (what is\n"
+	"                                  available); less than the guest's RAM is possible\n"
+	"      --no-host                   no manager: the VM keeps every page that it touches.\n"
+	"                                  Implied by what plays the manager's part itself or\n"
+	"                                  excludes one: --revoke-stress, --memory-limit,\n"
+	"                                  --clock instructions\n\n";
 
 static struct termios saved;
 static int have_saved;
@@ -45,80 +64,277 @@ static void catch_signals(void)
 		sigaction(signals[i], &sa, NULL);
 }
 
+static void save_terminal(void)
+{
+	have_saved = isatty(STDIN_FILENO) && !tcgetattr(STDIN_FILENO, &saved);
+}
+
 static void raw_terminal(void)
 {
-	struct termios raw;
+	struct termios raw = saved;
 
-	if (!isatty(STDIN_FILENO) || tcgetattr(STDIN_FILENO, &saved))
-		return;
-	raw = saved;
 	cfmakeraw(&raw);
 	raw.c_oflag |= OPOST; /* messages of ours end in plain newlines */
-	have_saved = !tcsetattr(STDIN_FILENO, TCSAFLUSH, &raw);
+	if (have_saved)
+		tcsetattr(STDIN_FILENO, TCSAFLUSH, &raw);
 }
 
-/* Beside this program in an installation, in ../vm in a build folder. */
-static int find_vm(char *buf, size_t size)
+static void nap(void)
 {
-	static const char *const places[] = {"mezz-vm", "../vm/mezz-vm",
-					     "../libexec/mezzanine/mezz-vm"};
-	char self[4096];
-	const ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	const struct timespec t = {.tv_nsec = 5000000};
 
-	if (n <= 0)
-		return -errno;
-	self[n] = 0;
-	*strrchr(self, '/') = 0;
-	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-		if ((size_t)snprintf(buf, size, "%s/%s", self, places[i]) < size &&
-		    !access(buf, X_OK))
-			return 0;
-	}
-	return -ENOENT;
+	nanosleep(&t, NULL);
 }
 
-static int wait_for_vm(void)
+/* Whom a killed manager left to us: it was told to end when that died. */
+static void end_orphans(void)
+{
+	char path[64];
+	long pid;
+
+	for (int ms = 0; ms < PATIENCE_MS; ms += 5) {
+		const pid_t got = waitpid(-1, NULL, WNOHANG);
+
+		if (got < 0 && errno == ECHILD)
+			return;
+		nap();
+	}
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+	FILE *f = fopen(path, "re");
+
+	while (f && fscanf(f, "%ld", &pid) == 1)
+		kill((pid_t)pid, SIGKILL);
+	if (f)
+		fclose(f);
+}
+
+static int wait_for_child(const char *what)
 {
 	int status;
 
 	while (waitpid(child, &status, 0) < 0)
 		if (errno != EINTR)
-			return 1;
+			return STATUS_FAILED;
+	child = 0;
+	end_orphans();
 	restore_terminal();
 	if (WIFEXITED(status))
 		return WEXITSTATUS(status);
-	fprintf(stderr, "mezz: the VM's process was ended by signal %d (%s)\n",
+	fprintf(stderr, "mezz: %s was ended by signal %d (%s)\n", what,
 		WTERMSIG(status), strsignal(WTERMSIG(status)));
 	return STATUS_SIGNAL + WTERMSIG(status);
 }
 
-int cmd_run(int argc, char *argv[])
+/* Return: exit status. */
+static int start(const char *program, char *const *argv, const char *what)
 {
-	char path[8192];
-	char **args = calloc((size_t)argc + 2, sizeof(*args));
-
-	if (!args || find_vm(path, sizeof(path))) {
-		fprintf(stderr,
-			"mezz: the program mezz-vm is not beside this one\n");
-		free(args);
-		return 1;
-	}
-	args[0] = path;
-	memcpy(args + 1, argv, (size_t)argc * sizeof(*args));
-	catch_signals();
-	raw_terminal();
 	const pid_t pid = fork();
 
 	if (pid == 0) {
-		execv(path, args);
-		_exit(127);
+		execv(program, argv);
+		fprintf(stderr, "mezz: cannot start %s: %s\n", program,
+			strerror(errno));
+		_exit(STATUS_FAILED);
 	}
-	free(args);
 	if (pid < 0) {
 		restore_terminal();
 		perror("mezz: cannot start the VM");
-		return 1;
+		return STATUS_FAILED;
 	}
 	child = pid;
-	return wait_for_vm();
+	return wait_for_child(what);
+}
+
+/**
+ * struct plan - what the words of the command line ask for.
+ * @args: options of the VM, without those that are ours
+ * @n_args: how many
+ * @memory_bytes: its RAM
+ * @machine: machine memory, or NULL
+ * @alone: without a manager
+ * @help: only tell the options
+ */
+struct plan {
+	char **args;
+	int n_args;
+	uint64_t memory_bytes;
+	const char *machine;
+	bool alone;
+	bool help;
+};
+
+/* A number alone means bytes here. Return: whether a VM can have so much. */
+static bool read_memory(const char *text, uint64_t *ret)
+{
+	char with_unit[64];
+	struct err err;
+
+	snprintf(with_unit, sizeof(with_unit), "%.60s%s", text,
+		 text[strspn(text, "0123456789")] ? "" : "B");
+	return !size_parse(with_unit, ret, &err) && *ret >= VM_MEMORY_MIN &&
+	       *ret <= VM_MEMORY_MAX && !(*ret % PAGE_SIZE);
+}
+
+/* Options of the VM that decide something here. What is wrong with them it says itself. */
+static void look_at_option(struct plan *p, const struct vm_option *o,
+			   const char *value)
+{
+	switch ((unsigned int)o->id) {
+	case VM_OPT_MEMORY:
+		p->alone |= !value || !read_memory(value, &p->memory_bytes);
+		break;
+	case VM_OPT_CLOCK:
+		p->alone |= value && !strcmp(value, "instructions");
+		break;
+	case VM_OPT_REVOKE_STRESS:
+	case VM_OPT_MEMORY_LIMIT:
+	case VM_OPT_LINK:
+	case VM_OPT_CONSOLE:
+		p->alone = true;
+		break;
+	case VM_OPT_HELP:
+		p->help = true;
+		break;
+	default:
+		break;
+	}
+}
+
+/* Ours are not the VM's. Return: how many words are used up, 0: not ours. */
+static int own_option(struct plan *p, int left, char *const *argv)
+{
+	static const char machine[] = "--machine-memory";
+	const size_t n = sizeof(machine) - 1;
+
+	if (!strcmp(argv[0], "--no-host")) {
+		p->alone = true;
+		return 1;
+	}
+	if (strncmp(argv[0], machine, n))
+		return 0;
+	if (argv[0][n] == '=') {
+		p->machine = argv[0] + n + 1;
+		return 1;
+	}
+	if (argv[0][n] || left < 2)
+		return 0;
+	p->machine = argv[1];
+	return 2;
+}
+
+static void read_words(struct plan *p, int argc, char *const *argv)
+{
+	for (int i = 0; i < argc;) {
+		const int own = own_option(p, argc - i, argv + i);
+		const char *value;
+		const struct vm_option *o;
+
+		if (own) {
+			i += own;
+			continue;
+		}
+		o = vm_option_find(argv[i], &value);
+		p->args[p->n_args++] = argv[i++];
+		if (o && o->value && !value && i < argc) {
+			value = argv[i];
+			p->args[p->n_args++] = argv[i++];
+		}
+		if (o)
+			look_at_option(p, o, value);
+		else
+			p->alone = true; /* it will refuse that */
+	}
+}
+
+static int run_alone(const struct plan *p)
+{
+	static const char *const places[] = {"mezz-vm", "../vm/mezz-vm",
+					     "../libexec/mezzanine/mezz-vm",
+					     NULL};
+	char program[PATHS_MAX];
+	char **argv = calloc((size_t)p->n_args + 2, sizeof(*argv));
+
+	if (!argv || !paths_beside(places, program)) {
+		fprintf(stderr,
+			"mezz: the program mezz-vm is not beside this one\n");
+		free(argv);
+		return STATUS_FAILED;
+	}
+	argv[0] = program;
+	memcpy(argv + 1, p->args, (size_t)p->n_args * sizeof(*argv));
+	raw_terminal();
+	const int status = start(program, argv, "the VM's process");
+
+	free(argv);
+	return status;
+}
+
+static int run_with_host(const struct plan *p)
+{
+	static const char *const places[] = {"mezzd", "../host/mezzd", NULL};
+	char program[PATHS_MAX], dir[PATHS_MAX], socket[PATHS_MAX + 16];
+	char memory[32];
+	const char *tmp = getenv("TMPDIR");
+	const char *argv[] = {
+		program,       "--run",    memory, "--state-dir", dir,
+		"--temporary", "--socket", socket, "--quiet",     "--memory",
+		p->machine,    "--",       NULL,
+	};
+	size_t n = ARRAY_SIZE(argv) - 1;
+	char **all = calloc((size_t)p->n_args + ARRAY_SIZE(argv), sizeof(*all));
+
+	snprintf(memory, sizeof(memory), "%lluB",
+		 (unsigned long long)p->memory_bytes);
+	/* On a disk, for what does not fit into memory is swapped there. */
+	snprintf(dir, sizeof(dir), "%s/mezz-run-XXXXXX",
+		 tmp && *tmp ? tmp : "/var/tmp");
+	if (!all || !paths_beside(places, program)) {
+		fprintf(stderr,
+			"mezz: the program mezzd is not beside this one; --no-host does without\n");
+		free(all);
+		return STATUS_FAILED;
+	}
+	if (!mkdtemp(dir)) {
+		fprintf(stderr, "mezz: cannot make a folder %s: %s\n", dir,
+			strerror(errno));
+		free(all);
+		return STATUS_FAILED;
+	}
+	snprintf(socket, sizeof(socket), "%s/mezzd.sock", dir);
+	if (!p->machine) {
+		argv[n - 3] = "--";
+		n -= 2;
+	}
+	memcpy(all, argv, n * sizeof(*all));
+	memcpy(all + n, p->args, (size_t)p->n_args * sizeof(*all));
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	const int status = start(program, all, "the VM's memory manager");
+
+	paths_remove_tree(dir);
+	free(all);
+	return status;
+}
+
+int cmd_run(int argc, char *argv[])
+{
+	struct plan p = {.args = calloc((size_t)argc + 1, sizeof(*p.args)),
+			 .memory_bytes = DEFAULT_MEMORY};
+	int status = STATUS_FAILED;
+
+	if (!p.args) {
+		perror("mezz");
+		return status;
+	}
+	read_words(&p, argc, argv);
+	if (p.help) {
+		fputs(usage, stdout);
+		fputs(vm_options_usage(), stdout);
+		free(p.args);
+		return 0;
+	}
+	catch_signals();
+	save_terminal();
+	status = p.alone ? run_alone(&p) : run_with_host(&p);
+	free(p.args);
+	return status;
 }

@@ -51,23 +51,46 @@ const char *host_event_kind_name(enum host_event_kind kind)
 	return kind_names[kind];
 }
 
+static void tell(struct host *host, struct host_event *event)
+{
+	if (!host->event)
+		return;
+	event->time_ms = wall_ms();
+	pthread_mutex_lock(&host->event_lock);
+	event->seq = ++host->event_seq;
+	host->event(host->event_ctx, event);
+	pthread_mutex_unlock(&host->event_lock);
+}
+
 void host_tell(struct host *host, enum host_event_kind kind, const char *vm,
 	       const char *fmt, ...)
 {
-	struct host_event event = {.time_ms = wall_ms(), .kind = kind};
+	struct host_event event = {.kind = kind};
 	va_list ap;
 
-	if (!host->event)
-		return;
 	if (vm)
 		snprintf(event.vm, sizeof(event.vm), "%s", vm);
 	va_start(ap, fmt);
 	vsnprintf(event.text, sizeof(event.text), fmt, ap);
 	va_end(ap);
-	pthread_mutex_lock(&host->event_lock);
-	event.seq = ++host->event_seq;
-	host->event(host->event_ctx, &event);
-	pthread_mutex_unlock(&host->event_lock);
+	tell(host, &event);
+}
+
+void host_tell_ended(struct host *host, const char *vm, int status)
+{
+	struct host_event event = {.kind = HOST_EVENT_VM_ENDED,
+				   .status = status};
+	char how[64] = "";
+
+	if (status != -1 && WIFSIGNALED(status))
+		snprintf(how, sizeof(how), " by signal %d (%s)",
+			 WTERMSIG(status), strsignal(WTERMSIG(status)));
+	else if (status != -1 && WEXITSTATUS(status))
+		snprintf(how, sizeof(how), " with status %d",
+			 WEXITSTATUS(status));
+	snprintf(event.vm, sizeof(event.vm), "%s", vm);
+	snprintf(event.text, sizeof(event.text), "VM %s ended%s", vm, how);
+	tell(host, &event);
 }
 
 static uint64_t meminfo(const char *key)
@@ -224,6 +247,7 @@ static struct host *host_alloc(const struct host_config *cfg)
 	host->event = cfg->event;
 	host->event_ctx = cfg->event_ctx;
 	host->options = cfg->options;
+	host->foreground = cfg->foreground;
 	ledger_init(&host->ledger, host->managed_pages);
 	pthread_mutex_init(&host->event_lock, NULL);
 	pthread_mutex_init(&host->gate, NULL);
@@ -502,10 +526,7 @@ static int wait_running(struct host *host, const char *name, struct err *err)
 		}
 	}
 	if (!vm)
-		return err_set(
-			err, -ECHILD,
-			"VM %s ended at its start; %s/vms/%s/vm.log says why",
-			name, host->state_dir, name);
+		return process_ended(host, name, err);
 	return 0;
 }
 

@@ -52,6 +52,7 @@ enum host_event_kind {
  * @kind: what
  * @vm: name of the VM, or empty
  * @text: one sentence
+ * @status: HOST_EVENT_VM_ENDED: what waitpid() said, or -1 for a VM that an earlier host started
  */
 struct host_event {
 	uint64_t seq;
@@ -59,6 +60,7 @@ struct host_event {
 	enum host_event_kind kind;
 	char vm[HOST_NAME_SIZE];
 	char text[HOST_EVENT_MAX];
+	int status;
 };
 
 /** host_event_kind_name() - "vmStarted", "hostState", … Return: a constant string. */
@@ -70,6 +72,7 @@ const char *host_event_kind_name(enum host_event_kind kind);
  * @memory_bytes: machine memory, all that VMs and this program may use together
  * @vm_program: path of mezz-vm
  * @options: advanced options to begin with
+ * @foreground: VMs get this program's standard input, output and error, and end with it
  * @event: called for each event, on a thread of the host, not to call the host; or NULL
  * @event_ctx: for @event
  */
@@ -78,6 +81,7 @@ struct host_config {
 	uint64_t memory_bytes;
 	const char *vm_program;
 	struct options options;
+	bool foreground;
 	void (*event)(void *ctx, const struct host_event *event);
 	void *event_ctx;
 };

@@ -81,13 +81,14 @@ struct hpool {
 };
 
 struct host {
-	char *state_dir;                                          /* I */
-	char *vm_program;                                         /* I */
-	int dir_fd;                                               /* I vms/ */
-	int lock_fd;                                              /* I */
-	uint64_t managed_pages;                                   /* I */
-	uint64_t processor_mhz;                                   /* I */
-	uint64_t start_ms;                                        /* I */
+	char *state_dir;        /* I */
+	char *vm_program;       /* I */
+	bool foreground;        /* I VMs share our terminal */
+	int dir_fd;             /* I vms/ */
+	int lock_fd;            /* I */
+	uint64_t managed_pages; /* I */
+	uint64_t processor_mhz; /* I */
+	uint64_t start_ms;      /* I */
 	void (*event)(void *ctx, const struct host_event *event); /* I */
 	void *event_ctx;                                          /* I */
 	pthread_mutex_t event_lock;
@@ -144,6 +145,9 @@ int process_adopt_all(struct host *host, struct err *err)
 /** process_hello() - a VM greets: make its memory known. Under the gate. Return: 0 or -errno. */
 int process_hello(struct hvm *vm, const struct link_msg *msg, int *fds,
 		  struct err *err) __attribute__((warn_unused_result));
+
+/** process_ended() - say why a VM ended at its start, by its log. Return: -ECHILD. */
+int process_ended(struct host *host, const char *name, struct err *err);
 
 /** process_save() - write a VM's settings file. Under @lock. Return: 0 or -errno. */
 int process_save(struct hvm *vm, struct err *err)
@@ -213,6 +217,9 @@ void gate_unlock(struct host *host);
 /** host_tell() - report an event. @vm: its name or NULL. */
 void host_tell(struct host *host, enum host_event_kind kind, const char *vm,
 	       const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+/** host_tell_ended() - report HOST_EVENT_VM_ENDED. @status: of waitpid(), -1: not known. */
+void host_tell_ended(struct host *host, const char *vm, int status);
 
 /** vm_find() - a VM by name. Under @lock. Return: NULL if it does not run. */
 struct hvm *vm_find(struct host *host, const char *name);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mezzd: the host memory manager, its definitions and its HTTP server. */
+/* mezzd: the host memory manager, its definitions and its HTTP server; or one VM with its own. */
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
@@ -13,7 +13,9 @@
 #include <api/server.h>
 #include <base/log.h>
 #include <host/control.h>
+#include <host/foreground.h>
 #include <host/host.h>
+#include <policy/units.h>
 
 #define STATUS_FAILED 1
 #define STATUS_USAGE  2
@@ -30,6 +32,15 @@ struct settings {
 	const char *memory;
 	const char *tcp;
 	const char *token_file;
+	const char *run; /* size of the one VM, or NULL */
+	bool temporary;
+	struct foreground fg;
+};
+
+/* What events go to, from when on there is something. */
+struct listeners {
+	_Atomic(struct api_server *) server;
+	struct foreground *fg; /* or NULL */
 };
 
 static const char usage_text[] =
@@ -41,19 +52,24 @@ static const char usage_text[] =
 	"  --token-file FILE     its first line is what TCP clients must say\n"
 	"  --vm-program FILE     mezz-vm\n"
 	"  --web-page FILE       the page at /\n"
+	"  --run SIZE -- ARGS    run one VM of SIZE on this terminal and end with it; ARGS are\n"
+	"                        options of mezz-vm ('mezz run' does this)\n"
+	"  --temporary           remove the state directory at the end\n"
 	"  --quiet               log warnings and errors only\n"
 	"  --version, --help\n";
 
 static void on_event(void *ctx, const struct host_event *event)
 {
-	_Atomic(struct api_server *) *server = ctx;
-	struct api_server *to = atomic_load(server);
+	struct listeners *listeners = ctx;
+	struct api_server *to = atomic_load(&listeners->server);
 	struct api_event e;
 
 	log_info("%s", event->text);
 	control_event(event, &e);
 	if (to)
 		api_server_event(to, &e);
+	if (listeners->fg)
+		foreground_event(listeners->fg, event);
 }
 
 static void on_start_failed(void *ctx, const char *name, const struct err *err)
@@ -119,49 +135,68 @@ static int wait_for_end(const sigset_t *set)
 	return 0;
 }
 
-static int run_with_host(const struct settings *s, struct host *host,
-			 _Atomic(struct api_server *) *server,
-			 const sigset_t *set)
+/* Definitions and server, until a signal, or until the VM on our terminal has ended. */
+static int run_with_host(struct settings *s, struct host *host,
+			 struct listeners *listeners, const sigset_t *set)
 {
 	struct control *control = NULL;
 	struct err err = {0};
-	int r = control_new(host, s->state_dir, MEZZ_VERSION, &control, &err);
+	int r = s->run ? foreground_start(&s->fg, host, &err) : 0;
 
 	if (!r)
-		r = serve(s, control, server, &err);
-	if (r) {
+		r = control_new(host, s->state_dir, MEZZ_VERSION, &control,
+				&err);
+	if (!r)
+		r = serve(s, control, &listeners->server, &err);
+	/* A VM that ended has said why by itself. */
+	if (r && !(s->run && atomic_load(&s->fg.ended)))
 		log_error("%s", err.text);
-	} else {
+	if (!r)
 		log_info("listening on %s", s->socket);
+	if (!r && !s->run) {
 		control_autostart(control, on_start_failed, NULL);
 		wait_for_end(set);
+	} else if (!r) {
+		foreground_wait(&s->fg, host, set);
 	}
-	struct api_server *old = atomic_exchange(server, NULL);
+	struct api_server *old = atomic_exchange(&listeners->server, NULL);
 
 	api_server_free(old);
 	control_free(control);
-	return r ? STATUS_FAILED : 0;
+	return s->run ? foreground_end(&s->fg) : r ? STATUS_FAILED : 0;
+}
+
+static void block_signals(const struct settings *s, sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+	if (s->run) {
+		sigaddset(set, SIGHUP);
+		sigaddset(set, SIGQUIT);
+		sigaddset(set, FOREGROUND_SIGNAL);
+	}
+	/* Before threads start, so that none of them takes the signal. */
+	sigprocmask(SIG_BLOCK, set, NULL);
+	signal(SIGPIPE, SIG_IGN);
 }
 
 static int run(struct settings *s)
 {
-	static _Atomic(struct api_server *) server;
+	static struct listeners listeners;
 	struct host_config cfg = {.state_dir = s->state_dir,
 				  .vm_program = s->vm_program,
+				  .foreground = s->run,
 				  .event = on_event,
-				  .event_ctx = &server};
+				  .event_ctx = &listeners};
 	struct host *host = NULL;
 	struct err err = {0};
 	sigset_t set;
 	int r = s->tcp ? read_token(s, &err) : 0;
 
+	listeners.fg = s->run ? &s->fg : NULL;
 	options_init(&cfg.options);
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	/* Before threads start, so that none of them takes the signal. */
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
+	block_signals(s, &set);
 	raise_descriptors();
 	if (!r)
 		r = paths_make_parents(s->state_dir, &err);
@@ -175,9 +210,29 @@ static int run(struct settings *s)
 	}
 	log_info("%llu MiB of machine memory",
 		 (unsigned long long)cfg.memory_bytes >> 20);
-	r = run_with_host(s, host, &server, &set);
+	r = run_with_host(s, host, &listeners, &set);
 	host_free(host);
+	if (s->temporary)
+		paths_remove_tree(s->state_dir);
 	return r;
+}
+
+/* The words after -- are those of the VM. */
+static int set_vm(struct settings *s, int argc, char *argv[], struct err *err)
+{
+	uint64_t pages;
+	int r = size_parse_pages(s->run, &pages, err);
+
+	if (!r && argc > HOST_ARGS_MAX)
+		r = err_set(err, -E2BIG, "a VM has at most %d arguments",
+			    HOST_ARGS_MAX);
+	if (r)
+		return r;
+	host_vm_settings_init(&s->fg.settings, "run", pages);
+	for (int i = 0; i < argc; i++)
+		s->fg.settings.args[i] = argv[i];
+	s->fg.settings.n_args = (unsigned int)argc;
+	return 0;
 }
 
 static int set_defaults(struct settings *s)
@@ -218,6 +273,8 @@ enum {
 	OPT_MEMORY,
 	OPT_TCP,
 	OPT_TOKEN,
+	OPT_RUN,
+	OPT_TEMPORARY,
 	OPT_QUIET,
 	OPT_VERSION,
 	OPT_HELP
@@ -232,6 +289,8 @@ static const struct option options[] = {
 	{"memory", required_argument, NULL, OPT_MEMORY},
 	{"tcp", required_argument, NULL, OPT_TCP},
 	{"token-file", required_argument, NULL, OPT_TOKEN},
+	{"run", required_argument, NULL, OPT_RUN},
+	{"temporary", no_argument, NULL, OPT_TEMPORARY},
 	{"quiet", no_argument, NULL, OPT_QUIET},
 	{"version", no_argument, NULL, OPT_VERSION},
 	{"help", no_argument, NULL, OPT_HELP},
@@ -266,6 +325,12 @@ static int apply_option(struct settings *s, int option)
 	case OPT_TOKEN:
 		s->token_file = optarg;
 		break;
+	case OPT_RUN:
+		s->run = optarg;
+		break;
+	case OPT_TEMPORARY:
+		s->temporary = true;
+		break;
 	case OPT_QUIET:
 		log_set_level(LOG_LEVEL_WARN);
 		break;
@@ -285,6 +350,7 @@ static int apply_option(struct settings *s, int option)
 int main(int argc, char *argv[])
 {
 	static struct settings s;
+	struct err err = {0};
 	int c;
 
 	log_set_level(LOG_LEVEL_INFO);
@@ -294,7 +360,11 @@ int main(int argc, char *argv[])
 		if (status >= 0)
 			return status;
 	}
-	if (optind < argc) {
+	if (s.run && set_vm(&s, argc - optind, argv + optind, &err)) {
+		log_error("%s", err.text);
+		return STATUS_USAGE;
+	}
+	if (!s.run && optind < argc) {
 		fprintf(stderr, "mezzd: what is '%s'?\n%s", argv[optind],
 			usage_text);
 		return STATUS_USAGE;

@@ -109,11 +109,13 @@ static void vm_gone(struct hvm *vm)
 	struct host *host = vm->host;
 	char name[HOST_NAME_SIZE];
 	char path[4096];
+	int status;
 
 	memcpy(name, vm->set.name, sizeof(name));
 	pthread_mutex_lock(&host->lock);
 	drop_adopting(host, vm);
-	(void)waitpid(vm->pid, NULL, WNOHANG);
+	if (waitpid(vm->pid, &status, WNOHANG) != vm->pid)
+		status = -1;
 	hvm_destroy(vm);
 	pthread_mutex_unlock(&host->lock);
 
@@ -123,7 +125,7 @@ static void vm_gone(struct hvm *vm)
 		unlink(path);
 	if (!host_vm_path(host, name, "console.sock", path, sizeof(path)))
 		unlink(path);
-	host_tell(host, HOST_EVENT_VM_ENDED, name, "VM %s ended", name);
+	host_tell_ended(host, name, status);
 	host_replan(host);
 }
 

@@ -83,9 +83,11 @@ static int log_file(int dir_fd)
 	return fd < 0 ? -errno : fd;
 }
 
+/* @log_fd: of a VM that runs apart from this program; -1: it shares our terminal. */
 static int spawn_with(const char *program, char *const *argv, int log_fd,
 		      pid_t *ret_pid)
 {
+	short flags = POSIX_SPAWN_SETSIGMASK;
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
 	sigset_t none;
@@ -94,14 +96,17 @@ static int spawn_with(const char *program, char *const *argv, int log_fd,
 	sigemptyset(&none);
 	posix_spawn_file_actions_init(&files);
 	posix_spawnattr_init(&attr);
-	posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_adddup2(&files, log_fd, 1);
-	posix_spawn_file_actions_adddup2(&files, log_fd, 2);
+	if (log_fd >= 0) {
+		posix_spawn_file_actions_addopen(&files, 0, "/dev/null",
+						 O_RDONLY, 0);
+		posix_spawn_file_actions_adddup2(&files, log_fd, 1);
+		posix_spawn_file_actions_adddup2(&files, log_fd, 2);
+		/* Its own session: what ends this program does not end its VMs. */
+		flags |= POSIX_SPAWN_SETSID;
+	}
 	/* Nothing else that this program may have open is the VM's business. */
 	posix_spawn_file_actions_addclosefrom_np(&files, 3);
-	/* Its own session: what ends this program does not end its VMs. */
-	posix_spawnattr_setflags(&attr,
-				 POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK);
+	posix_spawnattr_setflags(&attr, flags);
 	posix_spawnattr_setsigmask(&attr, &none);
 	r = posix_spawn(ret_pid, program, &files, &attr, argv, environ);
 	posix_spawn_file_actions_destroy(&files);
@@ -120,16 +125,17 @@ static int spawn(struct host *host, const struct host_vm_settings *set,
 	char *dir, *console = NULL;
 	unsigned n = 0;
 	int r;
-	const int log_fd = log_file(dir_fd);
+	const int log_fd = host->foreground ? -1 : log_file(dir_fd);
 
-	if (log_fd < 0)
+	if (log_fd < 0 && !host->foreground)
 		return err_set(err, log_fd, "cannot open the log of VM %s: %s",
 			       set->name, strerror(-log_fd));
 	if (asprintf(&dir, "%s/vms/%s", host->state_dir, set->name) < 0)
 		dir = NULL;
 	if (!dir || asprintf(&console, "%s/console.sock", dir) < 0) {
 		free(dir);
-		close(log_fd);
+		if (log_fd >= 0)
+			close(log_fd);
 		return err_set(err, -ENOMEM, "out of memory");
 	}
 	snprintf(memory, sizeof(memory), "%lluK",
@@ -139,8 +145,10 @@ static int spawn(struct host *host, const struct host_vm_settings *set,
 	argv.in[n++] = memory;
 	argv.in[n++] = "--link";
 	argv.in[n++] = dir;
-	argv.in[n++] = "--console";
-	argv.in[n++] = console;
+	if (!host->foreground) {
+		argv.in[n++] = "--console";
+		argv.in[n++] = console;
+	}
 	for (unsigned i = 0; i < set->n_args; i++)
 		argv.in[n++] = set->args[i];
 	argv.in[n] = NULL;
@@ -148,17 +156,57 @@ static int spawn(struct host *host, const struct host_vm_settings *set,
 	if (r)
 		err_set(err, r, "cannot start %s: %s", host->vm_program,
 			strerror(-r));
-	close(log_fd);
+	if (log_fd >= 0)
+		close(log_fd);
 	free(console);
 	free(dir);
 	return r;
+}
+
+/* The last whole line of a VM's log, without its end. */
+static bool last_line(int fd, char *buf, size_t size)
+{
+	const off_t all = lseek(fd, 0, SEEK_END);
+	const off_t from = all > (off_t)size - 1 ? all - (off_t)size + 1 : 0;
+	ssize_t n = pread(fd, buf, size - 1, from);
+	char *line;
+
+	while (n > 0 && strchr("\r\n", buf[n - 1]))
+		n--;
+	if (n <= 0)
+		return false;
+	buf[n] = 0;
+	line = strrchr(buf, '\n');
+	if (line)
+		memmove(buf, line + 1, strlen(line));
+	return *buf;
+}
+
+int process_ended(struct host *host, const char *name, struct err *err)
+{
+	const int dir_fd = process_dir(host, name);
+	const int fd = dir_fd < 0 || host->foreground
+			       ? -1
+			       : openat(dir_fd, "vm.log", O_RDONLY | O_CLOEXEC);
+	char line[400];
+	const bool known = fd >= 0 && last_line(fd, line, sizeof(line));
+
+	if (fd >= 0)
+		close(fd);
+	if (dir_fd >= 0)
+		close(dir_fd);
+	if (known)
+		return err_set(err, -ECHILD, "VM %s ended at its start: %s",
+			       name, line);
+	return err_set(err, -ECHILD,
+		       "VM %s ended at its start and said nothing", name);
 }
 
 /* The VM makes its socket within milliseconds, or ends with a message in its log. */
 static int connect_new(struct hvm *vm, int dir_fd, struct err *err)
 {
 	const uint64_t end = monotonic_ms() + CONNECT_MS;
-	int fd;
+	int fd, status;
 
 	do {
 		fd = try_connect(dir_fd);
@@ -166,11 +214,11 @@ static int connect_new(struct hvm *vm, int dir_fd, struct err *err)
 			vm->sock = fd;
 			return 0;
 		}
-		if (waitpid(vm->pid, NULL, WNOHANG) == vm->pid)
-			return err_set(
-				err, -ECHILD,
-				"VM %s ended at once; %s/vms/%s/vm.log says why",
-				vm->set.name, vm->host->state_dir, vm->set.name);
+		if (waitpid(vm->pid, &status, WNOHANG) == vm->pid) {
+			vm->pid = 0;
+			host_tell_ended(vm->host, vm->set.name, status);
+			return process_ended(vm->host, vm->set.name, err);
+		}
 		nap_ms(2);
 	} while (monotonic_ms() < end);
 	return err_set(err, -ETIMEDOUT, "VM %s does not open its socket",

@@ -8,10 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <base/verify.h>
-
-#define MEMORY_MIN (UINT64_C(16) << 20)
-#define MEMORY_MAX (UINT64_C(512) << 30)
+#include <api/vm_options.h>
 
 int parse_size(const char *text, uint64_t *ret_bytes)
 {
@@ -83,91 +80,6 @@ static int bad(struct err *err, const char *option, const char *value,
 	return err_set(err, -EINVAL, "--%s: '%s' is not %s", option, value,
 		       expected);
 }
-
-enum option_id {
-	OPT_MEMORY,
-	OPT_CPUS,
-	OPT_KERNEL,
-	OPT_INITRD,
-	OPT_APPEND,
-	OPT_BARE,
-	OPT_PROTOCOL,
-	OPT_DISK,
-	OPT_ENGINE,
-	OPT_MMU,
-	OPT_SHADOW_MEMORY,
-	OPT_WITHOUT,
-	OPT_TRANSLATE_AT_ONCE,
-	OPT_CPU,
-	OPT_CLOCK,
-	OPT_STATS,
-	OPT_TIMEOUT,
-	OPT_REVOKE_STRESS,
-	OPT_REVOKE_SEED,
-	OPT_AUDIT,
-	OPT_MEMORY_LIMIT,
-	OPT_LINK,
-	OPT_BALLOON,
-	OPT_CONSOLE,
-	OPT_EXIT_PORT,
-	OPT_VERBOSE,
-	OPT_HELP,
-};
-
-struct option_row {
-	enum option_id id;
-	const char *name;
-	char letter;
-	const char *value; /* NULL: takes none */
-	const char *help;
-};
-
-static const struct option_row options[] = {
-	{OPT_MEMORY, "memory", 'm', "SIZE", "guest RAM (512M)"},
-	{OPT_CPUS, "cpus", 'c', "N",
-	 "processors, 1 to 16 (1); more than 1 need kvm"},
-	{OPT_KERNEL, "kernel", 'k', "FILE",
-	 "kernel: bzImage, ELF or multiboot (that of 'make guest')"},
-	{OPT_INITRD, "initrd", 'i', "FILE", "initial RAM disk"},
-	{OPT_APPEND, "append", 'a', "TEXT", "add to the kernel command line"},
-	{OPT_BARE, "bare", 0, NULL,
-	 "do not put the default command line before TEXT"},
-	{OPT_PROTOCOL, "protocol", 0, "auto|linux64|pvh|multiboot",
-	 "how to enter the kernel"},
-	{OPT_DISK, "disk", 'd', "FILE[,ro]", "a virtio disk; repeatable"},
-	{OPT_ENGINE, "engine", 0, "auto|soft|kvm", "what runs the processor"},
-	{OPT_MMU, "mmu", 0, "auto|hardware|software",
-	 "nested page tables, or shadow page tables"},
-	{OPT_SHADOW_MEMORY, "shadow-memory", 0, "SIZE",
-	 "bound of shadow tables (1/64 of RAM, at least 2M)"},
-	{OPT_WITHOUT, "without", 0, "LIST",
-	 "switch off: caches,large,prefetch,unsync,translate"},
-	{OPT_TRANSLATE_AT_ONCE, "translate-at-once", 0, NULL,
-	 "translate all code, not only what is hot"},
-	{OPT_CPU, "cpu", 0, "LIST",
-	 "also show: pcid,fsgsbase,pku,umip,x2apic; hide: nosmap,nosmep"},
-	{OPT_CLOCK, "clock", 0, "host|instructions",
-	 "what the guest's time follows"},
-	{OPT_STATS, "stats", 0, "FILE.json", "write counters there at the end"},
-	{OPT_TIMEOUT, "timeout", 't', "S", "end the run after S seconds"},
-	{OPT_REVOKE_STRESS, "revoke-stress", 0, "N",
-	 "take and return N random pages a second"},
-	{OPT_REVOKE_SEED, "revoke-seed", 0, "N", "which random pages (1)"},
-	{OPT_AUDIT, "audit", 0, "N",
-	 "recompute all translations every N time slices"},
-	{OPT_MEMORY_LIMIT, "memory-limit", 0, "SIZE",
-	 "most machine memory for guest RAM"},
-	{OPT_LINK, "link", 0, "DIR",
-	 "wait there for a host that gives memory (mezzd does this)"},
-	{OPT_BALLOON, "balloon", 0, "on|off|SIZE",
-	 "take back what the guest frees, and SIZE of the rest (on)"},
-	{OPT_CONSOLE, "console", 0, "SOCKET",
-	 "the console listens there; standard output is its log"},
-	{OPT_EXIT_PORT, "exit-port", 0, NULL,
-	 "a byte v written to port 0xf4 ends with status (v<<1)|1"},
-	{OPT_VERBOSE, "verbose", 'v', NULL, "print a summary at the end"},
-	{OPT_HELP, "help", 'h', NULL, "this text"},
-};
 
 void vm_config_init(struct vm_config *cfg)
 {
@@ -270,7 +182,7 @@ static int set_memory(struct vm_config *cfg, const char *value, struct err *err)
 
 	if (parse_size(value, &bytes))
 		return bad(err, "memory", value, "a size such as 512M or 2G");
-	if (bytes < MEMORY_MIN || bytes > MEMORY_MAX || bytes % PAGE_SIZE)
+	if (bytes < VM_MEMORY_MIN || bytes > VM_MEMORY_MAX || bytes % PAGE_SIZE)
 		return err_set(
 			err, -EINVAL,
 			"--memory: %s is not between 16M and 512G in steps of 4K",
@@ -324,7 +236,7 @@ static int set_number(const char *option, const char *value, uint64_t max,
 		       : 0;
 }
 
-static int apply(struct vm_config *cfg, const struct option_row *o,
+static int apply(struct vm_config *cfg, const struct vm_option *o,
 		 const char *value, struct err *err)
 {
 	static const char *const protocols[] = {"auto", "linux64", "pvh",
@@ -335,104 +247,80 @@ static int apply(struct vm_config *cfg, const struct option_row *o,
 	int word = 0, r = 0;
 
 	switch (o->id) {
-	case OPT_MEMORY:
+	case VM_OPT_MEMORY:
 		return set_memory(cfg, value, err);
-	case OPT_CPUS:
+	case VM_OPT_CPUS:
 		return set_cpus(cfg, value, err);
-	case OPT_KERNEL:
+	case VM_OPT_KERNEL:
 		return set_string(&cfg->kernel, value, err);
-	case OPT_INITRD:
+	case VM_OPT_INITRD:
 		return set_string(&cfg->initrd, value, err);
-	case OPT_APPEND:
+	case VM_OPT_APPEND:
 		return set_string(&cfg->append, value, err);
-	case OPT_BARE:
+	case VM_OPT_BARE:
 		cfg->bare = true;
 		return 0;
-	case OPT_PROTOCOL:
+	case VM_OPT_PROTOCOL:
 		r = set_word(o->name, value, protocols, o->value, &word, err);
 		cfg->protocol = (enum boot_protocol)word;
 		return r;
-	case OPT_DISK:
+	case VM_OPT_DISK:
 		return add_disk(cfg, value, err);
-	case OPT_ENGINE:
+	case VM_OPT_ENGINE:
 		r = set_word(o->name, value, engines, o->value, &word, err);
 		cfg->engine = (enum vm_engine)word;
 		return r;
-	case OPT_MMU:
+	case VM_OPT_MMU:
 		r = set_word(o->name, value, mmus, o->value, &word, err);
 		cfg->mmu = (enum vm_mmu)word;
 		return r;
-	case OPT_SHADOW_MEMORY:
+	case VM_OPT_SHADOW_MEMORY:
 		return set_size(o->name, value, &cfg->mmu_options.shadow_bytes,
 				err);
-	case OPT_WITHOUT:
+	case VM_OPT_WITHOUT:
 		return each_word(o->name, value, without_words, set_without,
 				 cfg, err);
-	case OPT_TRANSLATE_AT_ONCE:
+	case VM_OPT_TRANSLATE_AT_ONCE:
 		cfg->features.translate_at_once = true;
 		return 0;
-	case OPT_CPU:
+	case VM_OPT_CPU:
 		return each_word(o->name, value, cpu_words, set_cpu, cfg, err);
-	case OPT_CLOCK:
+	case VM_OPT_CLOCK:
 		r = set_word(o->name, value, clocks, o->value, &word, err);
 		cfg->clock = (enum vm_clock)word;
 		return r;
-	case OPT_STATS:
+	case VM_OPT_STATS:
 		return set_string(&cfg->stats_path, value, err);
-	case OPT_TIMEOUT:
+	case VM_OPT_TIMEOUT:
 		return set_number(o->name, value, 1000000000, &cfg->timeout_s,
 				  err);
-	case OPT_REVOKE_STRESS:
+	case VM_OPT_REVOKE_STRESS:
 		return set_number(o->name, value, 10000000, &cfg->revoke_stress,
 				  err);
-	case OPT_REVOKE_SEED:
+	case VM_OPT_REVOKE_SEED:
 		return set_number(o->name, value, UINT64_MAX, &cfg->revoke_seed,
 				  err);
-	case OPT_AUDIT:
+	case VM_OPT_AUDIT:
 		return set_number(o->name, value, UINT32_MAX, &cfg->audit_every,
 				  err);
-	case OPT_MEMORY_LIMIT:
+	case VM_OPT_MEMORY_LIMIT:
 		return set_size(o->name, value, &cfg->memory_limit_bytes, err);
-	case OPT_LINK:
+	case VM_OPT_LINK:
 		return set_string(&cfg->link_dir, value, err);
-	case OPT_BALLOON:
+	case VM_OPT_BALLOON:
 		return set_balloon(cfg, value, err);
-	case OPT_CONSOLE:
+	case VM_OPT_CONSOLE:
 		return set_string(&cfg->console_path, value, err);
-	case OPT_EXIT_PORT:
+	case VM_OPT_EXIT_PORT:
 		cfg->exit_port = true;
 		return 0;
-	case OPT_VERBOSE:
+	case VM_OPT_VERBOSE:
 		cfg->verbose = true;
 		return 0;
-	case OPT_HELP:
+	case VM_OPT_HELP:
 		return 1;
 	}
 	return 0;
-}
-
-/* The row that a word names, and the value glued to it by '=', if any. */
-static const struct option_row *find_option(const char *word,
-					    const char **ret_value)
-{
-	*ret_value = NULL;
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-		const struct option_row *o = &options[i];
-		const size_t n = strlen(o->name);
-
-		if (o->letter && word[0] == '-' && word[1] == o->letter &&
-		    !word[2])
-			return o;
-		if (strncmp(word, "--", 2) || strncmp(word + 2, o->name, n))
-			continue;
-		if (!word[2 + n])
-			return o;
-		if (word[2 + n] == '=' && o->value) {
-			*ret_value = word + 3 + n;
-			return o;
-		}
-	}
-	return NULL;
 }
 
 int vm_config_parse(struct vm_config *cfg, int argc, char *const argv[],
@@ -440,7 +328,7 @@ int vm_config_parse(struct vm_config *cfg, int argc, char *const argv[],
 {
 	for (int i = 0; i < argc; i++) {
 		const char *value;
-		const struct option_row *o = find_option(argv[i], &value);
+		const struct vm_option *o = vm_option_find(argv[i], &value);
 
 		if (!o)
 			return err_set(err, -EINVAL,
@@ -490,25 +378,4 @@ int vm_config_complete(struct vm_config *cfg, const char *image_dir,
 	if (!r && !cfg->initrd)
 		r = default_file(&cfg->initrd, image_dir, "initramfs.cpio", err);
 	return r;
-}
-
-const char *vm_config_usage(void)
-{
-	static char text[8192];
-	size_t at = 0;
-
-	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
-		const struct option_row *o = &options[i];
-		char left[80];
-
-		snprintf(left, sizeof(left), "--%s%s%s", o->name,
-			 o->value ? " " : "", o->value ? o->value : "");
-		at += (size_t)snprintf(text + at, sizeof(text) - at,
-				       "  %c%c%s %-32s%s\n",
-				       o->letter ? '-' : ' ',
-				       o->letter ? o->letter : ' ',
-				       o->letter ? "," : " ", left, o->help);
-	}
-	VERIFY(at < sizeof(text));
-	return text;
 }

@@ -117,9 +117,6 @@ int vm_config_parse(struct vm_config *cfg, int argc, char *const argv[],
 int vm_config_complete(struct vm_config *cfg, const char *image_dir,
 		       struct err *err) __attribute__((warn_unused_result));
 
-/** vm_config_usage() - the options as text for people, each line ended. */
-const char *vm_config_usage(void);
-
 /** parse_size() - "512M", "2G", "65536K" or bytes. Return: 0 or -EINVAL, -ERANGE. */
 int parse_size(const char *text, uint64_t *ret_bytes)
 	__attribute__((warn_unused_result));

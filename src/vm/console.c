@@ -10,6 +10,7 @@
 #include <vm/vm.h>
 
 static const char help[] = "\r\nCtrl-A x  end the VM\r\n"
+			   "Ctrl-A p  press its power button\r\n"
 			   "Ctrl-A h  this text\r\n"
 			   "Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
 
@@ -51,13 +52,17 @@ void console_push(struct console *con, struct vm *vm)
 }
 
 /* The key after Ctrl-A. */
-static bool command(struct console *con, uint8_t key)
+static bool command(struct console *con, struct vm *vm, uint8_t key)
 {
 	con->escaped = false;
 	switch (key) {
 	case 'x':
 	case 'X':
 		return true;
+	case 'p':
+	case 'P':
+		vm_press_power(vm);
+		break;
 	case 'h':
 	case '?':
 		console_write((const uint8_t *)help, sizeof(help) - 1);
@@ -81,7 +86,7 @@ enum console_event console_read(struct console *con, struct vm *vm)
 		con->eof = true;
 	for (ssize_t i = 0; i < n; i++) {
 		if (con->escaped) {
-			if (command(con, in[i]))
+			if (command(con, vm, in[i]))
 				return CONSOLE_QUIT;
 		} else if (con->is_tty && in[i] == CONSOLE_ESCAPE) {
 			con->escaped = true;

@@ -16,6 +16,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <api/vm_options.h>
 #include <vm/console.h>
 #include <vm/console_socket.h>
 #include <vm/image.h>
@@ -39,7 +40,6 @@ struct runner {
 	int signal_fd;
 	int timer_fd;
 	bool timed_out;
-	bool interrupted;
 };
 
 static void signal_fd(int fd)
@@ -164,7 +164,6 @@ static void wait_for_end(struct runner *r)
 			fds[TIMER].fd = -1;
 		}
 		if (fds[SIGNAL].revents) {
-			r->interrupted = true;
 			vm_stop(r->vm);
 			fds[SIGNAL].fd = -1;
 		}
@@ -173,10 +172,8 @@ static void wait_for_end(struct runner *r)
 			push_input(r);
 		}
 		if (fds[INPUT].revents &&
-		    console_read(&r->console, r->vm) == CONSOLE_QUIT) {
-			r->interrupted = true;
+		    console_read(&r->console, r->vm) == CONSOLE_QUIT)
 			vm_stop(r->vm);
-		}
 	}
 }
 
@@ -206,7 +203,7 @@ static int status_of(const struct runner *r, enum vm_end end,
 				(unsigned long long)cfg->timeout_s);
 			return STATUS_TIMEOUT;
 		}
-		return r->interrupted ? STATUS_STOPPED : crash(r->vm);
+		return STATUS_STOPPED;
 	case VM_END_NONE:
 	case VM_END_SHUTDOWN:
 	case VM_END_BAD_FETCH:
@@ -224,20 +221,25 @@ static int fail(const struct err *err)
 	return STATUS_USAGE;
 }
 
-/* Everything that has a name, before the sandbox: there nothing is opened any more. */
-static int open_files(struct runner *r, const struct vm_config *cfg,
+/* Only for a VM that there is: a file without counters in it would be no help. */
+static int open_stats(struct runner *r, const struct vm_config *cfg,
 		      struct err *err)
+{
+	if (!cfg->stats_path)
+		return 0;
+	r->stats = fopen(cfg->stats_path, "we");
+	if (!r->stats)
+		return err_set(err, -errno, "cannot write counters to %s: %s",
+			       cfg->stats_path, strerror(errno));
+	return 0;
+}
+
+static int open_ends(struct runner *r, const struct vm_config *cfg,
+		     struct err *err)
 {
 	if (open_events(r, cfg->timeout_s))
 		return err_set(err, -errno, "cannot wait for events: %s",
 			       strerror(errno));
-	if (cfg->stats_path) {
-		r->stats = fopen(cfg->stats_path, "we");
-		if (!r->stats)
-			return err_set(err, -errno,
-				       "cannot write counters to %s: %s",
-				       cfg->stats_path, strerror(errno));
-	}
 	if (cfg->console_path)
 		return console_socket_new(cfg->console_path, &r->socket, err);
 	console_init(&r->console);
@@ -247,10 +249,13 @@ static int open_files(struct runner *r, const struct vm_config *cfg,
 static int make_vm(struct runner *r, const struct vm_config *cfg,
 		   struct err *err)
 {
-	int status = open_files(r, cfg, err);
+	int status = open_ends(r, cfg, err);
 
 	if (!status)
 		status = vm_new(cfg, &callbacks, r, &r->vm, err);
+	/* In the sandbox nothing is opened any more. */
+	if (!status)
+		status = open_stats(r, cfg, err);
 	/* Among VMs that share a host; a VM run by hand has its user's rights. */
 	if (!status && cfg->link_dir)
 		status = sandbox_enter(err);
@@ -299,14 +304,14 @@ int main(int argc, char *argv[])
 	int r = vm_config_parse(&cfg, argc - 1, argv + 1, &err);
 
 	/*
-	 * A VM without the program that started it would have nobody to end it. Only the
-	 * memory manager finds its VMs again.
+	 * A VM on a terminal ends with the program that started it: nobody else would end it.
+	 * One whose console is a socket is found again by the next memory manager.
 	 */
-	if (!cfg.link_dir)
+	if (!cfg.console_path)
 		prctl(PR_SET_PDEATHSIG, SIGTERM);
 
 	if (r == 1) {
-		printf("usage: mezz-vm [OPTION]...\n%s", vm_config_usage());
+		printf("usage: mezz-vm [OPTION]...\n%s", vm_options_usage());
 		vm_config_release(&cfg);
 		return 0;
 	}

@@ -76,6 +76,12 @@ def end_session(proc):
     proc.wait()
 
 
+def children(pid):
+    """The processes that a process has started and that are not gone."""
+    return [int(word) for task in pathlib.Path(f"/proc/{pid}/task").iterdir()
+            for word in (task / "children").read_text().split()]
+
+
 def spawn(options, image=IMAGE, **kwargs):
     """Start `mezz run` as the leader of a session of its own."""
     return subprocess.Popen([str(MEZZ), "run", *map(str, options)], start_new_session=True,

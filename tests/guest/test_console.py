@@ -43,10 +43,13 @@ class Terminal:
         """What a person types."""
         os.write(self.master, data)
 
+    def host_pid(self):
+        """The process of the VM's memory manager."""
+        return harness.children(self.proc.pid)[0]
+
     def vm_pid(self):
         """The process of the VM."""
-        tasks = pathlib.Path(f"/proc/{self.proc.pid}/task/{self.proc.pid}/children")
-        return int(tasks.read_text().split()[0])
+        return harness.children(self.host_pid())[0]
 
     def is_raw(self):
         """No echo, no lines, no signals of keys."""
@@ -140,17 +143,63 @@ class Console(unittest.TestCase):
         terminal.seen.index(b"signal 9")
         self.restored(terminal)
 
+    def folder_of(self, host):
+        """The state directory of a manager, which is there while it runs."""
+        words = pathlib.Path(f"/proc/{host}/cmdline").read_bytes().split(b"\0")
+        folder = words[words.index(b"--state-dir") + 1].decode()
+        self.assertTrue(os.path.isdir(folder))
+        return folder
+
+    def gone(self, condition):
+        """Until something is no more."""
+        end = time.monotonic() + 10
+        while condition() and time.monotonic() < end:
+            time.sleep(0.05)
+        self.assertFalse(condition())
+
     def test_kill_mezz(self):
-        """kill -9 of the program that was typed: its VM does not stay behind."""
+        """kill -9 of the program that was typed: nothing stays behind, the terminal is restored."""
         terminal = self.start()
         terminal.read_until(b"mezz-init: up")
-        vm = terminal.vm_pid()
+        host, vm = terminal.host_pid(), terminal.vm_pid()
+        folder = self.folder_of(host)
         os.kill(terminal.proc.pid, signal.SIGKILL)
         terminal.wait()
-        end = time.monotonic() + 10
-        while os.path.exists(f"/proc/{vm}/exe") and time.monotonic() < end:
-            time.sleep(0.05)
+        for pid in (vm, host):
+            self.gone(lambda pid=pid: os.path.exists(f"/proc/{pid}/exe"))
+        self.gone(lambda: os.path.exists(folder))
+        self.restored(terminal)
+
+    def test_kill_host(self):
+        """kill -9 of the memory manager: the VM ends, the terminal is restored."""
+        terminal = self.start()
+        terminal.read_until(b"mezz-init: up")
+        host, vm = terminal.host_pid(), terminal.vm_pid()
+        folder = self.folder_of(host)
+        os.kill(host, signal.SIGKILL)
+        self.assertEqual(128 + signal.SIGKILL, terminal.wait(), terminal.seen)
         self.assertFalse(os.path.exists(f"/proc/{vm}/exe"))
+        self.assertFalse(os.path.exists(folder))
+        self.restored(terminal)
+
+    def test_alone(self):
+        """Without a memory manager the same keys work, and there is no further process."""
+        terminal = self.start(["--no-host"])
+        terminal.read_until(b"mezz-init: up")
+        self.assertTrue(terminal.is_raw())
+        self.assertEqual([], harness.children(terminal.host_pid()))
+        terminal.type(b"\1x")
+        self.assertEqual(harness.STATUS_STOPPED, terminal.wait(), terminal.seen)
+        self.restored(terminal)
+
+    def test_power_button(self):
+        """Ctrl-A p presses the power button, and this guest obeys it."""
+        terminal = self.start()
+        terminal.read_until(PROMPT)
+        terminal.type(b"\1p")
+        terminal.read_until(b"mezz-init: power button")
+        self.assertEqual(0, terminal.wait(), terminal.seen)
+        self.restored(terminal)
 
     def test_bad_option(self):
         """An error message before anything runs, in full lines."""

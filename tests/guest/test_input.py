@@ -118,11 +118,12 @@ class Input(unittest.TestCase):
         self.assertIn("make guest", run.err)
 
     def test_stats_path(self):
-        """Counters that cannot be written are an error, after the run."""
+        """Counters that cannot be written are an error, before the run."""
         kernel = self.file("halt", elf64(62))
         run = harness.mezz_run(["--kernel", kernel, "--stats", "/nonexistent/x.json",
                                 "--timeout", "1"], timeout_s=20)
-        self.assertNotEqual(0, run.status, run.said())
+        self.assertEqual(harness.STATUS_USAGE, run.status, run.said())
+        self.assertIn("/nonexistent/x.json", run.err)
 
     @unittest.skipUnless((harness.IMAGE / "vmlinuz").exists(), "no guest image")
     def test_linux_kernel(self):
