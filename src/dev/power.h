@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Power off, reset, and the power button. Off and reset: the sleep control, sleep status and reset registers that the FADT
- * of hardware-reduced ACPI names [ACPI 6.3 4.8.3.7 "Sleep Control and Status Registers"].
+ * Power off, reset, and the power button. Off and reset are the sleep control, sleep status
+ * and reset registers that the FADT of hardware-reduced ACPI names [ACPI 6.3 4.8.3.7 "Sleep Control and Status Registers"].
  */
 #ifndef DEV_POWER_H
 #define DEV_POWER_H

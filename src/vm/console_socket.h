@@ -6,7 +6,8 @@
  * Whoever connects gets the last CONSOLE_HISTORY bytes of output, then what follows, and
  * may type. Several may be connected; all see and type the same. One that does not read is told
  * how much it missed; the guest waits for nobody. Output also goes to a log on standard
- * output, which, if it is a file, stays below CONSOLE_LOG_MAX and always ends with the latest output.
+ * output, which, if it is a file, stays below CONSOLE_LOG_MAX and always ends with the latest
+ * output.
  */
 #ifndef VM_CONSOLE_SOCKET_H
 #define VM_CONSOLE_SOCKET_H
