@@ -290,7 +290,8 @@ static size_t decode_one(struct cpu *c, struct emitter *e, const uint8_t *code,
 		emit_bad(e, s == ZYDIS_STATUS_NO_MORE_DATA
 				    ? ZYDIS_STATUS_INSTRUCTION_TOO_LONG
 				    : s);
-		return 1;
+		/* Any of these bytes, written anew, may make an instruction of it. */
+		return n_bytes < X86_MAX_INSN ? n_bytes : X86_MAX_INSN;
 	}
 	e->insn = &insn;
 	e->ops = ops;

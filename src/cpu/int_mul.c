@@ -172,7 +172,8 @@ static bool idiv8(struct cpu *c, uint8_t divisor)
 
 	if (d == 0 || n / d != (int8_t)(n / d))
 		return false;
-	reg_wr16(c, REG_RAX, (uint16_t)((uint8_t)(n / d) | (n % d) << 8));
+	reg_wr16(c, REG_RAX,
+		 (uint16_t)((uint8_t)(n / d) | (uint8_t)(n % d) << 8));
 	return true;
 }
 

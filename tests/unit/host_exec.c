@@ -1,126 +1,154 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Running code on the real processor by way of signal contexts. */
+/* The test's side of running code on the real processor. */
 #include "host_exec.h"
 
-#include <asm/prctl.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <ucontext.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#define XSTATE_BV_OFFSET 512
-#define XSTATE_X87_SSE   3
-#define LINUX_USER32_CS  0x23
-#define LINUX_USER_DS    0x2b
+#include <cmocka.h>
 
-/* Indices into gregs, in the architecture's order. */
-static const int greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX,
-				REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-				REG_R8,  REG_R9,  REG_R10, REG_R11,
-				REG_R12, REG_R13, REG_R14, REG_R15};
+#include "host_worker.h"
 
-static struct host_state *volatile running; /* NULL: the next signal is the entry's */
-static struct host_state *volatile wanted;
-static struct host_end end;
-static greg_t saved_gregs[NGREG];
-static struct _libc_fpstate saved_fp;
-static uint64_t saved_bv;
-static uint8_t stack[65536];
+#define PAGE     4096U
+#define MAX_MAPS 16U
 
-static uint64_t *xstate_bv(ucontext_t *u)
+static struct {
+	pid_t pid;
+	int socket;
+	int memory;
+	uint64_t bytes; /* of the memory file */
+	struct worker_shared *shared;
+	unsigned int n_maps;
+	struct {
+		void *at;
+		size_t bytes;
+	} maps[MAX_MAPS];
+} worker;
+
+/* The worker's program is beside the test's. */
+static void worker_path(char *path, size_t size)
 {
-	return (uint64_t *)(void *)((uint8_t *)u->uc_mcontext.fpregs +
-				    XSTATE_BV_OFFSET);
+	const ssize_t n = readlink("/proc/self/exe", path, size - 1);
+
+	assert_true(n > 0);
+	path[n] = '\0';
+	char *slash = strrchr(path, '/');
+
+	assert_non_null(slash);
+	snprintf(slash, size - (size_t)(slash - path), "/host_worker");
 }
 
-static void load(ucontext_t *u, const struct host_state *s)
+static void become_worker(const char *path, int socket, int memory)
 {
-	struct _libc_fpstate *fp = u->uc_mcontext.fpregs;
+	/* By way of high numbers, so that neither is closed under the other. */
+	const int s = fcntl(socket, F_DUPFD, 100);
+	const int m = fcntl(memory, F_DUPFD, 100);
 
-	memcpy(saved_gregs, u->uc_mcontext.gregs, sizeof(saved_gregs));
-	saved_fp = *fp;
-	saved_bv = *xstate_bv(u);
-	for (unsigned int i = 0; i < 16; i++)
-		u->uc_mcontext.gregs[greg_of[i]] = (greg_t)s->gpr[i];
-	u->uc_mcontext.gregs[REG_RIP] = (greg_t)s->rip;
-	u->uc_mcontext.gregs[REG_EFL] = (greg_t)s->rflags;
-	if (s->is_32) {
-		greg_t *cs = &u->uc_mcontext.gregs[REG_CSGSFS];
-
-		*cs = (*cs & ~(greg_t)0xffff) | LINUX_USER32_CS;
+	if (dup2(s, WORKER_SOCKET) == WORKER_SOCKET &&
+	    dup2(m, WORKER_MEMORY) == WORKER_MEMORY) {
+		close(s);
+		close(m);
+		execl(path, "host_worker", (char *)NULL);
 	}
-	memcpy(fp->_xmm, s->xmm, sizeof(s->xmm));
-	fp->mxcsr = s->mxcsr;
-	*xstate_bv(u) |= XSTATE_X87_SSE;
+	_exit(127);
 }
 
-static void store(ucontext_t *u, struct host_state *s)
+static uint64_t grow(uint64_t bytes)
 {
-	struct _libc_fpstate *fp = u->uc_mcontext.fpregs;
+	const uint64_t at = worker.bytes;
 
-	for (unsigned int i = 0; i < 16; i++)
-		s->gpr[i] = (uint64_t)u->uc_mcontext.gregs[greg_of[i]];
-	s->rip = (uint64_t)u->uc_mcontext.gregs[REG_RIP];
-	s->rflags = (uint64_t)u->uc_mcontext.gregs[REG_EFL];
-	memcpy(s->xmm, fp->_xmm, sizeof(s->xmm));
-	s->mxcsr = fp->mxcsr;
-	end.vector = (unsigned int)u->uc_mcontext.gregs[REG_TRAPNO];
-	end.code = (uint32_t)u->uc_mcontext.gregs[REG_ERR];
-	end.cr2 = (uint64_t)u->uc_mcontext.gregs[REG_CR2];
-	memcpy(u->uc_mcontext.gregs, saved_gregs, sizeof(saved_gregs));
-	*fp = saved_fp;
-	*xstate_bv(u) = saved_bv;
+	worker.bytes += bytes;
+	assert_int_equal(ftruncate(worker.memory, (off_t)worker.bytes), 0);
+	return at;
 }
 
-static void on_signal(int number, siginfo_t *info, void *context)
+static void ask(const struct worker_request *request)
 {
-	ucontext_t *u = context;
+	int answer = -1;
 
-	(void)info;
-	if (running) {
-		store(u, running);
-		running = NULL;
-	} else if (wanted && number == SIGTRAP) {
-		running = wanted;
-		wanted = NULL;
-		load(u, running);
-	} else {
-		/* A fault of the test itself. */
-		signal(number, SIG_DFL);
-	}
+	assert_int_equal(send(worker.socket, request, sizeof(*request),
+			      MSG_NOSIGNAL),
+			 sizeof(*request));
+	if (recv(worker.socket, &answer, sizeof(answer), 0) != sizeof(answer))
+		fail_msg("the process that runs the code has ended");
+	assert_int_equal(answer, 0);
 }
 
-void host_exec_init(void)
+void host_exec_start(uint64_t gs_base)
 {
-	static const int signals[] = {SIGTRAP, SIGSEGV, SIGILL, SIGFPE, SIGBUS};
-	const stack_t alt = {.ss_sp = stack, .ss_size = sizeof(stack)};
-	struct sigaction act = {
-		.sa_sigaction = on_signal,
-		.sa_flags = SA_SIGINFO | SA_ONSTACK,
+	const struct worker_request set_gs = {.verb = WORKER_SET_GS,
+					      .addr = gs_base};
+	char path[PATH_MAX];
+	int sockets[2];
+
+	worker_path(path, sizeof(path));
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
+				    sockets),
+			 0);
+	worker.memory = memfd_create("host-exec", MFD_CLOEXEC);
+	assert_true(worker.memory >= 0);
+	worker.bytes = 0;
+	worker.n_maps = 0;
+	grow(PAGE);
+	worker.shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			     worker.memory, 0);
+	assert_ptr_not_equal(worker.shared, MAP_FAILED);
+	worker.pid = fork();
+	assert_true(worker.pid >= 0);
+	if (worker.pid == 0)
+		become_worker(path, sockets[1], worker.memory);
+	close(sockets[1]);
+	worker.socket = sockets[0];
+	ask(&set_gs);
+}
+
+void host_exec_stop(void)
+{
+	kill(worker.pid, SIGKILL);
+	waitpid(worker.pid, NULL, 0);
+	close(worker.socket);
+	for (unsigned int i = 0; i < worker.n_maps; i++)
+		munmap(worker.maps[i].at, worker.maps[i].bytes);
+	munmap(worker.shared, PAGE);
+	close(worker.memory);
+}
+
+void host_exec_map(uint64_t addr, uint64_t n_pages, int prot)
+{
+	const struct worker_request request = {
+		.verb = WORKER_MAP,
+		.prot = prot,
+		.addr = addr,
+		.offset = grow(n_pages * PAGE),
+		.bytes = n_pages * PAGE,
 	};
+	void *p = mmap((void *)addr, request.bytes, prot & ~PROT_EXEC,
+		       MAP_SHARED | MAP_FIXED_NOREPLACE, worker.memory,
+		       (off_t)request.offset);
 
-	__asm__ volatile("mov %0, %%ds\n\tmov %0, %%es"
-			 :
-			 : "r"(LINUX_USER_DS)
-			 : "memory");
-	if (sigaltstack(&alt, NULL))
-		abort();
-	for (unsigned int i = 0; i < sizeof(signals) / sizeof(*signals); i++)
-		if (sigaction(signals[i], &act, NULL))
-			abort();
-}
-
-void host_exec_set_gs(uint64_t base)
-{
-	if (syscall(SYS_arch_prctl, ARCH_SET_GS, base))
-		abort();
+	assert_ptr_equal(p, (void *)addr);
+	assert_true(worker.n_maps < MAX_MAPS);
+	worker.maps[worker.n_maps].at = p;
+	worker.maps[worker.n_maps++].bytes = request.bytes;
+	ask(&request);
 }
 
 struct host_end host_exec(struct host_state *state)
 {
-	wanted = state;
-	__asm__ volatile("int3" : : : "memory");
-	return end;
+	const struct worker_request run = {.verb = WORKER_RUN};
+
+	worker.shared->state = *state;
+	ask(&run);
+	*state = worker.shared->state;
+	return worker.shared->end;
 }
