@@ -180,17 +180,21 @@ static int check_cmdline(const struct boot_plan *plan, struct err *err)
 	return 0;
 }
 
+static int place_piece(void *ctx, uint64_t addr, const uint8_t *data,
+		       uint64_t bytes, struct err *err)
+{
+	struct boot_plan *plan = ctx;
+
+	return plan_write(plan, addr, data, bytes, err);
+}
+
 static int place_kernel(struct boot_plan *plan, struct err *err)
 {
-	for (unsigned int i = 0; i < plan->img->n_segments; i++) {
-		const struct kernel_segment *s = &plan->img->segments[i];
-		const int r = plan_write(plan, s->addr, s->data, s->file_bytes,
-					 err);
+	const int r = kernel_image_walk(plan->img, place_piece, plan, err);
 
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	if (r == -ENOEXEC)
+		err_prefix(err, "%s: ", plan->cfg->kernel_path);
+	return r;
 }
 
 static int place_initrd(struct boot_plan *plan, int fd, struct err *err)

@@ -2,6 +2,7 @@
 /* Reads Linux's bzImage: the setup header, and the vmlinux that is packed inside. [LINUX-BOOT] */
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <boot/bytes.h>
 #include <boot/kernel_image_impl.h>
@@ -27,6 +28,7 @@
 #define XLF_KERNEL_64     0x1
 #define SECTOR_BYTES      512
 #define DEFAULT_SECTS     4
+#define ELF_HEADS_BYTES   (UINT64_C(1) << 20) /* headers are within these */
 
 bool bzimage_detect(const struct image_file *f)
 {
@@ -95,6 +97,78 @@ static void copy_setup(const struct image_file *f, struct kernel_image *img)
 		img->initrd_max = get_le32(d + INITRD_ADDR_MAX);
 }
 
+/* Have that range of the unpacked file where it belongs; @block has room for one. */
+static int fill_range(struct kernel_image *img, uint64_t off, uint64_t bytes,
+		      uint8_t *block, struct err *err)
+{
+	const uint64_t end = off + bytes;
+	int r = 0;
+
+	while (off < end && !r) {
+		const uint64_t idx = off / UNPACK_BLOCK_BYTES;
+		const uint64_t next = (idx + 1) * UNPACK_BLOCK_BYTES;
+		const uint64_t stop = end < next ? end : next;
+
+		r = unpack_block(img->packed, img->packed_bytes,
+				 img->unpacked_bytes, idx, block, err);
+		if (!r)
+			memcpy(img->unpacked + off,
+			       block + off % UNPACK_BLOCK_BYTES, stop - off);
+		off = stop;
+	}
+	return r;
+}
+
+static int fill_heads(struct kernel_image *img, uint8_t *block, struct err *err)
+{
+	const struct image_file vmlinux = {img->unpacked, img->unpacked_bytes};
+	uint64_t off, len;
+	int r = fill_range(img, 0, ELF_HEADS_BYTES, block, err);
+
+	if (r || !elf_detect(&vmlinux))
+		return r;
+	for (uint32_t i = 0; !r && elf_note(&vmlinux, i, &off, &len); i++)
+		r = fill_range(img, off, len, block, err);
+	return r;
+}
+
+/*
+ * Only what tells about the kernel is unpacked now: headers and notes. Unpacked as a whole it
+ * would be the largest piece of memory that the VM ever needs beside the guest's.
+ */
+static int unpack_heads(const struct image_file *payload, size_t bytes,
+			struct kernel_image *img, struct err *err)
+{
+	uint8_t *block = unpack_room_new();
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int r;
+
+	if (!block || p == MAP_FAILED) {
+		unpack_room_free(block);
+		if (p != MAP_FAILED)
+			munmap(p, bytes);
+		return err_set(err, -ENOMEM,
+			       "no memory to unpack %zu bytes of kernel", bytes);
+	}
+	img->unpacked = p;
+	img->unpacked_bytes = bytes;
+	img->packed = payload->data;
+	img->packed_bytes = payload->bytes;
+	r = fill_heads(img, block, err);
+	unpack_room_free(block);
+	return r;
+}
+
+static int unpack_payload(const struct image_file *payload, size_t bytes,
+			  struct kernel_image *img, struct err *err)
+{
+	if (unpack_n_blocks(payload->data, payload->bytes, bytes) > 1)
+		return unpack_heads(payload, bytes, img, err);
+	img->unpacked_bytes = bytes;
+	return unpack(payload->data, payload->bytes, bytes, &img->unpacked, err);
+}
+
 int bzimage_read(const struct image_file *f, struct kernel_image *img,
 		 struct err *err)
 {
@@ -108,7 +182,7 @@ int bzimage_read(const struct image_file *f, struct kernel_image *img,
 		return r;
 	const size_t bytes = get_le32(payload.data + payload.bytes - 4);
 
-	r = unpack(payload.data, payload.bytes, bytes, &img->unpacked, err);
+	r = unpack_payload(&payload, bytes, img, err);
 	if (r < 0)
 		return r;
 	const struct image_file vmlinux = {img->unpacked, bytes};
@@ -116,6 +190,8 @@ int bzimage_read(const struct image_file *f, struct kernel_image *img,
 	if (!elf_detect(&vmlinux))
 		return err_set(err, -ENOEXEC, "its payload is not an ELF file");
 	r = elf_read(&vmlinux, img, err);
+	if (img->packed)
+		(void)madvise(img->unpacked, bytes, MADV_DONTNEED);
 	if (r < 0) {
 		err_prefix(err, "unpacked kernel: ");
 		return r;

@@ -130,6 +130,27 @@ static struct phdr read_phdr(const struct image_file *f,
 			     p32.p_align};
 }
 
+bool elf_note(const struct image_file *f, uint32_t nth, uint64_t *ret_off,
+	      uint64_t *ret_bytes)
+{
+	struct elf_header h = {0};
+	struct err ignored;
+
+	if (check_header(f, &h, &ignored))
+		return false;
+	for (uint32_t i = 0; i < h.phnum; i++) {
+		const struct phdr p = read_phdr(f, &h, i);
+
+		if (p.type != PT_NOTE ||
+		    !image_has(f, p.offset, p.file_bytes) || nth--)
+			continue;
+		*ret_off = p.offset;
+		*ret_bytes = p.file_bytes;
+		return true;
+	}
+	return false;
+}
+
 /* Looks for the PVH entry among the notes of one segment; a damaged note ends the search. */
 static void read_notes(const struct image_file *f, const struct phdr *p,
 		       struct kernel_image *img)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <boot/bytes.h>
 #include <boot/kernel_image_impl.h>
@@ -141,9 +142,79 @@ int kernel_image_init(struct kernel_image *img, const uint8_t *data,
 	return 0;
 }
 
+typedef int (*piece_fn)(void *ctx, uint64_t addr, const uint8_t *data,
+			uint64_t bytes, struct err *err);
+
+/* What segments have of one block, which covers that range of the unpacked file. */
+static int walk_block(const struct kernel_image *img, uint64_t first,
+		      uint64_t bytes, const uint8_t *block, piece_fn piece,
+		      void *ctx, struct err *err)
+{
+	int r = 0;
+
+	for (unsigned int i = 0; i < img->n_segments && !r; i++) {
+		const struct kernel_segment *s = &img->segments[i];
+		const uint64_t off = (uint64_t)(s->data - img->unpacked);
+		const uint64_t from = off > first ? off : first;
+		const uint64_t to = off + s->file_bytes < first + bytes
+					    ? off + s->file_bytes
+					    : first + bytes;
+
+		if (from < to)
+			r = piece(ctx, s->addr + (from - off),
+				  block + (from - first), to - from, err);
+	}
+	return r;
+}
+
+static int walk_blocks(const struct kernel_image *img, piece_fn piece,
+		       void *ctx, struct err *err)
+{
+	const uint64_t n = unpack_n_blocks(img->packed, img->packed_bytes,
+					   img->unpacked_bytes);
+	uint8_t *block = unpack_room_new();
+	int r = block ? 0
+		      : err_set(err, -ENOMEM, "no memory to unpack the kernel");
+
+	for (uint64_t i = 0; i < n && !r; i++) {
+		const uint64_t first = i * UNPACK_BLOCK_BYTES;
+		const uint64_t rest = img->unpacked_bytes - first;
+
+		r = unpack_block(img->packed, img->packed_bytes,
+				 img->unpacked_bytes, i, block, err);
+		if (!r)
+			r = walk_block(img, first,
+				       rest < UNPACK_BLOCK_BYTES
+					       ? rest
+					       : UNPACK_BLOCK_BYTES,
+				       block, piece, ctx, err);
+	}
+	unpack_room_free(block);
+	return r;
+}
+
+int kernel_image_walk(const struct kernel_image *img, piece_fn piece, void *ctx,
+		      struct err *err)
+{
+	int r = 0;
+
+	if (img->packed)
+		return walk_blocks(img, piece, ctx, err);
+	for (unsigned int i = 0; i < img->n_segments && !r; i++) {
+		const struct kernel_segment *s = &img->segments[i];
+
+		r = piece(ctx, s->addr, s->data, s->file_bytes, err);
+	}
+	return r;
+}
+
 void kernel_image_release(struct kernel_image *img)
 {
-	free(img->unpacked);
+	if (img->packed)
+		munmap(img->unpacked, img->unpacked_bytes);
+	else
+		free(img->unpacked);
 	img->unpacked = NULL;
+	img->packed = NULL;
 	img->n_segments = 0;
 }

@@ -22,7 +22,7 @@ enum kernel_kind {
 
 /**
  * struct kernel_segment - one stretch of guest memory.
- * @data: contents, @file_bytes of them
+ * @data: contents, @file_bytes of them; to be had from kernel_image_walk()
  * @file_bytes: at most @mem_bytes; the rest is zero
  * @addr: guest physical address of the first byte
  * @mem_bytes: never zero; @addr + @mem_bytes does not overflow
@@ -53,6 +53,10 @@ struct kernel_segment {
  * @cmdline_max: longest command line without its terminating zero
  * @initrd_max: highest address that an initrd may use
  * @unpacked: owned; NULL if the file is not compressed
+ * @unpacked_bytes: how large it is
+ * @packed: NULL if @unpacked is all there; else it is an address range without contents, which
+ *	are unpacked piece by piece from here, so that they are never in memory as a whole
+ * @packed_bytes: how many bytes there are
  */
 struct kernel_image {
 	enum kernel_kind kind;
@@ -71,6 +75,9 @@ struct kernel_image {
 	uint64_t cmdline_max;
 	uint64_t initrd_max;
 	uint8_t *unpacked;
+	size_t unpacked_bytes;
+	const uint8_t *packed;
+	size_t packed_bytes;
 };
 
 /**
@@ -84,6 +91,22 @@ struct kernel_image {
  */
 int kernel_image_init(struct kernel_image *img, const uint8_t *data,
 		      size_t bytes, struct err *err)
+	__attribute__((warn_unused_result));
+
+/**
+ * kernel_image_walk() - read the contents of all segments.
+ * @img: image
+ * @piece: called for each piece: guest physical address, bytes and their number. What it
+ *	returns, if it is not 0, ends the walk
+ * @ctx: for @piece
+ * @err: message on failure
+ *
+ * Return: 0; what @piece returned; -ENOEXEC if the payload is damaged; -ENOMEM.
+ */
+int kernel_image_walk(const struct kernel_image *img,
+		      int (*piece)(void *ctx, uint64_t addr, const uint8_t *data,
+				   uint64_t bytes, struct err *err),
+		      void *ctx, struct err *err)
 	__attribute__((warn_unused_result));
 
 /** kernel_image_release() - free what it owns. */

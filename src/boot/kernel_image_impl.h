@@ -24,6 +24,18 @@ static inline bool image_has(const struct image_file *f, uint64_t off,
 /** elf_detect() - does it start as an ELF file? */
 bool elf_detect(const struct image_file *f);
 
+/**
+ * elf_note() - where a note segment is, going by the headers alone.
+ * @f: file of which only the beginning needs to be there
+ * @nth: counts from 0
+ * @ret_off: where its bytes are; inside the file
+ * @ret_bytes: how many
+ *
+ * Return: false if there is no such one.
+ */
+bool elf_note(const struct image_file *f, uint32_t nth, uint64_t *ret_off,
+	      uint64_t *ret_bytes);
+
 /** elf_read() - segments, entry and PVH note of an ELF file. Returns as kernel_image_init(). */
 int elf_read(const struct image_file *f, struct kernel_image *img,
 	     struct err *err) __attribute__((warn_unused_result));

@@ -16,7 +16,6 @@
 
 #define HUGE_PAGE_BYTES   (UINT64_C(2) << 20)
 #define LZ4_LEGACY_MAGIC  0x184c2102U
-#define LZ4_LEGACY_BLOCK  (UINT64_C(8) << 20)
 #define LZMA_MEMORY_BYTES (UINT64_C(1) << 30)
 
 struct span {
@@ -100,27 +99,36 @@ static bool unpack_xz(const struct span *s)
 
 /*
  * Legacy frames: a magic number, then blocks of at most 8 MiB with their packed size in front.
- * A magic number may come again where a block could start.
+ * A magic number may come again where a block could start. Moves *@at to the next block.
  */
+static bool lz4_next(const uint8_t *in, size_t in_bytes, size_t *at,
+		     uint32_t *ret_len)
+{
+	uint32_t len;
+
+	do {
+		if (in_bytes - *at < 4)
+			return false;
+		len = get_le32(in + *at);
+		*at += 4;
+	} while (len == LZ4_LEGACY_MAGIC);
+	*ret_len = len;
+	return len <= in_bytes - *at && len <= INT32_MAX;
+}
+
 static bool unpack_lz4(const struct span *s)
 {
 	size_t at = 0;
 	size_t done = 0;
 
 	while (done < s->out_bytes) {
-		if (s->in_bytes - at < 4)
-			return false;
-		const uint32_t len = get_le32(s->in + at);
-
-		at += 4;
-		if (len == LZ4_LEGACY_MAGIC)
-			continue;
-		if (len > s->in_bytes - at || len > INT32_MAX)
-			return false;
 		size_t room = s->out_bytes - done;
+		uint32_t len;
 
-		if (room > LZ4_LEGACY_BLOCK)
-			room = LZ4_LEGACY_BLOCK;
+		if (!lz4_next(s->in, s->in_bytes, &at, &len))
+			return false;
+		if (room > UNPACK_BLOCK_BYTES)
+			room = UNPACK_BLOCK_BYTES;
 		const int n = LZ4_decompress_safe((const char *)s->in + at,
 						  (char *)s->out + done,
 						  (int)len, (int)room);
@@ -229,4 +237,51 @@ int unpack(const uint8_t *in, size_t in_bytes, size_t out_bytes,
 	}
 	*ret_out = out;
 	return 0;
+}
+
+uint64_t unpack_n_blocks(const uint8_t *in, size_t in_bytes, size_t out_bytes)
+{
+	const struct format *f = find_format(in, in_bytes);
+
+	if (!f || f->fn != unpack_lz4 || !out_bytes ||
+	    out_bytes > UNPACK_MAX_BYTES)
+		return 0;
+	return (out_bytes + UNPACK_BLOCK_BYTES - 1) / UNPACK_BLOCK_BYTES;
+}
+
+int unpack_block(const uint8_t *in, size_t in_bytes, size_t out_bytes,
+		 uint64_t idx, uint8_t *out, struct err *err)
+{
+	size_t room = out_bytes - idx * UNPACK_BLOCK_BYTES;
+	size_t at = 0;
+	uint32_t len = 0;
+
+	if (room > UNPACK_BLOCK_BYTES)
+		room = UNPACK_BLOCK_BYTES;
+	for (uint64_t i = 0; i <= idx; i++) {
+		at += len;
+		if (!lz4_next(in, in_bytes, &at, &len))
+			return err_set(err, -ENOEXEC,
+				       "its LZ4 payload is truncated");
+	}
+	if (LZ4_decompress_safe((const char *)in + at, (char *)out, (int)len,
+				(int)room) != (int)room)
+		return err_set(err, -ENOEXEC,
+			       "its LZ4 payload is damaged or truncated");
+	return 0;
+}
+
+/* Not from the heap, which keeps what was freed for next time: there is none. */
+uint8_t *unpack_room_new(void)
+{
+	void *p = mmap(NULL, UNPACK_BLOCK_BYTES, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+void unpack_room_free(uint8_t *room)
+{
+	if (room)
+		munmap(room, UNPACK_BLOCK_BYTES);
 }

@@ -9,7 +9,9 @@
 #include <base/types.h>
 
 /* Larger than any kernel; a payload that claims more is damaged. */
-#define UNPACK_MAX_BYTES (UINT64_C(512) << 20)
+#define UNPACK_MAX_BYTES   (UINT64_C(512) << 20)
+
+#define UNPACK_BLOCK_BYTES (UINT64_C(8) << 20)
 
 /**
  * unpack() - decompress one stream: gzip, bzip2, LZMA, xz, LZ4 (legacy frames) or Zstandard.
@@ -23,6 +25,37 @@
  */
 int unpack(const uint8_t *in, size_t in_bytes, size_t out_bytes,
 	   uint8_t **ret_out, struct err *err)
+	__attribute__((warn_unused_result));
+
+/**
+ * unpack_n_blocks() - in how many pieces a stream can be unpacked, each by itself.
+ * @in: the stream
+ * @in_bytes: how many bytes there are
+ * @out_bytes: how many it unpacks to
+ *
+ * Return: 0 if only unpack() can; else all pieces but the last have UNPACK_BLOCK_BYTES.
+ */
+uint64_t unpack_n_blocks(const uint8_t *in, size_t in_bytes, size_t out_bytes);
+
+/** unpack_room_new() - room for a piece, which goes back to the kernel whole. Return: or NULL. */
+uint8_t *unpack_room_new(void);
+
+/** unpack_room_free() - NULL is fine. */
+void unpack_room_free(uint8_t *room);
+
+/**
+ * unpack_block() - one piece.
+ * @in: a stream of which unpack_n_blocks() is not 0
+ * @in_bytes: as for unpack_n_blocks()
+ * @out_bytes: as for unpack_n_blocks()
+ * @idx: below unpack_n_blocks()
+ * @out: room for the piece
+ * @err: message on failure
+ *
+ * Return: 0, or -ENOEXEC if it is damaged or truncated.
+ */
+int unpack_block(const uint8_t *in, size_t in_bytes, size_t out_bytes,
+		 uint64_t idx, uint8_t *out, struct err *err)
 	__attribute__((warn_unused_result));
 
 /** unpack_format() - name of the format that @in starts with, or NULL if it is unknown. */

@@ -2,6 +2,7 @@
 /* Kernel files: what they are, and what is said about those that are none. */
 #include <elf.h>
 #include <errno.h>
+#include <lz4.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -68,6 +69,105 @@ static void test_bzimage_of_each_format(void **state)
 				    img.setup_bytes);
 		kernel_image_release(&img);
 	}
+}
+
+/* Where a kernel of three LZ4 blocks has its parts; the text lies across two of them. */
+#define BIG_BYTES (20UL << 20)
+#define BIG_TEXT  ((8UL << 20) - 0x1000)
+#define BIG_DATA  (16UL << 20)
+#define BIG_NOTE  (18UL << 20)
+
+static void put(uint8_t *p, uint64_t value, size_t bytes)
+{
+	memcpy(p, &value, bytes);
+}
+
+static uint8_t *make_big_vmlinux(void)
+{
+	uint8_t *big = calloc(1, BIG_BYTES);
+	const uint64_t offsets[] = {BIG_TEXT, BIG_DATA, BIG_NOTE};
+
+	assert_non_null(big);
+	test_elf64(&vmlinux, true);
+	memcpy(big, vmlinux.data, 0x200);
+	for (size_t i = 0; i < ARRAY_SIZE(offsets); i++) {
+		Elf64_Phdr p;
+		uint8_t *at = big + sizeof(Elf64_Ehdr) + i * sizeof(p);
+
+		memcpy(&p, at, sizeof(p));
+		memcpy(big + offsets[i], vmlinux.data + p.p_offset, p.p_filesz);
+		p.p_offset = offsets[i];
+		memcpy(at, &p, sizeof(p));
+	}
+	return big;
+}
+
+/* A bzImage of that kernel in place of the small one's. */
+static void make_big_bzimage(void)
+{
+	uint8_t *const payload = file.data + 512 * 3 + 0x40;
+	uint8_t *big = make_big_vmlinux();
+	size_t len = 4;
+
+	test_bzimage(&file, &vmlinux, TEST_LZ4);
+	put(payload, 0x184c2102, 4);
+	for (size_t at = 0; at < BIG_BYTES; at += 8UL << 20) {
+		const size_t n = BIG_BYTES - at < 8UL << 20 ? BIG_BYTES - at
+							    : 8UL << 20;
+		const int packed = LZ4_compress_default(
+			(const char *)big + at, (char *)payload + len + 4,
+			(int)n, (int)(TEST_FILE_MAX - 4096 - len));
+
+		assert_true(packed > 0);
+		put(payload + len, (uint64_t)packed, 4);
+		len += 4 + (size_t)packed;
+	}
+	free(big);
+	put(payload + len, BIG_BYTES, 4);
+	len += 4;
+	put(file.data + 0x24c, len, 4);
+	put(file.data + 0x1f4, (0x40 + len + 15) / 16, 4);
+	file.bytes = 512 * 3 + (0x40 + len + 15) / 16 * 16;
+}
+
+static int check_piece(void *ctx, uint64_t addr, const uint8_t *data,
+		       uint64_t bytes, struct err *err)
+{
+	uint64_t *seen = ctx;
+
+	(void)err;
+	for (uint64_t i = 0; i < bytes; i++) {
+		if (addr < TEST_DATA_ADDR)
+			assert_int_equal(data[i],
+					 test_text_byte(addr - TEST_TEXT_ADDR +
+							i));
+		else
+			assert_int_equal(data[i], 0xda);
+	}
+	*seen += bytes;
+	return 0;
+}
+
+static void test_bzimage_by_blocks(void **state)
+{
+	struct err err = {0};
+	uint64_t seen = 0;
+
+	(void)state;
+	make_big_bzimage();
+	expect_ok(&file);
+	assert_non_null(img.packed);
+	assert_true(img.has_pvh);
+	assert_int_equal(img.pvh_entry, TEST_PVH_ENTRY);
+	assert_int_equal(img.segments[0].file_bytes, TEST_TEXT_BYTES);
+	assert_int_equal(kernel_image_walk(&img, check_piece, &seen, &err), 0);
+	assert_int_equal(seen, TEST_TEXT_BYTES + TEST_DATA_BYTES);
+	/* Damage in the last block, which nothing but the walk reads. */
+	memset(file.data + file.bytes - 64, 0, 32);
+	assert_int_equal(kernel_image_walk(&img, check_piece, &seen, &err),
+			 -ENOEXEC);
+	assert_non_null(strstr(err.text, "damaged"));
+	kernel_image_release(&img);
 }
 
 static void test_bzimage_truncated(void **state)
@@ -268,6 +368,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bzimage_of_each_format),
+		cmocka_unit_test(test_bzimage_by_blocks),
 		cmocka_unit_test(test_bzimage_truncated),
 		cmocka_unit_test(test_bzimage_refused),
 		cmocka_unit_test(test_plain_elf64),
