@@ -8,7 +8,9 @@
 #include <string.h>
 
 #define WATCH_TIMEOUT_NS UINT64_C(200000000)
-#define WORDS            ((SAMPLE_MAX + 63) / 64)
+/* The period of a VM that sleeps lasts so much longer than that of one that runs. */
+#define IDLE_FACTOR 2
+#define WORDS       ((SAMPLE_MAX + 63) / 64)
 
 int sample_init(struct sample *s, uint64_t seed)
 {
@@ -106,7 +108,7 @@ static bool watch_batch(struct sample *s, struct vmmem *vm, uint32_t n)
 }
 
 static void begin(struct sample *s, struct vmmem *vm,
-		  const struct options *options, uint64_t now_ns)
+		  const struct options *options, const struct sample_time *now)
 {
 	uint32_t left = options->v[OPT_SAMPLE_COUNT];
 
@@ -128,20 +130,43 @@ static void begin(struct sample *s, struct vmmem *vm,
 		left -= n;
 	}
 	workset_begin(&s->ws, s->n);
-	s->until_ns = now_ns +
-		      options->v[OPT_SAMPLE_PERIOD] * UINT64_C(1000000000);
+	s->until = *now;
+	s->until.run_ns += options->v[OPT_SAMPLE_PERIOD] * UINT64_C(1000000000);
+	s->until.free_ns += options->v[OPT_SAMPLE_PERIOD] * IDLE_FACTOR *
+			    UINT64_C(1000000000);
+	s->has_until = true;
+}
+
+/*
+ * A period is time that the VM runs: one that waits for a processor or for memory has no
+ * chance to touch anything. But one that sleeps could, and does not need to.
+ */
+static struct sample_time time_of(const struct vmmem *vm)
+{
+	const struct link_counters *c = vm->counters;
+	const uint64_t stalls = atomic_load(&c->stall_zip_ns) +
+				atomic_load(&c->stall_swap_ns) +
+				atomic_load(&c->stall_host_ns) +
+				atomic_load(&c->stall_busy_ns);
+	const uint64_t now = monotonic_ms() * 1000000;
+
+	return (struct sample_time){
+		.run_ns = atomic_load(&c->run_ns),
+		.free_ns = now > stalls ? now - stalls : 0,
+	};
 }
 
 void sample_tick(struct sample *s, struct vmmem *vm,
 		 const struct options *options)
 {
-	const uint64_t now_ns = atomic_load(&vm->counters->run_ns);
+	const struct sample_time now = time_of(vm);
 
 	if (!options->v[OPT_SAMPLE_PERIOD])
 		return;
 	count_touches(s, vm);
-	if (s->until_ns && now_ns < s->until_ns)
+	if (s->has_until && now.run_ns < s->until.run_ns &&
+	    now.free_ns < s->until.free_ns)
 		return;
 	workset_end(&s->ws);
-	begin(s, vm, options, now_ns);
+	begin(s, vm, options, &now);
 }

@@ -10,13 +10,24 @@
 #define SAMPLE_MAX 10000
 
 /**
+ * struct sample_time - how long a VM has been there.
+ * @run_ns: time that its processor ran
+ * @free_ns: time that passed while it did not wait for memory
+ */
+struct sample_time {
+	uint64_t run_ns;
+	uint64_t free_ns;
+};
+
+/**
  * struct sample - the sample of one VM.
  * @ws: estimator
  * @pages: PPNs that are watched
  * @away: bit i: page i was compressed, swapped or ballooned when it was chosen
  * @done: bit i: page i was counted
  * @n: how many
- * @until_ns: running time at which the period ends
+ * @until: the period ends when either of these is reached
+ * @has_until: a period has begun
  * @seed: of the random choice
  */
 struct sample {
@@ -25,7 +36,8 @@ struct sample {
 	uint64_t *away;
 	uint64_t *done;
 	uint32_t n;
-	uint64_t until_ns;
+	struct sample_time until;
+	bool has_until;
 	uint64_t seed;
 };
 

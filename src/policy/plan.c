@@ -249,12 +249,16 @@ static void technique_choose(struct maker *m, size_t i)
 	struct plan_action *const a = &m->actions[i];
 	const uint64_t want = a->reclaim_pages;
 	const bool hard = m->acts & ACT_PAGE_ALL;
-	const uint64_t room = hard ? 0 : balloon_room(m, i);
+	const uint64_t room = balloon_room(m, i);
 	const uint64_t step = balloon_step_pages(node_of(m, i)->size_pages);
+	/* What was asked for in soft is still welcome, but not waited for. */
+	const uint64_t asked = sub_u64(m->vms[i].balloon_target_pages,
+				       m->vms[i].balloon_pages);
 
 	a->balloon_target_pages = m->vms[i].balloon_pages +
-				  min_u64(want, min_u64(room, step));
-	page_out(m, i, sub_u64(want, room));
+				  min_u64(hard ? asked : want,
+					  min_u64(room, step));
+	page_out(m, i, hard ? want : sub_u64(want, room));
 	m->sum->unmet_pages += a->unmet_pages;
 }
 

@@ -186,6 +186,16 @@ static void hard_pages_and_low_blocks(void **state)
 	assert_true(w.actions[0].compress_pages > 0);
 	assert_true(w.actions[0].allowance_pages > 0);
 	assert_false(w.actions[0].blocked);
+	/* A balloon goes on with its step, which does not spare any paging. */
+	const uint64_t paged = w.actions[0].compress_pages +
+			       w.actions[0].swap_pages;
+
+	w.vms[0].balloon_target_pages = MIB(3);
+	decide(&w);
+	assert_int_equal(w.sum.state, HOST_HARD);
+	assert_int_equal(w.actions[0].balloon_target_pages, MIB(3));
+	assert_int_equal(w.actions[0].compress_pages + w.actions[0].swap_pages,
+			 paged);
 	world_init(&w, 2, 362);
 	w.nodes[2].alloc.reservation_pages = MIB(190);
 	decide(&w);
