@@ -352,6 +352,7 @@ static const struct api_field audit_fields[] = {
 	F(API_UINT32, "wrongCounts", api_audit, wrong_counts, "VMs whose counters differ from their physmap"),
 	F(API_UINT, "wrongRefs", api_audit, wrong_refs, "shared frames with a wrong count"),
 	F(API_UINT, "wrongSlots", api_audit, wrong_slots, "zip and swap slots with a wrong use"),
+	F(API_PAGES, "overhead", api_audit, overhead_pages, "memory of mezzd and VM processes beside these files"),
 };
 
 const struct api_schema api_audit_schema =

@@ -265,6 +265,7 @@ struct api_audit {
 	uint32_t wrong_counts;
 	uint64_t wrong_refs;
 	uint64_t wrong_slots;
+	uint64_t overhead_pages;
 };
 
 /** struct api_error - why a request failed. */

@@ -8,13 +8,6 @@
 #include <host/host_impl.h>
 #include <mem/link_msg.h>
 
-#define OVERHEAD_BASE ((UINT64_C(16) << 20) / PAGE_SIZE)
-
-uint64_t vm_overhead_reserve(uint64_t size_pages)
-{
-	return OVERHEAD_BASE + size_pages / 128;
-}
-
 static uint64_t sub(uint64_t a, uint64_t b)
 {
 	return a > b ? a - b : 0;
@@ -35,7 +28,7 @@ static uint32_t pool_node(struct host *host, const char *name)
 
 static struct tree_node vm_node(struct host *host, const struct hvm *vm)
 {
-	const uint64_t reserve = vm_overhead_reserve(vm->set.size_pages);
+	const uint64_t reserve = vm_overhead_reserve(host, vm->set.size_pages);
 
 	return (struct tree_node){
 		.name = vm->set.name,
@@ -224,7 +217,7 @@ static int decide_with(struct host *host, const struct tree *tree,
 		.managed_pages = host->managed_pages,
 		.free_pages = sub(ledger_free_pages(&host->ledger) +
 					  host_promised(host),
-				  LEDGER_RESERVE),
+				  LEDGER_RESERVE + host->starting_pages),
 		.processor_mhz = host->processor_mhz,
 		.state = host->plan.state,
 		.options = &host->options,

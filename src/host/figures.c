@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Figures: copies that add up, and the audit that compares them with the kernel's. */
+/* Figures: copies that add up. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <host/host_impl.h>
-#include <mem/memfile.h>
 
 static uint64_t sub(uint64_t a, uint64_t b)
 {
@@ -281,82 +280,4 @@ int64_t host_vm_pages(struct host *host, const char *name, uint64_t first,
 	}
 	pthread_mutex_unlock(&host->lock);
 	return done;
-}
-
-/* One VM's places, as its physmap has them; references are counted into @refs. */
-static void audit_entries(const struct vmmem *m, uint32_t *refs,
-			  struct host_audit *a)
-{
-	uint64_t zipped = 0;
-	uint64_t swapped = 0;
-
-	for (uint64_t p = 0; p < m->n_pages; p++) {
-		const uint64_t e = physmap_stable(physmap_load(m->map, ppn(p)));
-
-		if (physmap_state(e) == PHYSMAP_SHARED &&
-		    physmap_slot(e) < m->group->n_frames)
-			refs[physmap_slot(e)]++;
-		if (physmap_state(e) == PHYSMAP_ZIPPED) {
-			zipped++;
-			a->wrong_slots += !zip_uses(m->zip, e);
-		}
-		if (physmap_state(e) == PHYSMAP_SWAPPED) {
-			swapped++;
-			a->wrong_slots += !swap_uses(m->swap, physmap_slot(e));
-		}
-	}
-	/* Slots that nobody's page is in. */
-	a->wrong_slots += sub(zip_slots(m->zip), zipped);
-	a->wrong_slots += sub(swap_slots(m->swap) - swap_slots_free(m->swap),
-			      swapped);
-}
-
-static int audit_group(const struct group *g, struct host_audit *a)
-{
-	uint32_t *refs = calloc(g->n_frames, sizeof(*refs));
-
-	if (!refs)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < g->n_members; i++)
-		audit_entries(g->members[i], refs, a);
-	for (uint64_t f = 0; f < g->n_frames; f++)
-		a->wrong_refs += refs[f] != g->refs[f];
-	free(refs);
-	a->book_pages += atomic_load(&g->n_frames_used);
-	a->kernel_pages += file_pages(g->fd);
-	return 0;
-}
-
-static void audit_vm(struct vmmem *m, struct host_audit *a)
-{
-	const struct physmap_counts counts = physmap_counts(m->map);
-
-	a->wrong_counts += !physmap_audit(m->map);
-	a->book_pages += counts.pages[PHYSMAP_HOME] +
-			 counts.pages[PHYSMAP_BUSY] + zip_pages(m->zip) +
-			 vmmem_table_pages(m);
-	a->kernel_pages += vmmem_home_pages(m) + file_pages(zip_fd(m->zip)) +
-			   vmmem_table_pages(m);
-}
-
-int host_audit(struct host *host, struct host_audit *ret)
-{
-	struct host_audit a = {0};
-	int r = 0;
-
-	gate_lock(host);
-	pthread_mutex_lock(&host->lock);
-	for (uint32_t i = 0; i < host->n_vms; i++) {
-		if (host->vms[i]->mem) {
-			vmmem_drain(host->vms[i]->mem);
-			audit_vm(host->vms[i]->mem, &a);
-		}
-	}
-	for (uint32_t i = 0; i < host->n_groups && !r; i++)
-		r = audit_group(host->groups[i], &a);
-	pthread_mutex_unlock(&host->lock);
-	gate_unlock(host);
-	if (!r)
-		*ret = a;
-	return r;
 }

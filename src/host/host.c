@@ -23,6 +23,8 @@
 
 #define MEMORY_MIN    (UINT64_C(16) << 20)
 #define START_WAIT_MS 15000
+/* What mezz-vm uses once its caches are full. */
+#define OVERHEAD_BYTES (UINT64_C(16) << 20)
 
 static uint64_t wall_ms(void)
 {
@@ -242,6 +244,9 @@ static struct host *host_alloc(const struct host_config *cfg)
 		return NULL;
 	host->lock_fd = host->dir_fd = host->epoll_fd = host->wake_fd = -1;
 	host->managed_pages = cfg->memory_bytes / PAGE_SIZE;
+	host->overhead_base_pages = (cfg->overhead_bytes ? cfg->overhead_bytes
+							 : OVERHEAD_BYTES) /
+				    PAGE_SIZE;
 	host->processor_mhz = processor_mhz();
 	host->start_ms = monotonic_ms();
 	host->event = cfg->event;
@@ -479,7 +484,7 @@ static int admit_vm(struct host *host, const struct host_vm_settings *set,
 	if (!r)
 		r = admit(&tree, order, &limits, (uint32_t)(pool + 1),
 			  set->alloc.reservation_pages +
-				  vm_overhead_reserve(set->size_pages),
+				  vm_overhead_reserve(host, set->size_pages),
 			  set->size_pages - set->alloc.reservation_pages,
 			  &result, err);
 	tree_order_free(order);
@@ -567,7 +572,9 @@ int host_vm_start(struct host *host, const struct host_vm_settings *set,
 	pthread_mutex_unlock(&host->lock);
 	if (r)
 		return r;
-	r = process_start(host, vm, set, err);
+	r = overhead_enter(host, vm, err);
+	if (!r)
+		r = process_start(host, vm, set, err);
 	if (!r)
 		r = manager_watch(host, vm);
 	if (r) {

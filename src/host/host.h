@@ -71,6 +71,8 @@ const char *host_event_kind_name(enum host_event_kind kind);
  * @state_dir: directory, made if it is not there; one host at a time may use it
  * @memory_bytes: machine memory, all that VMs and this program may use together
  * @vm_program: path of mezz-vm
+ * @overhead_bytes: what a VM process of @vm_program needs beside its guest's memory and 1/128 of
+ *                  that; 0: what mezz-vm needs, 16 MiB
  * @options: advanced options to begin with
  * @foreground: VMs get this program's standard input, output and error, and end with it
  * @event: called for each event, on a thread of the host, not to call the host; or NULL
@@ -80,6 +82,7 @@ struct host_config {
 	const char *state_dir;
 	uint64_t memory_bytes;
 	const char *vm_program;
+	uint64_t overhead_bytes;
 	struct options options;
 	bool foreground;
 	void (*event)(void *ctx, const struct host_event *event);
@@ -374,7 +377,7 @@ struct host_vm_figures {
  * @overhead_pages: VM processes and this program
  * @free_pages: the rest
  * @promised_pages: of the free ones, how many VMs may take without asking
- * @over_pages: used beyond machine memory; always 0 but for overhead that grew suddenly
+ * @over_pages: used beyond machine memory; 0 but for overhead beyond what a VM is admitted with
  * @minfree_pages: base of the thresholds
  * @state: memory state
  * @shared_pages: guest pages that are shared; less @common_pages is what that saves
@@ -470,6 +473,8 @@ void host_snapshot_release(struct host_snapshot *snapshot);
  * @wrong_counts: VMs whose counters differ from their physmap
  * @wrong_refs: shared frames whose reference count differs from the physmaps
  * @wrong_slots: zip and swap slots whose use differs from the physmaps
+ * @overhead_pages: VM processes and this program, as the kernel says now; with @kernel_pages
+ *                  never more than machine memory
  */
 struct host_audit {
 	uint64_t book_pages;
@@ -477,14 +482,16 @@ struct host_audit {
 	uint32_t wrong_counts;
 	uint64_t wrong_refs;
 	uint64_t wrong_slots;
+	uint64_t overhead_pages;
 };
 
 /**
  * host_audit() - recompute all bookkeeping from the physmaps and ask the kernel.
  * @host: the host
- * @ret: what was found; exact only while no guest runs, else off by what moves meanwhile
+ * @ret: what was found
  *
- * Moving is suspended meanwhile.
+ * The host moves nothing meanwhile. Guests run; what seems wrong because of what they do at the
+ * moment is looked at again, for a tenth of a second at most.
  *
  * Return: 0 or -ENOMEM.
  */

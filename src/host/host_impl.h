@@ -48,13 +48,17 @@ struct hvm {
 	uint64_t cursor;           /* m of the scan */
 	double share_credit;       /* m pages that may be scanned */
 
-	struct plan_action action;    /* l */
-	struct reclaim_order order;   /* l */
-	uint64_t order_seq;           /* l */
-	bool has_active;              /* l there is an estimate */
-	uint64_t active_pages;        /* l */
-	struct workset ws;            /* l copy of the estimator */
-	uint64_t overhead_pages;      /* l */
+	struct plan_action action;  /* l */
+	struct reclaim_order order; /* l */
+	uint64_t order_seq;         /* l */
+	bool has_active;            /* l there is an estimate */
+	uint64_t active_pages;      /* l */
+	struct workset ws;          /* l copy of the estimator */
+	uint64_t overhead_pages;    /* l as measured, without tables */
+	uint64_t charge_pages;      /* l of overhead and tables in the ledger */
+	uint64_t calm_pages;        /* l it had so many when it last grew */
+	uint64_t calm_since_ms;     /* l when that was */
+	bool entered;               /* l its overhead is in the ledger */
 	struct balloon_watch balloon; /* l */
 	uint64_t balloon_sent;        /* l */
 	bool swap_was_full;           /* l told once */
@@ -98,17 +102,19 @@ struct host {
 	pthread_mutex_t gate;
 	_Atomic int gate_wanted; /* a others than the mover who wait for it */
 	pthread_mutex_t lock;
-	pthread_cond_t changed;   /* a VM's state changed */
-	struct hvm **vms;         /* l by name */
-	uint32_t n_vms;           /* l */
-	struct hpool *pools;      /* l */
-	uint32_t n_pools;         /* l */
-	struct chore *chores;     /* l oldest first */
-	struct options options;   /* l */
-	uint32_t n_adopting;      /* l */
-	struct plan_summary plan; /* l */
-	uint64_t plan_ns;         /* l */
-	uint64_t self_pages;      /* l this program's own memory */
+	pthread_cond_t changed;       /* a VM's state changed */
+	struct hvm **vms;             /* l by name */
+	uint32_t n_vms;               /* l */
+	struct hpool *pools;          /* l */
+	uint32_t n_pools;             /* l */
+	struct chore *chores;         /* l oldest first */
+	struct options options;       /* l */
+	uint32_t n_adopting;          /* l */
+	struct plan_summary plan;     /* l */
+	uint64_t plan_ns;             /* l */
+	uint64_t self_pages;          /* l this program's own memory */
+	uint64_t overhead_base_pages; /* I */
+	uint64_t starting_pages; /* l VMs that start need so many, and wait */
 
 	struct group **groups;          /* m */
 	uint32_t n_groups;              /* m */
@@ -153,9 +159,6 @@ int process_ended(struct host *host, const char *name, struct err *err);
 int process_save(struct hvm *vm, struct err *err)
 	__attribute__((warn_unused_result));
 
-/** process_overhead() - machine pages of a process beside memory files, from /proc. */
-uint64_t process_overhead(pid_t pid);
-
 /** process_dir() - open a VM's directory. Return: descriptor or -errno. */
 int process_dir(struct host *host, const char *name);
 
@@ -177,6 +180,31 @@ int manager_watch(struct host *host, struct hvm *vm)
 /** manager_do_chores() - what the mover does for the manager. Under the gate. */
 void manager_do_chores(struct host *host);
 
+/* overhead.c */
+
+/** vm_overhead_reserve() - overhead that a VM of that size is admitted with, pages. */
+uint64_t vm_overhead_reserve(const struct host *host, uint64_t size_pages);
+
+/** vm_overhead_now() - overhead without tables, as the kernel says now; 0 before it greets. */
+uint64_t vm_overhead_now(const struct hvm *vm);
+
+/** process_overhead() - machine pages of a process beside memory files, from /proc. */
+uint64_t process_overhead(pid_t pid);
+
+/** overhead_measure() - enter what everybody uses now, or may use soon. Under @lock. */
+void overhead_measure(struct host *host);
+
+/**
+ * overhead_enter() - enter what a VM needs at its start, before it starts.
+ * @host: host; has its memory reclaimed if need be
+ * @vm: in the list, without a process
+ * @err: says what was short
+ *
+ * Return: 0, or -EAGAIN if it could not be had within seconds.
+ */
+int overhead_enter(struct host *host, struct hvm *vm, struct err *err)
+	__attribute__((warn_unused_result));
+
 /* decide.c */
 
 /** host_promised() - pages that VMs may take without asking. Under @lock. */
@@ -194,9 +222,6 @@ int build_tree(struct host *host, struct tree *ret, struct tree_node **ret_nodes
 
 /** admit_host() - what the host has to promise. Under @lock. */
 struct admit_host admit_host(struct host *host);
-
-/** vm_overhead_reserve() - overhead that a VM of that size is admitted with, pages. */
-uint64_t vm_overhead_reserve(uint64_t size_pages);
 
 /** vm_common_pages() - a VM's part of its group's frames; parts add up. Under @lock. */
 uint64_t vm_common_pages(const struct hvm *vm);

@@ -58,6 +58,14 @@ void ledger_overhead(struct ledger *l, uint64_t pages)
 	pthread_mutex_unlock(&l->lock);
 }
 
+void ledger_to_overhead(struct ledger *l, uint64_t pages)
+{
+	pthread_mutex_lock(&l->lock);
+	VERIFY(pages <= l->used);
+	l->overhead += pages;
+	pthread_mutex_unlock(&l->lock);
+}
+
 uint64_t ledger_free_pages(struct ledger *l)
 {
 	pthread_mutex_lock(&l->lock);

@@ -56,6 +56,9 @@ void ledger_give(struct ledger *l, uint64_t pages);
 /** ledger_overhead() - enter the overhead as measured now instead of before. */
 void ledger_overhead(struct ledger *l, uint64_t pages);
 
+/** ledger_to_overhead() - pages that were taken are overhead from now on. */
+void ledger_to_overhead(struct ledger *l, uint64_t pages);
+
 /** ledger_free_pages() - what could be entered, the reserve included. */
 uint64_t ledger_free_pages(struct ledger *l);
 

@@ -117,6 +117,7 @@ static void vm_gone(struct hvm *vm)
 	if (waitpid(vm->pid, &status, WNOHANG) != vm->pid)
 		status = -1;
 	hvm_destroy(vm);
+	overhead_measure(host);
 	pthread_mutex_unlock(&host->lock);
 
 	if (!host_vm_path(host, name, "swap", path, sizeof(path)))
@@ -302,23 +303,6 @@ static bool wants(const struct hvm *vm)
 	       !physmap_allowance(vm->mem->map);
 }
 
-static void measure_overhead(struct host *host)
-{
-	uint64_t sum = host->self_pages = process_overhead(getpid());
-
-	for (uint32_t i = 0; i < host->n_vms; i++) {
-		struct hvm *vm = host->vms[i];
-
-		if (!vm->mem)
-			continue;
-		vm->overhead_pages = process_overhead(vm->pid) +
-				     file_pages(physmap_fd(vm->mem->map)) +
-				     LINK_COUNTERS_BYTES / PAGE_SIZE;
-		sum += vm->overhead_pages + vmmem_table_pages(vm->mem);
-	}
-	ledger_overhead(&host->ledger, sum);
-}
-
 /* Everything that is looked at regularly. Return: a VM waits for memory. */
 static bool tick(struct host *host)
 {
@@ -338,7 +322,7 @@ static bool tick(struct host *host)
 	}
 	if (now >= host->next_overhead_ms) {
 		host->next_overhead_ms = now + OVERHEAD_MS;
-		measure_overhead(host);
+		overhead_measure(host);
 		for (uint32_t i = 0; i < host->n_vms; i++) {
 			if (is_running(host->vms[i]))
 				look_at_balloon(host->vms[i]);
@@ -369,7 +353,8 @@ static bool below_edge(struct host *host)
 
 	pthread_mutex_lock(&host->lock);
 	below = ledger_free_pages(&host->ledger) + host_promised(host) <
-		host->plan.wake_below_pages + LEDGER_RESERVE;
+		host->plan.wake_below_pages + LEDGER_RESERVE +
+			host->starting_pages;
 	pthread_mutex_unlock(&host->lock);
 	return below;
 }

@@ -309,6 +309,7 @@ static int adopt_one(struct host *host, int dir_fd, int sock,
 	(void)dir_fd;
 	vm->sock = sock;
 	vm->adopting = true;
+	vm->entered = true;
 	vm->group_ino = s->group_ino;
 	vm->start_ms = s->start_ms;
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
@@ -554,22 +555,4 @@ int process_hello(struct hvm *vm, const struct link_msg *msg, int *fds,
 	for (unsigned i = LINK_FDS_NEW; i < msg->n_fds; i++)
 		close(fds[i]);
 	return r;
-}
-
-uint64_t process_overhead(pid_t pid)
-{
-	char line[256];
-	uint64_t kib = 0;
-	FILE *f;
-
-	snprintf(line, sizeof(line), "/proc/%d/status", (int)pid);
-	f = fopen(line, "re");
-	if (!f)
-		return 0;
-	while (fgets(line, sizeof(line), f)) {
-		if (!strncmp(line, "RssAnon:", 8) || !strncmp(line, "VmPTE:", 6))
-			kib += strtoull(strchr(line, ':') + 1, NULL, 10);
-	}
-	fclose(f);
-	return kib * 1024 / PAGE_SIZE;
 }

@@ -57,6 +57,7 @@ static int open_host(struct world *w, struct err *err)
 		.state_dir = w->dir,
 		.memory_bytes = w->memory_bytes,
 		.vm_program = getenv("FAKE_VM"),
+		.overhead_bytes = MIB(2),
 		.event = on_event,
 	};
 

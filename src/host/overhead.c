@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Overhead: what VM processes and this program use beside memory files.
+ *
+ * The kernel says how much that is, but only afterwards. So the ledger has in advance what a
+ * VM is admitted with, from before its process is started until it has not grown for a while;
+ * from then on what was measured and a little more. A VM that grows again has the whole again.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <host/host_impl.h>
+#include <policy/units.h>
+
+#define HEADROOM_PAGES MIB_PAGES
+#define GROWTH_PAGES   (MIB_PAGES / 4)
+#define CALM_MS        10000
+#define ROOM_WAIT_MS   10000
+
+static uint64_t max(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static uint64_t min(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+uint64_t vm_overhead_reserve(const struct host *host, uint64_t size_pages)
+{
+	return host->overhead_base_pages + size_pages / 128;
+}
+
+/* Reading the kernel takes half as much again, until the processor runs. */
+static uint64_t start_reserve(const struct host *host, uint64_t size_pages)
+{
+	return vm_overhead_reserve(host, size_pages) +
+	       host->overhead_base_pages / 2;
+}
+
+static bool has_run(const struct hvm *vm)
+{
+	return vm->mem && atomic_load(&vm->mem->counters->run_ns);
+}
+
+uint64_t process_overhead(pid_t pid)
+{
+	char line[256];
+	uint64_t kib = 0;
+	FILE *f;
+
+	snprintf(line, sizeof(line), "/proc/%d/status", (int)pid);
+	f = fopen(line, "re");
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f)) {
+		if (!strncmp(line, "RssAnon:", 8) || !strncmp(line, "VmPTE:", 6))
+			kib += strtoull(strchr(line, ':') + 1, NULL, 10);
+	}
+	fclose(f);
+	return kib * 1024 / PAGE_SIZE;
+}
+
+uint64_t vm_overhead_now(const struct hvm *vm)
+{
+	return vm->mem ? process_overhead(vm->pid) +
+				 file_pages(physmap_fd(vm->mem->map)) +
+				 LINK_COUNTERS_BYTES / PAGE_SIZE
+		       : 0;
+}
+
+static void measure_vm(struct hvm *vm, uint64_t now_ms)
+{
+	const struct host *host = vm->host;
+	const uint64_t tables = vm->mem ? vmmem_table_pages(vm->mem) : 0;
+	const uint64_t pages = vm_overhead_now(vm);
+	uint64_t reserve;
+
+	/* One that ran before this host has grown already. */
+	if (!vm->calm_pages && vm->adopting)
+		vm->calm_pages = pages + tables;
+	if (pages + tables > vm->calm_pages + GROWTH_PAGES) {
+		vm->calm_since_ms = now_ms;
+		vm->calm_pages = pages + tables;
+	}
+	if (!has_run(vm))
+		reserve = start_reserve(host, vm->set.size_pages);
+	else
+		reserve = vm_overhead_reserve(host, vm->set.size_pages);
+	if (now_ms - vm->calm_since_ms >= CALM_MS)
+		reserve = min(reserve, pages + tables + HEADROOM_PAGES);
+	vm->overhead_pages = pages;
+	vm->charge_pages = max(pages + tables, reserve);
+}
+
+void overhead_measure(struct host *host)
+{
+	const uint64_t now = monotonic_ms();
+	uint64_t sum;
+
+	host->self_pages = process_overhead(getpid());
+	sum = host->self_pages + HEADROOM_PAGES;
+	for (uint32_t i = 0; i < host->n_vms; i++) {
+		/* One whose pages are still being got together is not entered yet. */
+		if (!host->vms[i]->entered)
+			continue;
+		measure_vm(host->vms[i], now);
+		sum += host->vms[i]->charge_pages;
+	}
+	ledger_overhead(&host->ledger, sum);
+}
+
+static void nap(void)
+{
+	const struct timespec t = {.tv_nsec = 5000000};
+
+	nanosleep(&t, NULL);
+}
+
+/* What is there now of what is missing. Return: what is missing still. */
+static uint64_t collect(struct host *host, uint64_t missing)
+{
+	const uint64_t got = ledger_take(&host->ledger, LEDGER_VM, missing);
+
+	pthread_mutex_lock(&host->lock);
+	host->starting_pages -= got;
+	pthread_mutex_unlock(&host->lock);
+	return missing - got;
+}
+
+int overhead_enter(struct host *host, struct hvm *vm, struct err *err)
+{
+	const uint64_t need = start_reserve(host, vm->set.size_pages);
+	const uint64_t end = monotonic_ms() + ROOM_WAIT_MS;
+	uint64_t missing = need;
+
+	pthread_mutex_lock(&host->lock);
+	host->starting_pages += need;
+	pthread_mutex_unlock(&host->lock);
+	while ((missing = collect(host, missing)) && monotonic_ms() < end) {
+		host_replan(host);
+		nap();
+	}
+	pthread_mutex_lock(&host->lock);
+	host->starting_pages -= missing;
+	if (missing) {
+		ledger_give(&host->ledger, need - missing);
+	} else {
+		ledger_to_overhead(&host->ledger, need);
+		vm->charge_pages = need;
+		vm->calm_since_ms = monotonic_ms();
+		vm->entered = true;
+	}
+	pthread_mutex_unlock(&host->lock);
+	if (!missing)
+		return 0;
+	return err_set(
+		err, -EAGAIN,
+		"VM %s needs %llu MiB beside its guest's memory, and %llu MiB of these cannot be reclaimed now",
+		vm->set.name, (unsigned long long)need >> 8,
+		(unsigned long long)(missing + 255) >> 8);
+}
