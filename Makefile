@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # For people. Meson does the work; "make help" lists what there is.
 .DEFAULT_GOAL := all
-.PHONY: all help setup demo check bench bench-mmu guest lint tidy format clean
+.PHONY: all help setup demo tour check bench bench-mmu guest lint tidy format clean
 
 BUILD := build
 CC    ?= gcc
@@ -23,8 +23,11 @@ setup: ## install what is missing from Debian's packages
 guest: all ## build the guest image (kernel and initramfs) from Debian's packages
 	@guest/build-image
 
-demo: guest ## boot a guest and take a short tour
+demo: guest ## six guests in less memory than they touch: share, balloon, compress, swap
 	@tools/demo
+
+tour: guest ## boot a guest and take a short tour
+	@tools/tour
 
 check: ## build with both compilers, lint, and run every test (under 15 minutes)
 	@tools/setup build guest check
