@@ -44,6 +44,10 @@ static int open_direct(const char *path, int flags)
 	if (fd >= 0 || (errno != EINVAL && errno != EOPNOTSUPP))
 		return fd < 0 ? -errno : fd;
 
+	/* A file system that knows no O_DIRECT may refuse only after it has made the file. */
+	if (flags & O_EXCL)
+		unlink(path);
+
 	const int plain = open(path, flags | O_CLOEXEC, 0600);
 
 	return plain < 0 ? -errno : plain;
