@@ -70,13 +70,11 @@ class Disk(unittest.TestCase):
         self.assertEqual(0, run.counter("disk1.write_bytes"))
         self.assertGreater(run.counter("disk2.flushes"), 0)
 
-    def test_hardware(self):
-        """Nested paging."""
-        self.check(("soft", "hardware"))
-
-    def test_software(self):
-        """Shadow paging."""
-        self.check(("soft", "software"))
+    def test_modes(self):
+        """Each engine and kind of memory virtualization."""
+        for mode in harness.MODES:
+            with self.subTest(mode=mode):
+                self.check(mode)
 
     def test_stress(self):
         """The pages that a disk reads into and writes from come and go."""

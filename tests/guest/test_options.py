@@ -66,6 +66,7 @@ class Options(unittest.TestCase):
                 run = self.same(mode, ["--audit", "40"])
                 self.assertGreater(run.counter("vm.audited_entries"), 10000)
 
+    @harness.needs_soft
     def test_without(self):
         """Optimizations can be left out, one by one and all together."""
         hardware, software = harness.MODES[:2]
@@ -76,6 +77,7 @@ class Options(unittest.TestCase):
             with self.subTest(mode=mode, without=words):
                 self.same(mode, ["--without", words, "--audit", "500"])
 
+    @harness.needs_soft
     def test_shadow_memory(self):
         """A quarter of the default bound costs time, and nothing else."""
         run = self.same(("soft", "software"), ["--shadow-memory", "2M", "--audit", "500"])
@@ -89,6 +91,7 @@ class Options(unittest.TestCase):
                     self.same(mode, ["--cpu", words, "--audit", "500"])
 
 
+@harness.needs_soft
 class Clock(unittest.TestCase):
     """Time by instructions makes runs repeatable."""
 
