@@ -80,6 +80,9 @@ struct engine;
  * @kick: make every @run_cpu return soon, or the next one; any thread
  * @stop: the VM ends: nobody may wait for memory any more; with the lock held
  * @set_irq: drive a pin of its I/O APIC; fits struct irq_line with the engine; any thread
+ *
+ * An engine that backs guest RAM with large pages has, with NULL for those:
+ * @set_large: they are wanted, as at first, or not any more; any thread
  */
 struct engine_ops {
 	const char *name;
@@ -107,6 +110,7 @@ struct engine_ops {
 	void (*kick)(struct engine *engine);
 	void (*stop)(struct engine *engine);
 	void (*set_irq)(void *engine, unsigned int gsi, bool level);
+	void (*set_large)(struct engine *engine, bool on);
 };
 
 /* The software processor of src/cpu. */

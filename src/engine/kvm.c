@@ -22,6 +22,7 @@
 
 #include <base/verify.h>
 #include <engine/engine.h>
+#include <engine/kvm_backing.h>
 #include <engine/kvm_cpuid.h>
 #include <engine/kvm_window.h>
 #include <engine/thread_kick.h>
@@ -526,6 +527,11 @@ static void kvm_set_irq(void *ctx, unsigned int gsi, bool level)
 	(void)ioctl(e->vm_fd, KVM_IRQ_LINE, &irq);
 }
 
+static void kvm_set_large(struct engine *e, bool on)
+{
+	kvm_window_set_large(e->window, on);
+}
+
 static uint64_t kvm_rip(const struct engine *e)
 {
 	struct kvm_regs regs = {0};
@@ -547,6 +553,8 @@ static void kvm_counters(const struct engine *e, engine_counter_fn *fn,
 			 void *arg)
 {
 	const struct kvm_window_stats w = kvm_window_stats(e->window);
+	const struct kvm_backing b = kvm_backing_read(
+		kvm_window_base(e->window), guestmem_ram_bytes(e->cfg.mem));
 	uint64_t pio = 0, mmio = 0, kicks = 0;
 
 	for (unsigned int i = 0; i < e->n_cpus; i++) {
@@ -568,9 +576,14 @@ static void kvm_counters(const struct engine *e, engine_counter_fn *fn,
 	fn(arg, "window", "runs_refused", w.runs_refused);
 	fn(arg, "window", "claimed", w.claimed);
 	fn(arg, "window", "chunks_registered", w.chunks_registered);
+	fn(arg, "window", "registrations", w.registrations);
 	fn(arg, "window", "chunks_rebuilt", w.chunks_rebuilt);
 	fn(arg, "window", "collapsed", w.collapsed);
+	fn(arg, "window", "given_back", w.given_back);
 	fn(arg, "window", "stall_ns", w.stall_ns);
+	fn(arg, "window", "large_bytes", b.large_bytes);
+	fn(arg, "window", "small_bytes", b.small_bytes);
+	fn(arg, "window", "mappings", b.mappings);
 }
 
 const struct engine_ops engine_kvm = {
@@ -584,6 +597,7 @@ const struct engine_ops engine_kvm = {
 	.kick = kvm_kick,
 	.stop = kvm_stop,
 	.set_irq = kvm_set_irq,
+	.set_large = kvm_set_large,
 	.rip = kvm_rip,
 	.failure = kvm_failure,
 	.audit = kvm_audit,

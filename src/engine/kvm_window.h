@@ -31,7 +31,8 @@ struct kvm_window;
  * @failed: a page cannot be provided (guestmem_failure()): the VM must end. With @lock held
  * @ctx: for @failed
  * @max_runs: bound on mappings of shared runs
- * @large_pages: back RAM with 2 MiB pages where the host offers them
+ * @large_pages: back RAM with 2 MiB pages where the host offers them, until
+ *               kvm_window_set_large() says otherwise
  */
 struct kvm_window_config {
 	struct guestmem *mem;
@@ -53,8 +54,10 @@ struct kvm_window_config {
  * @runs_refused: shared pages made private because there were too many mappings
  * @claimed: pages made HOME before or beside a fault
  * @chunks_registered: 2 MiB pieces in which pages may be away, now
+ * @registrations: 2 MiB pieces that were registered, ever
  * @chunks_rebuilt: pieces that are whole again and cost nothing any more
- * @collapsed: of these, made a large page again
+ * @collapsed: pieces that were made large pages again
+ * @given_back: pages that were HOME, never touched, and ZERO again since memory is scarce
  * @runs: mappings of shared runs, now
  * @stall_ns: time from a fault's arrival at the thread to its end
  */
@@ -68,8 +71,10 @@ struct kvm_window_stats {
 	uint64_t runs_refused;
 	uint64_t claimed;
 	uint64_t chunks_registered;
+	uint64_t registrations;
 	uint64_t chunks_rebuilt;
 	uint64_t collapsed;
+	uint64_t given_back;
 	uint64_t runs;
 	uint64_t stall_ns;
 };
@@ -103,6 +108,15 @@ uint8_t *kvm_window_base(const struct kvm_window *w);
  */
 int kvm_window_start(struct kvm_window *w, struct err *err)
 	__attribute__((warn_unused_result));
+
+/**
+ * kvm_window_set_large() - large pages are wanted, or not any more.
+ * @w: window
+ * @on: which
+ *
+ * Without them pages that were never touched become ZERO soon. Context: any thread.
+ */
+void kvm_window_set_large(struct kvm_window *w, bool on);
 
 /**
  * kvm_window_open() - the VM ends: let every access through, whatever it reads.

@@ -76,8 +76,10 @@ static int machine_map_home(struct machine *m, struct err *err)
 
 	if (r)
 		return r;
-	return machine_map(m, MACHINE_HOME, m->ram_bytes,
-			   PROT_READ | PROT_WRITE, MAP_SHARED, m->home_fd, err);
+	r = machine_map(m, MACHINE_HOME, m->ram_bytes, PROT_READ | PROT_WRITE,
+			MAP_SHARED, m->home_fd, err);
+	/* Where hosts give large pages unasked, one page would be memory behind 512. */
+	return r ? r : machine_set_large_pages(m, false, err);
 }
 
 static int machine_map_zero(struct machine *m, struct err *err)
@@ -205,13 +207,26 @@ static void read_thp_setting(char *word, size_t size)
 	fclose(f);
 }
 
+/* Return: whether there may be large pages; @setting of 32 bytes for a message. */
+static bool large_pages_setting(char *setting)
+{
+	read_thp_setting(setting, 32);
+	return setting[0] && strcmp(setting, "never") != 0 &&
+	       strcmp(setting, "deny") != 0;
+}
+
+bool machine_offers_large_pages(void)
+{
+	char setting[32];
+
+	return large_pages_setting(setting);
+}
+
 int machine_set_large_pages(struct machine *m, bool on, struct err *err)
 {
 	char setting[32];
 
-	read_thp_setting(setting, sizeof(setting));
-	if (on && (!setting[0] || !strcmp(setting, "never") ||
-		   !strcmp(setting, "deny")))
+	if (!large_pages_setting(setting) && on)
 		return err_set(
 			err, -EOPNOTSUPP,
 			"this host has no large pages for memory files: /sys/kernel/mm/transparent_hugepage/shmem_enabled is %s, it must be advise",

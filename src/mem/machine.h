@@ -102,6 +102,9 @@ bool machine_home_drop(struct machine *m, ppn_t page);
 /** machine_home_drop_run() - machine_home_drop() of @n_pages frames from @first on. */
 bool machine_home_drop_run(struct machine *m, ppn_t first, uint64_t n_pages);
 
+/** machine_offers_large_pages() - whether this host has large pages for memory files. */
+bool machine_offers_large_pages(void);
+
 /**
  * machine_set_large_pages() - ask for 2 MiB machine pages behind guest RAM, or not.
  * @m: the window

@@ -56,6 +56,9 @@ struct box {
 	size_t run_bytes;
 };
 
+/* Whether a box asks for large pages. */
+static bool large_pages;
+
 /* Which processor the tests use. */
 static bool use_kvm;
 
@@ -261,6 +264,7 @@ static struct box *new_box(uint64_t max_runs, uint64_t limit_pages)
 		.failed = on_failed,
 		.ctx = b,
 		.max_runs = max_runs,
+		.large_pages = large_pages,
 	};
 	struct err err = {0};
 
@@ -585,6 +589,46 @@ static void test_rebuilt(void **state)
 	free_box(b);
 }
 
+static uint64_t count(struct box *b, enum physmap_state state)
+{
+	return physmap_counts(guestmem_physmap(b->mem)).pages[state];
+}
+
+/* What was never touched goes back when memory is scarce, and comes again by whole chunks. */
+static void test_given_back(void **state)
+{
+	struct box *b;
+
+	(void)state;
+	large_pages = true;
+	b = new_box(100, 0);
+	large_pages = false;
+	store(b, 1000, 77);
+	assert_int_equal(count(b, PHYSMAP_HOME), N_PAGES);
+	kvm_window_set_large(b->window, false);
+	for (int i = 0; i < 100 && count(b, PHYSMAP_HOME) > used_pages(b); i++)
+		nap_ms(20);
+	assert_int_equal(count(b, PHYSMAP_HOME), used_pages(b));
+	assert_int_equal(count(b, PHYSMAP_ZERO), N_PAGES - used_pages(b));
+	assert_int_equal(entry(b, 1000), PHYSMAP_HOME_ENTRY);
+	assert_int_equal(load(b, 1000), 77);
+	audit(b);
+
+	/* While it is scarce a touch takes some pages, and not all. */
+	store(b, 2048, 5);
+	assert_int_equal(entry(b, 2048), PHYSMAP_HOME_ENTRY);
+	assert_int_equal(entry(b, 2559), physmap_zero());
+
+	kvm_window_set_large(b->window, true);
+	store(b, 3000, 6);
+	assert_int_equal(entry(b, 3071), PHYSMAP_HOME_ENTRY);
+	assert_int_equal(entry(b, 3072), physmap_zero());
+	assert_int_equal(load(b, 3000), 6);
+	assert_int_equal(load(b, 2048), 5);
+	assert_int_equal(kvm_window_stats(b->window).chunks_rebuilt, 1);
+	free_box(b);
+}
+
 /* The host spoils and returns pages as fast as it can while they are counted up. */
 static void test_stress(void **state)
 {
@@ -679,6 +723,7 @@ int main(void)
 		cmocka_unit_test(test_watched),
 		cmocka_unit_test(test_limited),
 		cmocka_unit_test(test_rebuilt),
+		cmocka_unit_test(test_given_back),
 		cmocka_unit_test(test_stress),
 		cmocka_unit_test(test_end_while_waiting),
 	};
