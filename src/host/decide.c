@@ -120,20 +120,22 @@ static struct plan_vm plan_vm_of(struct host *host, struct hvm *vm,
 	};
 	const uint64_t size = vm->set.size_pages;
 	struct physmap_counts counts;
+	uint64_t untouched;
 
 	(void)host;
 	if (!vm->mem)
 		return p;
+	untouched = vmmem_untouched_pages(vm->mem);
 	counts = physmap_counts(vm->mem->map);
 	/* Counters are the VM's: whatever they say, they stay within its size. */
 	p.shared_pages = min(counts.pages[PHYSMAP_SHARED], size);
 	p.zip_pages = min(counts.pages[PHYSMAP_ZIPPED], size);
 	p.swap_pages = min(counts.pages[PHYSMAP_SWAPPED], size);
 	p.balloon_pages = min(counts.pages[PHYSMAP_BALLOON], size);
-	p.private_pages = min(counts.pages[PHYSMAP_HOME] +
+	p.private_pages = min(sub(counts.pages[PHYSMAP_HOME], untouched) +
 				      counts.pages[PHYSMAP_BUSY],
 			      size);
-	p.zero_pages = min(counts.pages[PHYSMAP_ZERO], size);
+	p.zero_pages = min(counts.pages[PHYSMAP_ZERO] + untouched, size);
 	p.common_pages = vm_common_pages(vm);
 	p.zip_store_pages = zip_pages(vm->mem->zip);
 	p.swap_free_pages = swap_slots_free(vm->mem->swap);
@@ -174,6 +176,41 @@ static void balloon_send(struct hvm *vm)
 		vm->balloon_sent = target;
 }
 
+/* What a VM may take yet, of which it has some already: pages that it has not touched. */
+static uint64_t allowance_of(const struct hvm *vm)
+{
+	return sub(vm->action.allowance_pages, vmmem_untouched_pages(vm->mem));
+}
+
+/* Memory that is free, or that can be withdrawn at once. */
+static uint64_t idle_pages(struct host *host)
+{
+	uint64_t sum = ledger_free_pages(&host->ledger);
+
+	for (uint32_t i = 0; i < host->n_vms; i++) {
+		const struct vmmem *mem = host->vms[i]->mem;
+
+		if (mem)
+			sum += min(physmap_allowance(mem->map), mem->n_pages);
+	}
+	return sum;
+}
+
+/*
+ * Large pages go when memory becomes scarce, and what VMs have without using it does so
+ * already when others might want it.
+ */
+static void large_set(struct host *host, struct hvm *vm)
+{
+	const bool scarce = host_state_break_large(idle_pages(host),
+						   host->plan.minfree_pages);
+
+	vm->breaks_large = vm->action.break_large ||
+			   !host->options.v[OPT_ALLOC_GUEST_LARGE_PAGE] ||
+			   (scarce && vmmem_untouched_pages(vm->mem));
+	atomic_store(&vm->mem->counters->break_large, vm->breaks_large);
+}
+
 /* First all that is taken back, then what is granted out of it. */
 static void put_in_force(struct host *host, const struct plan_vm *p,
 			 const struct plan_action *actions)
@@ -184,7 +221,8 @@ static void put_in_force(struct host *host, const struct plan_vm *p,
 		vm->action = actions[i];
 		if (!vm->mem || vm->state != HOST_VM_RUNNING)
 			continue;
-		vmmem_withdraw(vm->mem, vm->action.allowance_pages);
+		large_set(host, vm);
+		vmmem_withdraw(vm->mem, allowance_of(vm));
 		order_set(host, vm, &p[i]);
 		balloon_send(vm);
 	}
@@ -192,7 +230,7 @@ static void put_in_force(struct host *host, const struct plan_vm *p,
 		struct hvm *vm = host->vms[i];
 
 		if (vm->mem && vm->state == HOST_VM_RUNNING)
-			vmmem_allow(vm->mem, vm->action.allowance_pages);
+			vmmem_allow(vm->mem, allowance_of(vm));
 	}
 }
 
@@ -204,7 +242,8 @@ uint64_t host_promised(struct host *host)
 		struct vmmem *mem = host->vms[i]->mem;
 
 		if (mem)
-			sum += min(physmap_allowance(mem->map),
+			sum += min(physmap_allowance(mem->map) +
+					   vmmem_untouched_pages(mem),
 				   vmmem_committed(mem));
 	}
 	return sum;

@@ -24,6 +24,7 @@ static void pages_of(const struct hvm *vm, struct host_vm_figures *f)
 {
 	uint64_t rest = vm->set.size_pages;
 	struct physmap_counts counts;
+	uint64_t untouched;
 
 	if (!vm->mem) {
 		f->zero_pages = rest;
@@ -35,11 +36,14 @@ static void pages_of(const struct hvm *vm, struct host_vm_figures *f)
 	f->ballooned_pages = take(&rest, counts.pages[PHYSMAP_BALLOON]);
 	f->compressed_pages = take(&rest, counts.pages[PHYSMAP_ZIPPED]);
 	f->swapped_pages = take(&rest, counts.pages[PHYSMAP_SWAPPED]);
+	/* Without contents, too, though the VM may write there without asking. */
+	untouched = take(&rest, vmmem_untouched_pages(vm->mem));
+	f->zero_pages += untouched;
 	f->private_pages = rest;
 	f->common_pages = vm_common_pages(vm);
 	f->zip_pages = zip_pages(vm->mem->zip);
 	f->table_pages = vmmem_table_pages(vm->mem);
-	f->allowance_pages = physmap_allowance(vm->mem->map);
+	f->allowance_pages = physmap_allowance(vm->mem->map) + untouched;
 	if (f->allowance_pages > vm->set.size_pages)
 		f->allowance_pages = vm->set.size_pages;
 }

@@ -49,6 +49,7 @@ struct hvm {
 	double share_credit;       /* m pages that may be scanned */
 
 	struct plan_action action;  /* l */
+	bool breaks_large;          /* l */
 	struct reclaim_order order; /* l */
 	uint64_t order_seq;         /* l */
 	bool has_active;            /* l there is an estimate */

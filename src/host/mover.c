@@ -167,7 +167,8 @@ static void scan(struct hvm *vm, double seconds)
 
 	pthread_mutex_lock(&host->lock);
 	rate = (double)vm->action.share_rate;
-	share = vm->set.share && !vm->mem->group->adopting;
+	share = vm->set.share && !vm->mem->group->adopting &&
+		(vm->breaks_large || !atomic_load(&vm->mem->counters->large));
 	pthread_mutex_unlock(&host->lock);
 	if (!share || rate <= 0)
 		return;

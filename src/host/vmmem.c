@@ -48,6 +48,16 @@ uint64_t vmmem_home_pages(const struct vmmem *vm)
 	return file_pages(vm->home_fd);
 }
 
+uint64_t vmmem_untouched_pages(const struct vmmem *vm)
+{
+	const struct physmap_counts counts = physmap_counts(vm->map);
+	const uint64_t have = counts.pages[PHYSMAP_HOME];
+	const uint64_t kernel = vmmem_home_pages(vm);
+
+	/* What the VM says is bounded by its size. */
+	return have > kernel && have <= vm->n_pages ? have - kernel : 0;
+}
+
 uint64_t vmmem_table_pages(const struct vmmem *vm)
 {
 	return file_pages(vm->tables_fd);

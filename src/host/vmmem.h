@@ -183,6 +183,13 @@ void vmmem_forget_hint(struct vmmem *vm, uint64_t page);
 /** vmmem_home_pages() - machine pages behind the home file, as the kernel says. */
 uint64_t vmmem_home_pages(const struct vmmem *vm);
 
+/**
+ * vmmem_untouched_pages() - pages that are HOME and have no memory yet.
+ *
+ * Like allowance they are the VM's to use, and free as long as it does not.
+ */
+uint64_t vmmem_untouched_pages(const struct vmmem *vm);
+
 /** vmmem_table_pages() - machine pages behind the tables file, as the kernel says. */
 uint64_t vmmem_table_pages(const struct vmmem *vm);
 

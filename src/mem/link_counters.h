@@ -4,8 +4,8 @@
  * ring of places (frames, slots) that its pages have left, and a ring of pages that a disk
  * has filled.
  *
- * Written by the VM only, but for the rings' tails and @want. The host believes none of it
- * without a check.
+ * Written by the VM only, but for the rings' tails, @want and @break_large. The host
+ * believes none of it without a check.
  */
 #ifndef MEM_LINK_COUNTERS_H
 #define MEM_LINK_COUNTERS_H
@@ -51,6 +51,8 @@ struct link_counters {
 	_Atomic uint32_t left_overflow; /* b a place was lost: look at the physmap */
 	_Atomic uint32_t left_head; /* v next place to write */
 	_Atomic uint32_t left_tail; /* h next place to read */
+	_Atomic uint32_t large; /* v it has large pages, and memory comes without it */
+	_Atomic uint32_t break_large; /* h memory is scarce: no large pages any more */
 
 	_Atomic uint64_t run_ns;        /* v not idle */
 	_Atomic uint64_t stall_zip_ns;  /* v */

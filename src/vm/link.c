@@ -37,6 +37,7 @@ struct link {
 	int group_fd;                   /* t */
 	pthread_t thread;               /* I */
 	bool started;                   /* I */
+	bool broken;                    /* t as the hook was told last */
 
 	pthread_mutex_t lock;        /* around sending and closing */
 	int sock;                    /* m the host, or -1 */
@@ -248,6 +249,17 @@ static void accept_host(struct link *link)
 	pthread_mutex_unlock(&link->lock);
 }
 
+/* Not a message, since it is a state, and not urgent. */
+static void look_at_large(struct link *link)
+{
+	const bool broken = atomic_load(&link->counters->break_large);
+
+	if (broken == link->broken || !link->hooks->large)
+		return;
+	link->broken = broken;
+	link->hooks->large(link->ctx, !broken);
+}
+
 static void *link_loop(void *arg)
 {
 	struct link *link = arg;
@@ -267,6 +279,7 @@ static void *link_loop(void *arg)
 
 		poll(fds, ARRAY_SIZE(fds), COUNTERS_MS);
 		link_update_counters(link);
+		look_at_large(link);
 		if (fds[1].revents)
 			accept_host(link);
 		if (sock >= 0 && fds[2].revents && receive(link, sock))

@@ -22,11 +22,13 @@ struct link;
  * @balloon: that many pages should be in the balloon
  * @power: press the power button
  * @stop: end the VM
+ * @large: large pages are wanted, or not any more
  */
 struct link_hooks {
 	void (*balloon)(void *ctx, uint64_t pages);
 	void (*power)(void *ctx);
 	void (*stop)(void *ctx);
+	void (*large)(void *ctx, bool on);
 };
 
 /**

@@ -31,10 +31,22 @@ static void host_presses_power(void *ctx)
 	vm_press_power(ctx);
 }
 
+static void host_sets_large(void *ctx, bool on)
+{
+	struct vm *vm = ctx;
+
+	pthread_mutex_lock(&vm->large_lock);
+	vm->broken_large = !on;
+	if (vm->has_engine && vm->engine_ops->set_large)
+		vm->engine_ops->set_large(vm->engine, on);
+	pthread_mutex_unlock(&vm->large_lock);
+}
+
 static const struct link_hooks link_hooks = {
 	.power = host_presses_power,
 	.balloon = host_sets_balloon,
 	.stop = host_stops,
+	.large = host_sets_large,
 };
 
 /* How long a VM that was told to wait for a host does so. */
@@ -94,6 +106,24 @@ static int choose_engine(struct vm *vm, struct err *err)
 	return 0;
 }
 
+static int start_engine(struct vm *vm, const struct engine_config *cfg,
+			struct err *err)
+{
+	const int r = vm->engine_ops->new (cfg, &vm->engine, err);
+
+	if (r)
+		return r;
+	pthread_mutex_lock(&vm->large_lock);
+	vm->has_engine = true;
+	if (vm->link && vm->engine_ops->set_large) {
+		atomic_store(&link_counters(vm->link)->large, 1);
+		/* The host may have spoken before there was an engine to listen. */
+		vm->engine_ops->set_large(vm->engine, !vm->broken_large);
+	}
+	pthread_mutex_unlock(&vm->large_lock);
+	return 0;
+}
+
 static int make_engine(struct vm *vm, struct err *err)
 {
 	const struct engine_config cfg = {
@@ -114,7 +144,7 @@ static int make_engine(struct vm *vm, struct err *err)
 			       "--cpus %u: the %s engine runs at most %u",
 			       cfg.features.n_cpus, vm->engine_ops->name,
 			       vm->engine_ops->max_cpus);
-	return vm->engine_ops->new (&cfg, &vm->engine, err);
+	return start_engine(vm, &cfg, err);
 }
 
 static char *command_line(const struct vm_config *cfg)
@@ -166,6 +196,7 @@ int vm_new(const struct vm_config *cfg, const struct vm_callbacks *cb,
 	vm->cb = cb;
 	vm->ctx = ctx;
 	pthread_mutex_init(&vm->device_lock, NULL);
+	pthread_mutex_init(&vm->large_lock, NULL);
 	vm->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = vm->kick_fd < 0
 		    ? err_set(err, -errno, "eventfd: %s", strerror(errno))
@@ -193,6 +224,9 @@ struct vm *vm_free(struct vm *vm)
 	if (!vm)
 		return NULL;
 	vm_devices_release(vm);
+	pthread_mutex_lock(&vm->large_lock);
+	vm->has_engine = false;
+	pthread_mutex_unlock(&vm->large_lock);
 	if (vm->engine_ops)
 		vm->engine_ops->free(vm->engine);
 	vm->link = link_free(vm->link);
@@ -200,6 +234,7 @@ struct vm *vm_free(struct vm *vm)
 	if (vm->kick_fd >= 0)
 		close(vm->kick_fd);
 	pthread_mutex_destroy(&vm->device_lock);
+	pthread_mutex_destroy(&vm->large_lock);
 	free(vm);
 	return NULL;
 }

@@ -38,7 +38,10 @@ struct vm {
 	char engine_why[256];                /* I why this engine */
 	struct engine *engine;               /* p */
 	struct guestmem *mem;                /* I */
-	struct link *link;      /* I or NULL: to the host's memory manager */
+	struct link *link; /* I or NULL: to the host's memory manager */
+	pthread_mutex_t large_lock; /* engine_ops.set_large runs with it held */
+	bool has_engine;            /* under large_lock */
+	bool broken_large;      /* under large_lock: as the host said last */
 	struct boot_state boot; /* I */
 	struct revoke_stress *stress;            /* owner's thread */
 	struct revoke_stress_stats stress_stats; /* after vm_join() */
