@@ -117,6 +117,8 @@ static struct plan_vm plan_vm_of(struct host *host, struct hvm *vm,
 		.driver = vm->balloon.driver,
 		.stats_valid = vm->balloon.stats_valid,
 		.distress = vm->balloon.distress,
+		.waiting = vm->mem && atomic_load(&vm->mem->counters->want) &&
+			   !physmap_allowance(vm->mem->map),
 	};
 	const uint64_t size = vm->set.size_pages;
 	struct physmap_counts counts;
@@ -156,6 +158,7 @@ static void order_set(struct host *host, struct hvm *vm, const struct plan_vm *p
 	vm->order = (struct reclaim_order){
 		.compress = a->compress_pages,
 		.swap = a->swap_pages,
+		.evict = a->evict_pages,
 		.zip_max_pages = zip_max,
 		.hurry = host->plan.state >= HOST_HARD ||
 			 atomic_load(&vm->mem->counters->want),

@@ -18,6 +18,8 @@
 #define TICK_MS     100
 #define WAITING_MS  10
 #define OVERHEAD_MS 1000
+/* The longest period while pages are being taken. */
+#define RECLAIMING_MS 1000
 /* How long a VM whose link is gone may take to end by itself. */
 #define PATIENCE_MS 5000
 /* Decisions may take a tenth of a processor. */
@@ -335,14 +337,31 @@ static bool tick(struct host *host)
 	return waiting;
 }
 
+/* Whether pages are to be taken from a VM. Under @lock. */
+static bool is_reclaiming(const struct host *host)
+{
+	for (uint32_t i = 0; i < host->n_vms; i++) {
+		const struct plan_action *a = &host->vms[i]->action;
+
+		if (a->compress_pages || a->swap_pages || a->evict_pages)
+			return true;
+	}
+	return false;
+}
+
 static void plan(struct host *host)
 {
+	uint64_t period_ms;
 	uint64_t now;
 
 	pthread_mutex_lock(&host->lock);
 	decide(host);
 	now = monotonic_ms();
-	host->next_plan_ms = now + host->plan.period_ms;
+	/* What a compressed page saves is known afterwards: see whether it was enough. */
+	period_ms = host->plan.period_ms;
+	if (is_reclaiming(host) && period_ms > RECLAIMING_MS)
+		period_ms = RECLAIMING_MS;
+	host->next_plan_ms = now + period_ms;
 	host->earliest_plan_ms = now + host->plan_ns * PLAN_SHARE / 1000000;
 	pthread_mutex_unlock(&host->lock);
 }

@@ -115,7 +115,17 @@ static unsigned pick_random(const struct vmmem *vm, struct reclaim_vm *memory,
 	return n;
 }
 
-static void watch_more(struct vmmem *vm, struct reclaim_vm *memory)
+/* So many clusters that what is wanted is among them even if half of it is in use. */
+static unsigned watch_goal(uint64_t want)
+{
+	const uint64_t clusters = 2 * want / RECLAIM_CLUSTER + 2 * CLUSTERS;
+	const unsigned most = RECLAIM_RING - CLUSTERS;
+
+	return clusters < most ? (unsigned)clusters : most;
+}
+
+/* Return: whether it got further. */
+static bool watch_more(struct vmmem *vm, struct reclaim_vm *memory)
 {
 	ppn_t pages[REVOKE_BATCH_PAGES] = {0};
 	const unsigned n = pick_random(vm, memory, pages, 0, REVOKE_BATCH_PAGES);
@@ -123,7 +133,7 @@ static void watch_more(struct vmmem *vm, struct reclaim_vm *memory)
 
 	if (!n || memory->n + CLUSTERS > RECLAIM_RING ||
 	    revoke_watch(vm->revoke, pages, n, WATCH_TIMEOUT_NS) <= 0)
-		return;
+		return false;
 	for (unsigned i = 0; i < n; i++) {
 		const uint32_t c = (uint32_t)(pages[i].v / RECLAIM_CLUSTER);
 		const unsigned at = (memory->first + memory->n) % RECLAIM_RING;
@@ -135,6 +145,7 @@ static void watch_more(struct vmmem *vm, struct reclaim_vm *memory)
 		memory->since_ms[at] = now;
 		memory->n++;
 	}
+	return true;
 }
 
 static unsigned pick_watched(const struct vmmem *vm, struct reclaim_vm *memory,
@@ -344,39 +355,6 @@ static void make_room(struct reclaim *r, struct vmmem *vm,
 		(void)reclaim_evict(r, vm, REVOKE_BATCH_PAGES);
 }
 
-enum reclaim_result reclaim_step(struct reclaim *r, struct vmmem *vm,
-				 struct reclaim_vm *memory,
-				 struct reclaim_order *order)
-{
-	const uint64_t want = order->compress + order->swap;
-	ppn_t pages[REVOKE_BATCH_PAGES] = {0};
-	struct vmmem_batch batch = {.bytes = r->batch};
-	enum reclaim_result result;
-	unsigned n;
-	int taken;
-
-	if (!want)
-		return RECLAIM_DONE;
-	n = pick_watched(vm, memory, pages);
-	if (memory->n < 2 * CLUSTERS)
-		watch_more(vm, memory);
-	if (!n && order->hurry)
-		n = pick_random(vm, memory, pages, 0, REVOKE_BATCH_PAGES);
-	if (!n)
-		return memory->n ? RECLAIM_WATCHING : RECLAIM_DONE;
-	n = tidy(pages, n);
-	if (n > want)
-		n = (unsigned)want;
-	make_room(r, vm, order);
-	taken = vmmem_take(vm, pages, n, 1U << PHYSMAP_HOME, &batch);
-	if (taken <= 0)
-		return taken ? RECLAIM_FAILED : RECLAIM_MORE;
-	result = move_out(r, vm, &batch, order);
-	charge(order, (uint64_t)taken);
-	vmmem_end(vm, &batch);
-	return result;
-}
-
 static enum reclaim_result evict_batch(struct reclaim *r, struct vmmem *vm,
 				       struct vmmem_batch *batch)
 {
@@ -416,6 +394,54 @@ enum reclaim_result reclaim_evict(struct reclaim *r, struct vmmem *vm,
 	if (taken <= 0)
 		return taken ? RECLAIM_FAILED : RECLAIM_MORE;
 	result = evict_batch(r, vm, &batch);
+	vmmem_end(vm, &batch);
+	return result;
+}
+
+/* What the cache takes, when nothing else is to be taken. */
+static enum reclaim_result from_cache(struct reclaim *r, struct vmmem *vm,
+				      struct reclaim_order *order)
+{
+	const unsigned n = order->evict < REVOKE_BATCH_PAGES
+				   ? (unsigned)order->evict
+				   : REVOKE_BATCH_PAGES;
+
+	order->evict -= n;
+	return reclaim_evict(r, vm, n);
+}
+
+enum reclaim_result reclaim_step(struct reclaim *r, struct vmmem *vm,
+				 struct reclaim_vm *memory,
+				 struct reclaim_order *order)
+{
+	const uint64_t want = order->compress + order->swap;
+	ppn_t pages[REVOKE_BATCH_PAGES] = {0};
+	struct vmmem_batch batch = {.bytes = r->batch};
+	enum reclaim_result result;
+	bool watching = false;
+	unsigned n;
+	int taken;
+
+	if (!want)
+		return order->evict ? from_cache(r, vm, order) : RECLAIM_DONE;
+	n = pick_watched(vm, memory, pages);
+	if (memory->n < watch_goal(want))
+		watching = watch_more(vm, memory);
+	if (!n && order->hurry)
+		n = pick_random(vm, memory, pages, 0, REVOKE_BATCH_PAGES);
+	if (!n && watching)
+		return RECLAIM_MORE;
+	if (!n)
+		return memory->n ? RECLAIM_WATCHING : RECLAIM_DONE;
+	n = tidy(pages, n);
+	if (n > want)
+		n = (unsigned)want;
+	make_room(r, vm, order);
+	taken = vmmem_take(vm, pages, n, 1U << PHYSMAP_HOME, &batch);
+	if (taken <= 0)
+		return taken ? RECLAIM_FAILED : RECLAIM_MORE;
+	result = move_out(r, vm, &batch, order);
+	charge(order, (uint64_t)taken);
 	vmmem_end(vm, &batch);
 	return result;
 }

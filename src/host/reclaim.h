@@ -29,12 +29,14 @@ struct reclaim_vm {
  * struct reclaim_order - what is wanted.
  * @compress: pages to try to compress; those that do not fit are swapped
  * @swap: pages to swap in addition
+ * @evict: compressed pages to swap afterwards
  * @zip_max_pages: largest compression cache; 0: none
  * @hurry: take pages even if they may be in use
  */
 struct reclaim_order {
 	uint64_t compress;
 	uint64_t swap;
+	uint64_t evict;
 	uint64_t zip_max_pages;
 	bool hurry;
 };

@@ -466,6 +466,19 @@ static void swap_out(struct guest *g, struct guest_budget *budget)
 	heat(g, n, idle);
 }
 
+static void evict(struct guest *g, struct guest_budget *budget)
+{
+	const uint64_t n = min_u64(min_u64(g->action.evict_pages,
+					   budget->swap_pages),
+				   g->zip_pages);
+
+	budget->swap_pages -= n;
+	g->action.evict_pages -= n;
+	g->zip_pages -= n;
+	g->swap_pages += n;
+	g->stats.swap_out += n;
+}
+
 void guest_serve(struct guest *guest, uint64_t dt_ms,
 		 struct guest_budget *budget)
 {
@@ -477,6 +490,7 @@ void guest_serve(struct guest *guest, uint64_t dt_ms,
 	share(guest,
 	      (double)min_u64(guest->action.swap_pages, budget->swap_pages));
 	swap_out(guest, budget);
+	evict(guest, budget);
 }
 
 void guest_watch(struct guest *guest, uint64_t now_ms)

@@ -55,9 +55,27 @@ static uint64_t vm_max(const struct tree_node *node)
 	return min_u64(node->size_pages, node->alloc.limit_pages);
 }
 
+/*
+ * Below a limit some room is kept: a guest at its limit that touches a page needs a free
+ * one before another can be taken, and then again and again.
+ */
+static uint64_t headroom(const struct tree_node *node)
+{
+	const uint64_t limit = node->alloc.limit_pages;
+
+	if (limit >= node->size_pages)
+		return 0;
+	return min_u64(limit / 2, max_u64(limit / 64, 64));
+}
+
+static uint64_t vm_goal(const struct tree_node *node)
+{
+	return vm_max(node) - headroom(node);
+}
+
 static uint64_t vm_min(const struct tree_node *node)
 {
-	return min_u64(node->alloc.reservation_pages, vm_max(node));
+	return min_u64(node->alloc.reservation_pages, vm_goal(node));
 }
 
 static int maker_alloc(struct maker *m)
@@ -112,7 +130,8 @@ static int targets_set(struct maker *m)
 	r = entitle(m->tree, m->order, sub_u64(total, m->sum->goal_pages),
 		    idle_tax_from(m->host->options), m->node_pages);
 	for (size_t i = 0; r == 0 && i < m->n; i++)
-		m->actions[i].target_pages = m->node_pages[m->vms[i].node];
+		m->actions[i].target_pages = min_u64(
+			m->node_pages[m->vms[i].node], vm_goal(node_of(m, i)));
 	return r;
 }
 
@@ -149,8 +168,13 @@ static void pool_limit_apply(struct maker *m, uint32_t position, uint64_t over)
 /* Limits bind whatever the state of the host: first the VMs' own, then the pools'. */
 static void limits_apply(struct maker *m)
 {
-	for (size_t i = 0; i < m->n; i++)
-		m->must[i] = sub_u64(m->charge[i], vm_max(node_of(m, i)));
+	for (size_t i = 0; i < m->n; i++) {
+		const struct tree_node *const node = node_of(m, i);
+		const uint64_t goal = vm_goal(node);
+
+		if (m->charge[i] > goal + headroom(node) / 2)
+			m->must[i] = m->charge[i] - goal;
+	}
 	for (uint32_t i = 0; i < m->tree->n_nodes; i++)
 		m->node_pages[i] = m->vm_of[i] == NO_VM ? 0
 							: m->charge[m->vm_of[i]];
@@ -222,6 +246,19 @@ static uint64_t zip_room(const struct maker *m, size_t i)
 	return sub_u64(min_u64(of_size, of_alloc), m->vms[i].zip_store_pages);
 }
 
+/* What the compression cache itself takes, if that is all that is left. */
+static void evict(struct maker *m, size_t i, uint64_t slot)
+{
+	const struct plan_vm *const vm = &m->vms[i];
+	struct plan_action *const a = &m->actions[i];
+	const uint64_t room = min_u64(vm->zip_pages,
+				      vm->swap_free_pages - a->swap_pages);
+
+	a->evict_pages = min_u64((a->unmet_pages * 1024 + slot - 1) / slot,
+				 room);
+	a->unmet_pages = sub_u64(a->unmet_pages, a->evict_pages * slot / 1024);
+}
+
 /* Free @rest machine pages by compressing and swapping private ones. */
 static void page_out(struct maker *m, size_t i, uint64_t rest)
 {
@@ -241,6 +278,8 @@ static void page_out(struct maker *m, size_t i, uint64_t rest)
 	}
 	a->swap_pages = min_u64(rest, min_u64(vm->swap_free_pages, left));
 	a->unmet_pages = rest - a->swap_pages;
+	if (a->unmet_pages)
+		evict(m, i, slot);
 }
 
 /* Balloon first, in small steps; page out what a balloon can never deliver. */
@@ -248,9 +287,12 @@ static void technique_choose(struct maker *m, size_t i)
 {
 	struct plan_action *const a = &m->actions[i];
 	const uint64_t want = a->reclaim_pages;
-	const bool hard = m->acts & ACT_PAGE_ALL;
+	const struct tree_node *const node = node_of(m, i);
+	/* A guest that waits at its limit fills no balloon. */
+	const bool stands = m->must[i] && m->vms[i].waiting;
+	const bool hard = (m->acts & ACT_PAGE_ALL) || stands;
 	const uint64_t room = balloon_room(m, i);
-	const uint64_t step = balloon_step_pages(node_of(m, i)->size_pages);
+	const uint64_t step = balloon_step_pages(node->size_pages);
 	/* What was asked for in soft is still welcome, but not waited for. */
 	const uint64_t asked = sub_u64(m->vms[i].balloon_target_pages,
 				       m->vms[i].balloon_pages);
@@ -274,7 +316,7 @@ static void give_back(struct maker *m, size_t i)
 	struct plan_action *const a = &m->actions[i];
 	const uint64_t size = node_of(m, i)->size_pages;
 	const uint64_t gap = sub_u64(a->target_pages, m->charge[i]);
-	const bool all = a->target_pages == vm_max(node_of(m, i));
+	const bool all = a->target_pages == vm_goal(node_of(m, i));
 	const uint64_t dead = all ? 0 : size / 16;
 
 	a->balloon_target_pages = min_u64(vm->balloon_target_pages,

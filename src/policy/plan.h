@@ -36,6 +36,7 @@
  * @driver: balloon driver
  * @stats_valid: the guest's statistics are fresh
  * @distress: the guest suffers from its balloon
+ * @waiting: its guest stands still for want of a page
  */
 struct plan_vm {
 	uint32_t node;
@@ -54,6 +55,7 @@ struct plan_vm {
 	enum balloon_driver driver;
 	bool stats_valid;
 	bool distress;
+	bool waiting;
 };
 
 /**
@@ -80,6 +82,7 @@ struct plan_host {
  * @compress_pages: PPNs to try to compress; those that do not fit half a page, or for
  *                  which the cache has no room, are swapped
  * @swap_pages: PPNs to swap in addition; as ever, each is tried for sharing first
+ * @evict_pages: compressed PPNs to swap, oldest first, once nothing else is left to take
  * @unmet_pages: part of @reclaim_pages that no technique can deliver
  * @allowance_pages: how many pages it may make its own until the next plan
  * @share_rate: pages to scan for sharing, per second
@@ -92,6 +95,7 @@ struct plan_action {
 	uint64_t balloon_target_pages;
 	uint64_t compress_pages;
 	uint64_t swap_pages;
+	uint64_t evict_pages;
 	uint64_t unmet_pages;
 	uint64_t allowance_pages;
 	uint64_t share_rate;

@@ -513,6 +513,42 @@ static void more_is_touched_than_there_is(void **state)
 	sums_are_exact(w);
 }
 
+/* A cache that may take all of a VM's memory must not keep the VM above its limit. */
+static void a_limit_holds_against_the_cache(void **state)
+{
+	struct world *w = *state;
+	struct host_vm_settings s = vm_settings("one", 32);
+	struct err err = {0};
+	int i;
+
+	must_open(w);
+	assert_int_equal(host_option_set(w->host, "Mem.MemZipMaxPct", "100",
+					 &err),
+			 0);
+	assert_int_equal(host_option_set(w->host, "Mem.MemZipMaxAllocPct",
+					 "100", &err),
+			 0);
+	with_arg(&s, "--common", "0");
+	with_arg(&s, "--drop", "0");
+	start(w, &s);
+	run_for(w, "one", 50000);
+	pause_vm(w, "one", true);
+	s.alloc.limit_pages = MIB(2) / PAGE_SIZE;
+	assert_int_equal(host_vm_set(w->host, &s, &err), 0);
+	for (i = 0; i < 500; i++) {
+		if (figures_of(w, "one").consumed_pages <=
+		    s.alloc.limit_pages + 16)
+			break;
+		nap_ms(20);
+	}
+	print_host(w, "limit");
+	assert_true(i < 500);
+	audit_is_clean(w);
+	sums_are_exact(w);
+	pause_vm(w, "one", false);
+	run_for(w, "one", 2000);
+}
+
 static uint64_t shared_by_all(struct world *w)
 {
 	return figures_of(w, "a").shared_pages +
@@ -761,6 +797,7 @@ int main(int argc, char *argv[])
 		TEST(what_a_vm_says_of_an_image_is_not_believed),
 		TEST(idle_memory_is_noticed),
 		TEST(more_is_touched_than_there_is),
+		TEST(a_limit_holds_against_the_cache),
 		TEST(all_shared_pages_break_at_once),
 		TEST(a_full_disk_is_an_error_at_start),
 		TEST(a_balloon_takes_unused_memory),

@@ -207,6 +207,29 @@ static void hard_pages_and_low_blocks(void **state)
 	assert_int_equal(w.actions[1].reclaim_pages, 0);
 }
 
+/* A limit binds even if all that the VM has is in its cache. */
+static void the_cache_itself_is_swapped_last(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w, 1, 512);
+	w.host.free_pages = MIB(400);
+	w.vms[0].driver = BALLOON_NONE;
+	w.vms[0].private_pages = MIB(1);
+	w.vms[0].zip_pages = MIB(40);
+	w.vms[0].zip_store_pages = MIB(20);
+	w.vms[0].swap_free_pages = MIB(256);
+	w.nodes[w.vms[0].node].alloc.limit_pages = MIB(10);
+	decide(&w);
+	/* And a sixty-fourth, for what is touched next. */
+	assert_int_equal(w.actions[0].reclaim_pages, MIB(11) + 64);
+	assert_int_equal(w.actions[0].compress_pages + w.actions[0].swap_pages,
+			 MIB(1));
+	assert_int_equal(w.actions[0].evict_pages, 2 * (MIB(11) + 64 - MIB(1)));
+	assert_int_equal(w.actions[0].unmet_pages, 0);
+}
+
 static void compression_is_bounded_and_swap_takes_over(void **state)
 {
 	struct world w;
@@ -301,9 +324,16 @@ static void limits_bind_in_high(void **state)
 	w.nodes[1].alloc.limit_pages = MIB(170);
 	decide(&w);
 	assert_int_equal(w.sum.state, HOST_HIGH);
-	assert_int_equal(w.actions[0].reclaim_pages, MIB(10));
+	assert_int_equal(w.actions[0].reclaim_pages, MIB(10) + MIB(170) / 64);
 	assert_int_equal(w.actions[0].balloon_target_pages, MIB(8));
 	assert_int_equal(w.actions[0].allowance_pages, 0);
+	assert_int_equal(w.actions[0].compress_pages, 0);
+	/* A guest that waits gives nothing to a balloon. */
+	w.vms[0].waiting = true;
+	decide(&w);
+	assert_int_equal(w.actions[0].balloon_target_pages, 0);
+	assert_true(w.actions[0].compress_pages > MIB(10));
+	w.vms[0].waiting = false;
 	assert_int_equal(w.actions[1].reclaim_pages, 0);
 	/* A pool's limit is taken from its VMs together. */
 	world_init(&w, 3, 4096);
@@ -401,9 +431,12 @@ static void vm_invariants(const struct world *w, size_t i)
 	const struct tree_node *const node = &w->nodes[vm->node];
 	const uint64_t charge = plan_vm_charge(vm);
 	const uint64_t max = min_u64(node->size_pages, node->alloc.limit_pages);
-	const uint64_t min = min_u64(node->alloc.reservation_pages, max);
+	const uint64_t room = max < node->size_pages
+				      ? min_u64(max / 2, max_u64(max / 64, 64))
+				      : 0;
+	const uint64_t min = min_u64(node->alloc.reservation_pages, max - room);
 
-	assert_true(a->target_pages <= max);
+	assert_true(a->target_pages <= max - room);
 	if (a->reclaim_pages > 0) {
 		assert_true(charge - a->reclaim_pages >=
 			    max_u64(a->target_pages, min));
@@ -426,7 +459,11 @@ static void vm_invariants(const struct world *w, size_t i)
 	assert_true(a->balloon_target_pages <=
 		    vm->balloon_pages + balloon_step_pages(node->size_pages));
 	assert_true(a->compress_pages + a->swap_pages <= vm->private_pages);
-	assert_true(a->swap_pages <= vm->swap_free_pages);
+	assert_true(a->swap_pages + a->evict_pages <= vm->swap_free_pages);
+	assert_true(a->evict_pages <= vm->zip_pages);
+	assert_true(!a->evict_pages ||
+		    a->compress_pages + a->swap_pages == vm->private_pages ||
+		    a->swap_pages == vm->swap_free_pages);
 	assert_true(a->unmet_pages <= a->reclaim_pages);
 	assert_true(charge + a->allowance_pages <= max ||
 		    a->allowance_pages == 0);
@@ -470,6 +507,7 @@ int main(void)
 		cmocka_unit_test(soft_balloons_in_steps),
 		cmocka_unit_test(no_balloon_no_mercy),
 		cmocka_unit_test(hard_pages_and_low_blocks),
+		cmocka_unit_test(the_cache_itself_is_swapped_last),
 		cmocka_unit_test(compression_is_bounded_and_swap_takes_over),
 		cmocka_unit_test(balloons_are_given_back),
 		cmocka_unit_test(distress_lets_everything_out),
