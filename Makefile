@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # For people. Meson does the work; "make help" lists what there is.
 .DEFAULT_GOAL := all
-.PHONY: all help setup demo tour check bench bench-mmu guest lint tidy format clean
+.PHONY: all help setup demo tour check bench bench-mmu bench-fault guest lint tidy format clean
 
 BUILD := build
 CC    ?= gcc
@@ -40,6 +40,9 @@ bench: guest ## compare with QEMU's TCG: table, build/bench.json
 bench-mmu: guest ## compare software and hardware memory virtualization: table, JSON, plots
 	@tools/setup bench
 	@bench/bench-mmu
+
+bench-fault: guest ## waits for compressed and swapped pages beside a raw read of the disk
+	@bench/bench-fault
 
 lint: ## format, header, layer, documentation and spelling checks
 	@tools/setup check

@@ -143,6 +143,18 @@ static const struct api_field stats_fields[] = {
 	T("stallSwapNs", stall_swap_ns, "waited for the disk"),
 	T("stallHostNs", stall_host_ns, "waited for a page from the host"),
 	T("stallBusyNs", stall_busy_ns, "waited for a page that was being moved"),
+#define N(name_, member_, help_) F(API_NS, name_, api_stats, member_, help_)
+	N("stallZipMedianNs", stall_zip_median_ns, "median wait for unpacking, from the fault on"),
+	N("stallZipP99Ns", stall_zip_p99_ns, "99 of 100 are shorter"),
+	N("stallSwapMedianNs", stall_swap_median_ns, "median wait for the disk"),
+	N("stallSwapP99Ns", stall_swap_p99_ns, "99 of 100 are shorter"),
+	N("stallHostMedianNs", stall_host_median_ns, "median wait for a page from the host"),
+	N("stallHostP99Ns", stall_host_p99_ns, "99 of 100 are shorter"),
+	N("stallBusyMedianNs", stall_busy_median_ns, "median wait for a page that was being moved"),
+	N("stallBusyP99Ns", stall_busy_p99_ns, "99 of 100 are shorter"),
+#undef N
+	F(API_NUMBER, "latencyPct", api_stats, latency_pct,
+	  "percent of the last second in which it waited for memory"),
 	C("zipOut", zip_out, "pages compressed"),
 	C("zipIn", zip_in, "pages unpacked"),
 	C("swapOut", swap_out, "pages written to disk"),

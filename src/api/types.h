@@ -87,6 +87,15 @@ struct api_stats {
 	uint64_t stall_swap_ns;
 	uint64_t stall_host_ns;
 	uint64_t stall_busy_ns;
+	uint64_t stall_zip_median_ns;
+	uint64_t stall_zip_p99_ns;
+	uint64_t stall_swap_median_ns;
+	uint64_t stall_swap_p99_ns;
+	uint64_t stall_host_median_ns;
+	uint64_t stall_host_p99_ns;
+	uint64_t stall_busy_median_ns;
+	uint64_t stall_busy_p99_ns;
+	double latency_pct;
 	uint64_t zip_out;
 	uint64_t zip_in;
 	uint64_t swap_out;

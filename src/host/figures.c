@@ -60,10 +60,18 @@ static void counters_of(const struct hvm *vm, struct host_vm_figures *f)
 	f->guest_stats_age_ms = stats_ms ? sub(monotonic_ms(), stats_ms)
 					 : UINT64_MAX;
 	f->run_ns = atomic_load(&c->run_ns);
-	f->stall_zip_ns = atomic_load(&c->stall_zip_ns);
-	f->stall_swap_ns = atomic_load(&c->stall_swap_ns);
-	f->stall_host_ns = atomic_load(&c->stall_host_ns);
-	f->stall_busy_ns = atomic_load(&c->stall_busy_ns);
+	f->stall_zip_ns = atomic_load(&c->stall_ns[LINK_STALL_ZIP]);
+	f->stall_swap_ns = atomic_load(&c->stall_ns[LINK_STALL_SWAP]);
+	f->stall_host_ns = atomic_load(&c->stall_ns[LINK_STALL_HOST]);
+	f->stall_busy_ns = atomic_load(&c->stall_ns[LINK_STALL_BUSY]);
+	for (unsigned i = 0; i < LINK_STALLS; i++) {
+		f->stall_median_ns[i] = link_stall_quantile(c,
+							    (enum link_stall)i,
+							    500);
+		f->stall_p99_ns[i] = link_stall_quantile(c, (enum link_stall)i,
+							 990);
+	}
+	f->latency_pct = vm->latency_pct;
 	f->zip_in = atomic_load(&c->zip_in);
 	f->swap_in = atomic_load(&c->swap_in);
 	f->unshared = atomic_load(&c->unshares);

@@ -18,6 +18,7 @@
 
 #include <base/error.h>
 #include <base/types.h>
+#include <mem/link_counters.h>
 #include <policy/admit.h>
 #include <policy/alloc.h>
 #include <policy/balloon.h>
@@ -297,6 +298,9 @@ enum host_vm_state {
  * @stall_swap_ns: waited for the disk
  * @stall_host_ns: waited for a page from the host
  * @stall_busy_ns: waited for a page that was being moved
+ * @stall_median_ns: half of these waits are shorter; by enum link_stall, 0: there were none
+ * @stall_p99_ns: so are 99 of 100
+ * @latency_pct: percent of the last second in which it waited; esxtop's %LAT_M
  * @zip_out: pages compressed
  * @zip_in: pages unpacked
  * @swap_out: pages written
@@ -352,6 +356,9 @@ struct host_vm_figures {
 	uint64_t stall_swap_ns;
 	uint64_t stall_host_ns;
 	uint64_t stall_busy_ns;
+	uint64_t stall_median_ns[LINK_STALLS];
+	uint64_t stall_p99_ns[LINK_STALLS];
+	double latency_pct;
 	uint64_t zip_out;
 	uint64_t zip_in;
 	uint64_t swap_out;

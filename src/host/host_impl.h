@@ -60,6 +60,9 @@ struct hvm {
 	uint64_t calm_pages;        /* l it had so many when it last grew */
 	uint64_t calm_since_ms;     /* l when that was */
 	bool entered;               /* l its overhead is in the ledger */
+	uint64_t stalled_ns;        /* l all its waits when last looked at */
+	uint64_t stalled_ms;        /* l when that was */
+	double latency_pct; /* l share of time that it waited until then */
 	struct balloon_watch balloon; /* l */
 	uint64_t balloon_sent;        /* l */
 	bool swap_was_full;           /* l told once */

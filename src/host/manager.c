@@ -305,6 +305,25 @@ static bool wants(const struct hvm *vm)
 	       !physmap_allowance(vm->mem->map);
 }
 
+/* How much of the time since the last look the VM has waited for memory. */
+static void measure_latency(struct hvm *vm)
+{
+	const uint64_t now_ms = monotonic_ms();
+	const uint64_t ms = now_ms - vm->stalled_ms;
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < LINK_STALLS; i++)
+		sum += atomic_load(&vm->mem->counters->stall_ns[i]);
+	if (vm->stalled_ms && ms && sum >= vm->stalled_ns)
+		vm->latency_pct = (double)(sum - vm->stalled_ns) /
+				  ((double)ms * 1e4);
+	/* Processors may wait at once, and counters are the VM's to write. */
+	if (vm->latency_pct > 100)
+		vm->latency_pct = 100;
+	vm->stalled_ns = sum;
+	vm->stalled_ms = now_ms;
+}
+
 /* Everything that is looked at regularly. Return: a VM waits for memory. */
 static bool tick(struct host *host)
 {
@@ -326,8 +345,10 @@ static bool tick(struct host *host)
 		host->next_overhead_ms = now + OVERHEAD_MS;
 		overhead_measure(host);
 		for (uint32_t i = 0; i < host->n_vms; i++) {
-			if (is_running(host->vms[i]))
-				look_at_balloon(host->vms[i]);
+			if (!is_running(host->vms[i]))
+				continue;
+			look_at_balloon(host->vms[i]);
+			measure_latency(host->vms[i]);
 		}
 	}
 	pthread_mutex_unlock(&host->lock);

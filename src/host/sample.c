@@ -144,12 +144,11 @@ static void begin(struct sample *s, struct vmmem *vm,
 static struct sample_time time_of(const struct vmmem *vm)
 {
 	const struct link_counters *c = vm->counters;
-	const uint64_t stalls = atomic_load(&c->stall_zip_ns) +
-				atomic_load(&c->stall_swap_ns) +
-				atomic_load(&c->stall_host_ns) +
-				atomic_load(&c->stall_busy_ns);
 	const uint64_t now = monotonic_ms() * 1000000;
+	uint64_t stalls = 0;
 
+	for (unsigned i = 0; i < LINK_STALLS; i++)
+		stalls += atomic_load(&c->stall_ns[i]);
 	return (struct sample_time){
 		.run_ns = atomic_load(&c->run_ns),
 		.free_ns = now > stalls ? now - stalls : 0,

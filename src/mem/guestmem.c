@@ -386,6 +386,12 @@ static void wait_for_bell(struct guestmem *mem, ppn_t page, uint64_t entry)
 	physmap_bell_finish(mem->map);
 }
 
+static void stalled(struct guestmem *mem, enum guestmem_stall cause, uint64_t ns)
+{
+	if (mem->source && mem->source->stalled)
+		mem->source->stalled(mem->source_ctx, cause, ns);
+}
+
 /* The outcome of one step towards a page. */
 enum step {
 	STEP_AGAIN, /* look at the entry again */
@@ -401,7 +407,11 @@ static enum step step_busy(struct guestmem *mem, ppn_t page, uint64_t entry)
 	while (physmap_load(mem->map, page) == entry &&
 	       !atomic_load(&mem->stopped))
 		wait_for_bell(mem, page, entry);
-	count(&mem->busy_wait_ns, now_ns() - start);
+
+	const uint64_t ns = now_ns() - start;
+
+	count(&mem->busy_wait_ns, ns);
+	stalled(mem, GUESTMEM_STALL_BUSY, ns);
 	return STEP_AGAIN;
 }
 
@@ -428,7 +438,11 @@ static enum step step_allowance(struct guestmem *mem, ppn_t page, uint64_t entry
 
 		count(&mem->allowance_waits, 1);
 		physmap_bell_wait(mem->map, seen);
-		count(&mem->allowance_wait_ns, now_ns() - start);
+
+		const uint64_t ns = now_ns() - start;
+
+		count(&mem->allowance_wait_ns, ns);
+		stalled(mem, GUESTMEM_STALL_HOST, ns);
 	}
 	physmap_bell_finish(mem->map);
 	return step;
@@ -532,6 +546,8 @@ static enum step step_bring_back(struct guestmem *mem, ppn_t page,
 {
 	const uint64_t stable = physmap_stable(entry);
 	const uint64_t busy = physmap_busy(entry, PHYSMAP_BY_VM);
+	const bool zipped = physmap_state(stable) == PHYSMAP_ZIPPED;
+	const uint64_t start = now_ns();
 	bool changed;
 	enum step step = step_change(mem, page, entry, busy, &changed);
 
@@ -553,6 +569,9 @@ static enum step step_bring_back(struct guestmem *mem, ppn_t page,
 	change_own(mem, page, busy, physmap_home());
 	if (mem->source)
 		mem->source->left(mem->source_ctx, page, stable);
+	if (physmap_state(stable) != PHYSMAP_SHARED)
+		stalled(mem, zipped ? GUESTMEM_STALL_ZIP : GUESTMEM_STALL_SWAP,
+			now_ns() - start);
 	return STEP_AGAIN;
 }
 

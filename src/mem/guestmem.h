@@ -339,15 +339,25 @@ void guestmem_set_allowance_source(struct guestmem *mem,
  */
 void guestmem_set_limit(struct guestmem *mem, uint64_t pages);
 
+/* What an access to a page had to wait for. */
+enum guestmem_stall {
+	GUESTMEM_STALL_ZIP,  /* its contents were compressed */
+	GUESTMEM_STALL_SWAP, /* they were on disk */
+	GUESTMEM_STALL_HOST, /* there was no allowance */
+	GUESTMEM_STALL_BUSY, /* it was being moved */
+};
+
 /**
  * struct guestmem_source_ops - where pages come back from that are not at home.
  * @fill: put the contents of a ZIPPED or SWAPPED entry into a frame of PAGE_SIZE bytes;
  *        0 or -errno, then the VM stops
  * @left: the page no longer uses the SHARED frame, ZIPPED or SWAPPED slot of @entry
+ * @stalled: an access has waited that long, from the fault on; may be NULL
  */
 struct guestmem_source_ops {
 	int (*fill)(void *ctx, ppn_t page, uint64_t entry, uint8_t *frame);
 	void (*left)(void *ctx, ppn_t page, uint64_t entry);
+	void (*stalled)(void *ctx, enum guestmem_stall cause, uint64_t ns);
 };
 
 /**

@@ -68,6 +68,61 @@ void link_counters_unmap(struct link_counters *counters)
 		munmap(counters, LINK_COUNTERS_BYTES);
 }
 
+#define SUB_BITS 3
+#define SUBS     (1U << SUB_BITS)
+
+unsigned link_stall_bucket(uint64_t ns)
+{
+	unsigned top;
+	unsigned bucket;
+
+	if (ns < SUBS)
+		return (unsigned)ns;
+	top = 63 - (unsigned)__builtin_clzll(ns);
+	bucket = (top - SUB_BITS + 1) * SUBS +
+		 (unsigned)(ns >> (top - SUB_BITS) & (SUBS - 1));
+	return bucket < LINK_STALL_BUCKETS ? bucket : LINK_STALL_BUCKETS - 1;
+}
+
+uint64_t link_stall_bucket_ns(unsigned bucket)
+{
+	const unsigned power = bucket / SUBS;
+	uint64_t width;
+
+	if (!power)
+		return bucket;
+	width = UINT64_C(1) << (power - 1);
+	return (SUBS + bucket % SUBS) * width + width / 2;
+}
+
+void link_stall_add(struct link_counters *c, enum link_stall cause, uint64_t ns)
+{
+	atomic_fetch_add_explicit(&c->stall_ns[cause], ns, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->stalls[cause][link_stall_bucket(ns)], 1,
+				  memory_order_relaxed);
+}
+
+uint64_t link_stall_quantile(const struct link_counters *c,
+			     enum link_stall cause, unsigned permille)
+{
+	uint64_t n[LINK_STALL_BUCKETS];
+	double sum = 0;
+	double below = 0;
+
+	/* Doubles, since the VM may have written any number there. */
+	for (unsigned i = 0; i < LINK_STALL_BUCKETS; i++) {
+		n[i] = atomic_load_explicit(&c->stalls[cause][i],
+					    memory_order_relaxed);
+		sum += (double)n[i];
+	}
+	for (unsigned i = 0; sum > 0 && i < LINK_STALL_BUCKETS; i++) {
+		below += (double)n[i];
+		if (n[i] && below * 1000 >= sum * permille)
+			return link_stall_bucket_ns(i);
+	}
+	return 0;
+}
+
 void link_left_push(struct link_counters *c, uint64_t page, uint64_t entry)
 {
 	const uint32_t head = atomic_load_explicit(&c->left_head,

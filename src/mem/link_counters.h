@@ -15,10 +15,22 @@
 #include <base/error.h>
 #include <base/types.h>
 
-#define LINK_COUNTERS_MAGIC UINT64_C(0x544e435a5a454d32)
+#define LINK_COUNTERS_MAGIC UINT64_C(0x544e435a5a454d33)
 #define LINK_LEFT_RING      4096u
 #define LINK_FILLED_RING    4096u
 #define LINK_IMAGES_MAX     8
+
+/* What a guest waits for; in the order of enum guestmem_stall. */
+enum link_stall {
+	LINK_STALL_ZIP,  /* a page that is unpacked */
+	LINK_STALL_SWAP, /* a page that is read from the disk */
+	LINK_STALL_HOST, /* allowance */
+	LINK_STALL_BUSY, /* a page that is being moved */
+	LINK_STALLS,
+};
+
+/* Waits by length: eight buckets for each power of two of nanoseconds, up to 17 s. */
+#define LINK_STALL_BUCKETS 256
 
 /* A page and the SHARED, ZIPPED or SWAPPED entry that it has left. */
 struct link_left {
@@ -54,13 +66,10 @@ struct link_counters {
 	_Atomic uint32_t large; /* v it has large pages, and memory comes without it */
 	_Atomic uint32_t break_large; /* h memory is scarce: no large pages any more */
 
-	_Atomic uint64_t run_ns;        /* v not idle */
-	_Atomic uint64_t stall_zip_ns;  /* v */
-	_Atomic uint64_t stall_swap_ns; /* v */
-	_Atomic uint64_t stall_host_ns; /* v */
-	_Atomic uint64_t stall_busy_ns; /* v */
-	_Atomic uint64_t zip_in;        /* v */
-	_Atomic uint64_t swap_in;       /* v */
+	_Atomic uint64_t run_ns;                /* v not idle */
+	_Atomic uint64_t stall_ns[LINK_STALLS]; /* v by cause */
+	_Atomic uint64_t zip_in;                /* v */
+	_Atomic uint64_t swap_in;               /* v */
 	_Atomic uint64_t read_ahead; /* v pages that read-ahead had already */
 	_Atomic uint64_t unshares;   /* v */
 	_Atomic uint64_t dropped;    /* v pages that the guest gave up */
@@ -78,6 +87,8 @@ struct link_counters {
 	_Atomic uint32_t filled_tail; /* h next place to read */
 	uint32_t unused;              /* zero */
 	struct link_image images[LINK_IMAGES_MAX]; /* v */
+
+	_Atomic uint64_t stalls[LINK_STALLS][LINK_STALL_BUCKETS]; /* v */
 
 	struct link_left left[LINK_LEFT_RING];       /* v */
 	struct link_filled filled[LINK_FILLED_RING]; /* v */
@@ -102,6 +113,26 @@ int link_counters_map(int fd, struct link_counters **ret, struct err *err)
 
 /** link_counters_unmap() - end a mapping; NULL is fine. */
 void link_counters_unmap(struct link_counters *counters);
+
+/** link_stall_bucket() - which bucket a wait of that length belongs to. */
+unsigned link_stall_bucket(uint64_t ns);
+
+/** link_stall_bucket_ns() - the middle of a bucket. */
+uint64_t link_stall_bucket_ns(unsigned bucket);
+
+/** link_stall_add() - VM: a wait has ended. Context: any thread. */
+void link_stall_add(struct link_counters *c, enum link_stall cause, uint64_t ns);
+
+/**
+ * link_stall_quantile() - how long waits last.
+ * @c: counters
+ * @cause: of the waits
+ * @permille: 500 for the median
+ *
+ * Return: the length that so many of 1000 waits stay within, to 6 %; 0 if there were none.
+ */
+uint64_t link_stall_quantile(const struct link_counters *c,
+			     enum link_stall cause, unsigned permille);
 
 /** link_left_push() - VM: a page has left a place. Context: one thread. */
 void link_left_push(struct link_counters *c, uint64_t page, uint64_t entry);

@@ -91,8 +91,6 @@ void link_update_counters(struct link *link)
 		atomic_store(&c->run_ns, (uint64_t)t.tv_sec * 1000000000 +
 						 (uint64_t)t.tv_nsec);
 
-	atomic_store(&c->stall_host_ns, s.allowance_wait_ns);
-	atomic_store(&c->stall_busy_ns, s.busy_wait_ns);
 	atomic_store(&c->unshares, s.unshares);
 	atomic_store(&c->dropped, s.dropped);
 }

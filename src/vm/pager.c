@@ -8,6 +8,9 @@
  * would have cost allowance. A page is cached only if its entry named the slot before the
  * slot was read, and forgotten when the page leaves the slot; so a slot that the host
  * uses again is never mistaken for what it was.
+ *
+ * A larger read takes longer, so a guest that touches pages here and there gets one page at
+ * a time. The read grows while what was read ahead is used, or touches follow each other.
  */
 #include <vm/pager.h>
 
@@ -18,7 +21,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <mem/zip_slot.h>
@@ -41,15 +43,10 @@ struct pager {
 	uint64_t cached[CACHE_PAGES];       /* P PPN + 1, 0 for none */
 	uint64_t cached_entry[CACHE_PAGES]; /* P */
 	unsigned next; /* P place in the cache to be used next */
+	unsigned window; /* P pages that the next read may have, 1 to CLUSTER_PAGES */
+	unsigned hits; /* P pages from the cache since the last read */
+	uint64_t last; /* P page that was touched last */
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 static void count(_Atomic uint64_t *counter, uint64_t n)
 {
@@ -135,20 +132,44 @@ static int read_slots(struct pager *p, uint64_t slot, unsigned n)
 	return 0;
 }
 
+static bool follows(const struct pager *p, uint64_t page)
+{
+	return page == p->last + 1 || page + 1 == p->last;
+}
+
+/* How many pages to read at once. */
+static unsigned choose_window(struct pager *p, uint64_t page)
+{
+	if (p->hits || follows(p, page))
+		p->window *= 2;
+	else
+		p->window /= 2;
+	if (p->window < 1)
+		p->window = 1;
+	if (p->window > CLUSTER_PAGES)
+		p->window = CLUSTER_PAGES;
+	p->hits = 0;
+	return p->window;
+}
+
 static int unswap(struct pager *p, uint64_t page, uint64_t entry, uint8_t *frame)
 {
 	unsigned before = 0;
 	unsigned n = 1;
+	unsigned window;
 	int r;
 
 	if (cache_take(p, page, entry, frame)) {
 		count(&p->counters->read_ahead, 1);
+		p->hits++;
+		p->last = page;
 		return 0;
 	}
-	while (n < CLUSTER_PAGES && is_neighbour(p, page, entry, n))
+	window = choose_window(p, page);
+	p->last = page;
+	while (n < window && is_neighbour(p, page, entry, n))
 		n++;
-	while (n < CLUSTER_PAGES &&
-	       is_neighbour(p, page, entry, -(int64_t)before - 1)) {
+	while (n < window && is_neighbour(p, page, entry, -(int64_t)before - 1)) {
 		before++;
 		n++;
 	}
@@ -170,20 +191,26 @@ static int unswap(struct pager *p, uint64_t page, uint64_t entry, uint8_t *frame
 static int fill(void *ctx, ppn_t page, uint64_t entry, uint8_t *frame)
 {
 	struct pager *p = ctx;
-	const uint64_t start = now_ns();
-	int r;
 
 	if (!atomic_load(&p->attached))
 		return -EIO;
-	if (physmap_state(entry) == PHYSMAP_ZIPPED) {
-		r = unzip(p, entry, frame);
-		count(&p->counters->zip_in, 1);
-		count(&p->counters->stall_zip_ns, now_ns() - start);
-	} else {
-		r = unswap(p, page.v, entry, frame);
-		count(&p->counters->stall_swap_ns, now_ns() - start);
-	}
-	return r;
+	if (physmap_state(entry) == PHYSMAP_SWAPPED)
+		return unswap(p, page.v, entry, frame);
+	count(&p->counters->zip_in, 1);
+	return unzip(p, entry, frame);
+}
+
+static_assert((int)LINK_STALL_ZIP == (int)GUESTMEM_STALL_ZIP &&
+		      (int)LINK_STALL_SWAP == (int)GUESTMEM_STALL_SWAP &&
+		      (int)LINK_STALL_HOST == (int)GUESTMEM_STALL_HOST &&
+		      (int)LINK_STALL_BUSY == (int)GUESTMEM_STALL_BUSY,
+	      "both name the same causes");
+
+static void stalled(void *ctx, enum guestmem_stall cause, uint64_t ns)
+{
+	const struct pager *p = ctx;
+
+	link_stall_add(p->counters, (enum link_stall)cause, ns);
 }
 
 static void left(void *ctx, ppn_t page, uint64_t entry)
@@ -198,6 +225,7 @@ static void left(void *ctx, ppn_t page, uint64_t entry)
 static const struct guestmem_source_ops source_ops = {
 	.fill = fill,
 	.left = left,
+	.stalled = stalled,
 };
 
 int pager_new(struct guestmem *mem, struct link_counters *counters,
@@ -211,6 +239,7 @@ int pager_new(struct guestmem *mem, struct link_counters *counters,
 	p->counters = counters;
 	p->zip_fd = -1;
 	p->swap_fd = -1;
+	p->window = 1;
 	p->cluster = aligned_alloc(PAGE_SIZE, CLUSTER_PAGES * PAGE_SIZE);
 	p->cache = malloc(CACHE_PAGES * PAGE_SIZE);
 	if (!p->cluster || !p->cache) {

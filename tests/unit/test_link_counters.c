@@ -96,6 +96,45 @@ static void a_full_ring_of_left_places_says_so(void **state)
 	assert_false(link_left_pop(c, &left));
 }
 
+/* Every length is within an eighth of the middle of its bucket, and buckets ascend. */
+static void waits_fall_into_buckets(void **state)
+{
+	unsigned last = 0;
+
+	(void)state;
+	for (uint64_t ns = 0; ns < UINT64_C(1) << 34; ns += ns / 50 + 1) {
+		const unsigned b = link_stall_bucket(ns);
+		const uint64_t mid = link_stall_bucket_ns(b);
+
+		assert_true(b >= last && b < LINK_STALL_BUCKETS);
+		assert_true((mid > ns ? mid - ns : ns - mid) <= ns / 8);
+		last = b;
+	}
+	assert_int_equal(link_stall_bucket(UINT64_MAX), LINK_STALL_BUCKETS - 1);
+}
+
+static void quantiles_of_waits(void **state)
+{
+	struct link_counters *c = *state;
+
+	assert_int_equal(link_stall_quantile(c, LINK_STALL_ZIP, 500), 0);
+	for (unsigned i = 0; i < 980; i++)
+		link_stall_add(c, LINK_STALL_ZIP, 5000);
+	for (unsigned i = 0; i < 20; i++)
+		link_stall_add(c, LINK_STALL_ZIP, 900000);
+	assert_in_range(link_stall_quantile(c, LINK_STALL_ZIP, 500), 4600, 5400);
+	assert_in_range(link_stall_quantile(c, LINK_STALL_ZIP, 980), 4600, 5400);
+	assert_in_range(link_stall_quantile(c, LINK_STALL_ZIP, 990), 830000,
+			970000);
+	assert_int_equal(atomic_load(&c->stall_ns[LINK_STALL_ZIP]),
+			 980 * 5000 + 20 * 900000);
+	assert_int_equal(link_stall_quantile(c, LINK_STALL_SWAP, 500), 0);
+	/* Whatever a VM writes there. */
+	for (unsigned i = 0; i < LINK_STALL_BUCKETS; i++)
+		atomic_store(&c->stalls[LINK_STALL_SWAP][i], UINT64_MAX);
+	assert_true(link_stall_quantile(c, LINK_STALL_SWAP, 500) > 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -103,6 +142,8 @@ int main(void)
 		TEST(filled_pages_come_in_order),
 		TEST(a_full_ring_of_filled_pages_forgets_the_newest),
 		TEST(a_head_that_cannot_be_ends_the_ring),
+		TEST(waits_fall_into_buckets),
+		TEST(quantiles_of_waits),
 		TEST(a_full_ring_of_left_places_says_so),
 	};
 
