@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The engine that runs on our own processor and needs nothing of the host. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cpu/block.h>
@@ -208,13 +209,31 @@ static void cpu_counters(const struct cpu *c, engine_counter_fn *fn, void *arg)
 	fn(arg, "tlb", "page_flushes", c->tlb.stats.page_flushes);
 }
 
+/* How many walks made how many references, as a group of its own. */
+static void walk_counters(const struct mmu_stats *s, engine_counter_fn *fn,
+			  void *arg)
+{
+	char name[4];
+
+	for (unsigned int n = 0; n <= MMU_MAX_REFS; n++) {
+		snprintf(name, sizeof(name), "%u", n);
+		if (s->found[n])
+			fn(arg, "walks_by_references", name, s->found[n]);
+	}
+}
+
 static void mmu_counters(const struct mmu_stats *s, engine_counter_fn *fn,
 			 void *arg)
 {
+	uint64_t found = 0;
+
 	fn(arg, "mmu", "walks", s->walks);
 	fn(arg, "mmu", "guest_refs", s->guest_refs);
 	fn(arg, "mmu", "nested_refs", s->nested_refs);
 	fn(arg, "mmu", "shadow_refs", s->shadow_refs);
+	for (unsigned int n = 0; n <= MMU_MAX_REFS; n++)
+		found += s->found[n];
+	fn(arg, "mmu", "walks_found", found);
 	fn(arg, "mmu", "nested_violations", s->nested_violations);
 	fn(arg, "mmu", "true_faults", s->guest_faults);
 	fn(arg, "mmu", "hidden_faults", s->hidden_faults);
@@ -237,6 +256,7 @@ static void soft_counters(const struct engine *e, engine_counter_fn *fn,
 
 	cpu_counters(e->cpu, fn, arg);
 	mmu_counters(mmu_stats(e->cpu->mmu), fn, arg);
+	walk_counters(mmu_stats(e->cpu->mmu), fn, arg);
 	cpu_for_each_unimplemented(e->cpu, count_unimplemented, &sink);
 }
 

@@ -41,6 +41,7 @@ static enum guest_walk_status walk_once(struct mmu *mmu, gva_t addr,
 	enum guest_walk_status st;
 	bool cached = false;
 
+	(void)nested_take_refs(mmu->nested);
 	guest_walk_begin(g, &mmu->paging, addr);
 	if (mmu->opt.structure_caches)
 		cached = psc_begin(mmu->psc, g);
@@ -59,8 +60,9 @@ static enum guest_walk_status walk_once(struct mmu *mmu, gva_t addr,
 	return st;
 }
 
+/* The walk's last part: @guest_refs were made before it. */
 static enum mmu_result finish(struct mmu *mmu, unsigned int access,
-			      struct mmu_xlat *ret)
+			      unsigned int guest_refs, struct mmu_xlat *ret)
 {
 	const unsigned int kind = access &
 				  (unsigned int)(MMU_ACC_WRITE | MMU_ACC_FETCH);
@@ -75,6 +77,7 @@ static enum mmu_result finish(struct mmu *mmu, unsigned int access,
 	case MEM_NO_HOST_MEMORY:
 		return MMU_STOPPED;
 	}
+	mmu->stats.found[guest_refs + nested_take_refs(mmu->nested)]++;
 	ret->ma = page.ma;
 	ret->write = ret->write && page.writable;
 	return guestmem_ppn(mmu->mem, ret->gpa, &ret->ppn) ? MMU_OK : MMU_MMIO;
@@ -87,8 +90,9 @@ static enum mmu_result translate(struct mmu *mmu, gva_t addr,
 	enum guest_walk_status st;
 
 	if (mmu->paging.fmt == NULL) {
+		(void)nested_take_refs(mmu->nested);
 		paging_off_describe(addr, ret);
-		return finish(mmu, access, ret);
+		return finish(mmu, access, 0, ret);
 	}
 	do {
 		st = walk_once(mmu, addr, access, &g);
@@ -106,7 +110,7 @@ static enum mmu_result translate(struct mmu *mmu, gva_t addr,
 	if (mmu->opt.structure_caches)
 		psc_learn(mmu->psc, &g);
 	guest_walk_describe(&g, &mmu->paging, access, ret);
-	return finish(mmu, access, ret);
+	return finish(mmu, access, g.n_refs, ret);
 }
 
 static void regs_changed(struct mmu *mmu, bool flush)

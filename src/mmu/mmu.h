@@ -89,6 +89,9 @@ struct mmu_options {
 	uint64_t shadow_bytes;
 };
 
+/* Four levels of guest tables, each reference and the result through four nested ones. */
+#define MMU_MAX_REFS 24U
+
 /**
  * struct mmu_stats - what a mode did. Fields of the other mode stay 0.
  */
@@ -97,6 +100,8 @@ struct mmu_stats {
 	uint64_t guest_refs;  /* table references, guest dimension */
 	uint64_t nested_refs; /* table references, nested dimension */
 	uint64_t shadow_refs; /* table references, shadow tables */
+	/* walks that found a translation, by how many references they made */
+	uint64_t found[MMU_MAX_REFS + 1];
 	uint64_t nested_violations;
 	uint64_t guest_faults;  /* true faults, reflected to the guest */
 	uint64_t hidden_faults; /* shadow: filled and resumed */

@@ -47,6 +47,7 @@ struct nested {
 	struct mmu_stats *stats;
 	bool large_pages;
 	bool caches;
+	uint32_t n_refs; /* see nested_take_refs() */
 	ma_t root;
 	uint64_t end; /* first guest physical address behind RAM */
 	/*
@@ -279,16 +280,18 @@ static bool walk_tables(struct nested *n, gpa_t addr, unsigned int access,
 	struct walk w;
 	enum walk_step step;
 	uint64_t *slot;
+	uint32_t n_refs = 0;
 
 	begin_walk(n, &w, addr.v);
 	do {
 		slot = (uint64_t *)(void *)machine_ptr(n->machine,
 						       ma(walk_entry_addr(&w)));
-		n->stats->nested_refs++;
+		n_refs++;
 		step = walk_next(&w, *slot);
 		if (step == WALK_TABLE)
 			*slot |= PTE_A;
 	} while (step == WALK_TABLE);
+	n->stats->nested_refs += n_refs;
 
 	if (step == WALK_ABSENT)
 		return violate(v, addr, access, 0);
@@ -299,6 +302,7 @@ static bool walk_tables(struct nested *n, gpa_t addr, unsigned int access,
 	    ((access & NESTED_FETCH) && !(w.rights & WALK_X)))
 		return violate(v, addr, access, PF_P);
 	*slot |= access & NESTED_WRITE ? PTE_A | PTE_D : PTE_A;
+	n->n_refs += n_refs;
 
 	ret->ma = ma(walk_target(&w));
 	ret->writable = (w.rights & WALK_W) && (*slot & PTE_D);
@@ -363,6 +367,14 @@ enum mem_status nested_access(struct nested *n, gpa_t addr, unsigned int access,
 			return st;
 	}
 	return MEM_OK;
+}
+
+unsigned int nested_take_refs(struct nested *n)
+{
+	const unsigned int n_refs = n->n_refs;
+
+	n->n_refs = 0;
+	return n_refs;
 }
 
 bool nested_unmap(struct nested *n, ppn_t page)

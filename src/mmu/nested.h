@@ -90,6 +90,13 @@ enum mem_status nested_access(struct nested *n, gpa_t addr, unsigned int access,
 			      struct mem_page *ret);
 
 /**
+ * nested_take_refs() - references of translations that succeeded since this was last called.
+ *
+ * What was read on the way to a violation is in mmu_stats only.
+ */
+unsigned int nested_take_refs(struct nested *n);
+
+/**
  * nested_unmap() - drop the entry of a page.
  * Return: true if there was one.
  */

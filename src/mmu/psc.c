@@ -7,15 +7,17 @@
 #define GENERATION_BITS 20
 #define ADDR_BITS       48
 
-static struct psc_entry *slot(struct psc *c, const struct walk_format *fmt,
-			      unsigned int level, uint64_t addr,
-			      uint64_t *ret_tag)
+static uint64_t key_of(const struct walk_format *fmt, unsigned int level,
+		       uint64_t addr)
 {
 	const struct walk_level *l = &fmt->level[level];
-	const uint64_t key = (addr & ((UINT64_C(1) << ADDR_BITS) - 1)) >>
-			     (l->shift + l->index_bits);
 
-	*ret_tag = key << GENERATION_BITS | c->generation;
+	return (addr & ((UINT64_C(1) << ADDR_BITS) - 1)) >>
+	       (l->shift + l->index_bits);
+}
+
+static struct psc_entry *slot(struct psc *c, unsigned int level, uint64_t key)
+{
 	if (level == 1)
 		return &c->level1[key % ARRAY_SIZE(c->level1)];
 	if (level == 2)
@@ -36,24 +38,44 @@ void psc_flush(struct psc *c)
 		psc_init(c);
 }
 
+const struct psc_entry *psc_find(struct psc *c,
+				 const struct walk_format *fmt, uint64_t addr,
+				 unsigned int *ret_level)
+{
+	for (unsigned int level = 1; level < fmt->levels; level++) {
+		const uint64_t key = key_of(fmt, level, addr);
+		const struct psc_entry *e = slot(c, level, key);
+
+		if (e->tag == (key << GENERATION_BITS | c->generation)) {
+			*ret_level = level;
+			return e;
+		}
+	}
+	return NULL;
+}
+
+void psc_put(struct psc *c, const struct walk_format *fmt, unsigned int level,
+	     uint64_t addr, struct psc_entry entry)
+{
+	const uint64_t key = key_of(fmt, level, addr);
+
+	entry.tag = key << GENERATION_BITS | c->generation;
+	*slot(c, level, key) = entry;
+}
+
 bool psc_begin(struct psc *c, struct guest_walk *g)
 {
 	struct walk *w = &g->w;
+	unsigned int level;
+	const struct psc_entry *e = psc_find(c, w->fmt, w->addr, &level);
 
-	for (unsigned int level = 1; level < w->fmt->levels; level++) {
-		uint64_t tag;
-		const struct psc_entry *e = slot(c, w->fmt, level, w->addr,
-						 &tag);
-
-		if (e->tag != tag)
-			continue;
-		w->table = e->table;
-		w->rights = (uint8_t)e->rights;
-		w->level = (uint8_t)level;
-		g->host = e->host;
-		return true;
-	}
-	return false;
+	if (e == NULL)
+		return false;
+	w->table = e->table;
+	w->rights = (uint8_t)e->rights;
+	w->level = (uint8_t)level;
+	g->host = e->host;
+	return true;
 }
 
 void psc_learn(struct psc *c, const struct guest_walk *g)
@@ -65,20 +87,18 @@ void psc_learn(struct psc *c, const struct guest_walk *g)
 	if (g->first < w->fmt->levels)
 		rights = g->first_rights;
 	for (unsigned int level = g->first; level > w->level; level--) {
-		uint64_t tag;
-		struct psc_entry *e = slot(c, w->fmt, level - 1, w->addr, &tag);
+		const struct guest_ref *below = &g->ref[level - 1];
 
 		if (!w->fmt->level[level].plain)
 			rights &= walk_rights(g->ref[level].entry);
 		/* A table outside RAM reads as ones, each time anew. */
-		if (g->ref[level - 1].host == NULL)
+		if (below->host == NULL)
 			continue;
-		*e = (struct psc_entry){
-			.tag = tag,
-			.table = g->ref[level].entry & PTE_ADDR,
-			.host = g->ref[level - 1].host -
-				(g->ref[level - 1].addr.v & ~PAGE_MASK),
-			.rights = rights,
-		};
+		psc_put(c, w->fmt, level - 1, w->addr,
+			(struct psc_entry){
+				.table = g->ref[level].entry & PTE_ADDR,
+				.host = below->host - (below->addr.v & ~PAGE_MASK),
+				.rights = rights,
+			});
 	}
 }

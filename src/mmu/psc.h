@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Paging-structure caches: where the guest's tables of a part of the address space are, so
- * that a walk can begin at its last levels. [SDM3 4.10.3 "Paging-Structure Caches"]
+ * Paging-structure caches: where the tables of a part of the address space are, so that a
+ * walk can begin at its last levels. [SDM3 4.10.3 "Paging-Structure Caches"]
+ *
+ * The modelled processor has one set of them, for the tables that it walks by linear
+ * address: the guest's own in hardware mode, shadow tables in software mode. That both
+ * have the same is what makes their counts comparable.
  *
  * Entries belong to the current address space only. Every event that may flush any of
  * them flushes all, which costs nothing: a new generation begins.
@@ -10,14 +14,15 @@
 #define MMU_PSC_H
 #include <mmu/guest_walk.h>
 
-#define PSC_LEVELS 3
+/* In rights: shadow tables only, every level above allows stores in place. */
+#define PSC_DIRTY 8U
 
 /**
- * struct psc_entry - a table of the guest.
+ * struct psc_entry - a table.
  * @tag: address bits above what the table covers, and the generation
- * @table: its guest physical address
+ * @table: its address
  * @host: host address of its page
- * @rights: what the entries above it allow
+ * @rights: what the entries above it allow: WALK_* bits and PSC_DIRTY
  */
 struct psc_entry {
 	uint64_t tag;
@@ -39,6 +44,26 @@ void psc_init(struct psc *c);
 
 /** psc_flush() - forget everything. */
 void psc_flush(struct psc *c);
+
+/**
+ * psc_find() - the lowest table that is known for an address.
+ * @fmt: format of the tables; an owner always uses the same or flushes
+ * @addr: linear address
+ * @ret_level: its level
+ *
+ * Return: NULL if none is.
+ */
+const struct psc_entry *psc_find(struct psc *c,
+				 const struct walk_format *fmt, uint64_t addr,
+				 unsigned int *ret_level);
+
+/**
+ * psc_put() - remember a table.
+ * @level: of the table
+ * @entry: what to remember; the tag is set here
+ */
+void psc_put(struct psc *c, const struct walk_format *fmt, unsigned int level,
+	     uint64_t addr, struct psc_entry entry);
 
 /** psc_begin() - begin a walk at the lowest table that is known. Return: false if none is. */
 bool psc_begin(struct psc *c, struct guest_walk *g);

@@ -47,12 +47,14 @@ struct shadow *shadow_free(struct shadow *s);
  * @entry: the leaf
  * @rights: WALK_* bits of all levels
  * @dirty: every level allows stores in place
+ * @n_refs: entries read
  * @ppn: page of RAM
  */
 struct shadow_hit {
 	uint64_t entry;
 	unsigned int rights;
 	bool dirty;
+	uint8_t n_refs;
 	ppn_t ppn;
 };
 

@@ -91,9 +91,9 @@ void shadow_set(struct shadow *s, struct shadow_table *t, unsigned int i,
 	const uint64_t old = t->entry[i];
 	struct shadow_table *orphan = NULL;
 
-	/* What the structure cache knows stems from entries that lead to tables. */
+	/* What structure caches know stems from entries that lead to tables. */
 	if ((old & PTE_P) && shadow_level(t) > 1)
-		s->generation++;
+		psc_flush(&s->psc);
 	if (old & PTE_P) {
 		chain_out(s, shadow_head(s, t, i, old), name_of(t, i));
 		t->present[i / 64] &= ~BIT64(i % 64);

@@ -16,49 +16,59 @@ static uint64_t table_ma(const struct shadow_table *t)
 	return MACHINE_TABLE + (uint64_t)t->idx * PAGE_SIZE;
 }
 
-static struct shadow_cache *cache_slot(struct shadow *s, gva_t addr)
-{
-	return &s->cache[addr.v >> 21 & (SHADOW_CACHE - 1)];
-}
-
+/* Return: whether all levels above the start allow stores in place. */
 static bool begin_walk(struct shadow *s, gva_t addr, struct walk *w)
 {
-	const struct shadow_cache *c = cache_slot(s, addr);
+	const struct psc_entry *e;
+	unsigned int level;
 
 	walk_init(w, &walk_long, table_ma(s->root), addr.v, 0);
-	if (c->region != addr.v >> 21 || c->generation != s->generation)
+	if (!s->mmu->opt.structure_caches)
 		return true;
-	w->table = c->table;
-	w->rights = (uint8_t)c->rights;
-	w->level = 1;
-	return c->dirty;
+	e = psc_find(&s->psc, &walk_long, addr.v, &level);
+	if (e == NULL)
+		return true;
+	w->table = e->table;
+	w->rights = e->rights & WALK_ALL;
+	w->level = (uint8_t)level;
+	return e->rights & PSC_DIRTY;
+}
+
+static void learn_table(struct shadow *s, const struct walk *w, bool dirty)
+{
+	if (s->mmu->opt.structure_caches)
+		psc_put(&s->psc, &walk_long, w->level, w->addr,
+			(struct psc_entry){
+				.table = w->table,
+				.rights = w->rights | (dirty ? PSC_DIRTY : 0),
+			});
 }
 
 bool shadow_walk(struct shadow *s, gva_t addr, struct shadow_hit *ret_hit)
 {
 	struct walk w;
 	enum walk_step step;
-	bool dirty, cached;
-	unsigned int above = WALK_ALL;
+	unsigned int n_refs = 0;
+	bool dirty;
 
 	if (s->root == NULL)
 		return false;
 	dirty = begin_walk(s, addr, &w);
-	cached = w.level == 1;
 	do {
 		uint64_t *slot = (uint64_t *)(void *)
 			machine_ptr(s->machine, ma(walk_entry_addr(&w)));
 		const uint64_t entry = *slot;
 
-		s->mmu->stats.shadow_refs++;
-		above = w.rights;
+		n_refs++;
 		step = walk_next(&w, entry);
 		if (step != WALK_TABLE)
 			break;
 		dirty = dirty && (entry & PTE_D);
 		if (!(entry & PTE_A))
 			*slot = entry | PTE_A;
+		learn_table(s, &w, dirty);
 	} while (true);
+	s->mmu->stats.shadow_refs += n_refs;
 	if (step != WALK_LEAF)
 		return false;
 
@@ -66,6 +76,7 @@ bool shadow_walk(struct shadow *s, gva_t addr, struct shadow_hit *ret_hit)
 		.entry = w.entry,
 		.rights = w.rights,
 		.dirty = dirty && (w.entry & PTE_D),
+		.n_refs = n_refs,
 	};
 	/* A private page is in its home frame, which lies at its PPN. */
 	if (likely(w.entry & SHADOW_PRIVATE_BIT))
@@ -73,14 +84,6 @@ bool shadow_walk(struct shadow *s, gva_t addr, struct shadow_hit *ret_hit)
 	else
 		ret_hit->ppn = ppn(
 			*shadow_ppn(shadow_child(s, w.table), walk_index(&w)));
-	if (w.level == 1 && !cached && s->mmu->opt.structure_caches)
-		*cache_slot(s, addr) = (struct shadow_cache){
-			.region = addr.v >> 21,
-			.generation = s->generation,
-			.table = w.table,
-			.rights = above,
-			.dirty = dirty,
-		};
 	return true;
 }
 
@@ -365,7 +368,7 @@ void shadow_set_root(struct shadow *s)
 
 	shadow_flush_private(s);
 	s->root = NULL;
-	s->generation++;
+	psc_flush(&s->psc);
 	if (p->fmt != &walk_long)
 		return;
 	s->root = shadow_find(s, (p->root & p->fmt->root_mask) >> PAGE_SHIFT,

@@ -2,6 +2,7 @@
 /* Insides of the shadow tables, for the files shadow*.c and their tests. */
 #ifndef MMU_SHADOW_IMPL_H
 #define MMU_SHADOW_IMPL_H
+#include <mmu/psc.h>
 #include <mmu/shadow.h>
 
 #define SHADOW_ENTRIES     512U
@@ -78,17 +79,6 @@ struct shadow_table {
 	bool used;
 };
 
-#define SHADOW_CACHE 256U
-
-/* The processor's structure cache: the last-level shadow table of 2 MiB of addresses. */
-struct shadow_cache {
-	uint64_t region; /* address >> 21 */
-	uint64_t generation;
-	uint64_t table; /* machine address */
-	uint32_t rights;
-	uint32_t dirty;
-};
-
 /**
  * struct shadow - all shadow tables of a virtual processor.
  * @mmu: whose
@@ -106,8 +96,7 @@ struct shadow_cache {
  * @hand: where the recycler looks next
  * @fill_seq: number of the fill; its tables are not recycled
  * @write_seq: number of the traced store
- * @generation: of valid entries of @cache
- * @cache: structure cache
+ * @psc: the processor's structure caches
  */
 struct shadow {
 	struct mmu *mmu;
@@ -128,8 +117,7 @@ struct shadow {
 	uint32_t hand;
 	uint64_t fill_seq;
 	uint64_t write_seq;
-	uint64_t generation;
-	struct shadow_cache cache[SHADOW_CACHE];
+	struct psc psc;
 };
 
 static inline unsigned int shadow_level(const struct shadow_table *t)

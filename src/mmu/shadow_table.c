@@ -120,7 +120,7 @@ void shadow_make_room(struct shadow *s, uint64_t bytes)
 	if (s->bytes + bytes <= s->bound)
 		return;
 	/* Accessed bits are about to be cleared: walks must set them again. */
-	s->generation++;
+	psc_flush(&s->psc);
 	while (s->bytes + bytes > s->bound) {
 		struct shadow_table *t = find_victim(s);
 
@@ -202,7 +202,7 @@ void shadow_destroy(struct shadow *s, struct shadow_table *t)
 	/* Out of reach first: clearing its entries may come back to it as an orphan. */
 	if (t == s->root)
 		s->root = NULL;
-	s->generation++;
+	psc_flush(&s->psc);
 	t->pin = UINT64_MAX;
 	shadow_clear_chain(s, &t->parents);
 	for (unsigned int w = 0; w < ARRAY_SIZE(t->present); w++)
@@ -273,7 +273,7 @@ int shadow_new(struct mmu *mmu, struct shadow **ret_shadow, struct err *err)
 	s->machine = guestmem_machine(mmu->mem);
 	s->n_ppn = guestmem_ram_bytes(mmu->mem) >> PAGE_SHIFT;
 	s->bound = bound_of(mmu);
-	s->generation = 1;
+	psc_init(&s->psc);
 	while (buckets < s->bound / TABLE_COST)
 		buckets *= 2;
 	s->hash_mask = buckets - 1;

@@ -152,8 +152,10 @@ static enum mmu_result translate(struct mmu *mmu, gva_t addr,
 
 	do {
 		if (shadow_walk(mmu->shadow, addr, &hit) &&
-		    use_hit(mmu, &hit, addr, access, ret))
+		    use_hit(mmu, &hit, addr, access, ret)) {
+			mmu->stats.found[hit.n_refs]++;
 			return MMU_OK;
+		}
 		r = shadow_miss(mmu, addr, access, ret);
 	} while (r == MMU_OK);
 

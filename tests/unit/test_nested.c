@@ -149,6 +149,9 @@ static void count_refs(bool caches, uint64_t want_guest, uint64_t want_nested)
 			 want_guest);
 	assert_int_equal(mmu_stats(mmu)->nested_refs - before.nested_refs,
 			 want_nested);
+	assert_int_equal(mmu_stats(mmu)->found[want_guest + want_nested] -
+				 before.found[want_guest + want_nested],
+			 1);
 	mmu_free(mmu);
 	env_release(&e);
 }
