@@ -229,8 +229,7 @@ static int fill_huge(struct shadow *s, struct shadow_table *t, gva_t addr,
 			  page);
 }
 
-static void prefetch_one(struct shadow *s, struct shadow_table *t,
-			 unsigned int i)
+bool shadow_prefetch(struct shadow *s, struct shadow_table *t, unsigned int i)
 {
 	const uint64_t guest = shadow_guest_entry(t, i);
 	const uint64_t rsvd = walk_long.level[1].leaf_rsvd |
@@ -241,21 +240,22 @@ static void prefetch_one(struct shadow *s, struct shadow_table *t,
 	    !guestmem_ppn(s->mmu->mem, gpa(guest & PTE_ADDR), &page) ||
 	    physmap_load(guestmem_physmap(s->mmu->mem), page) !=
 		    PHYSMAP_HOME_ENTRY)
-		return;
+		return false;
 	shadow_set(s, t, i,
 		   shadow_leaf_entry(guest, ma(MACHINE_HOME + page.v * PAGE_SIZE),
 				     true, 0),
 		   page.v);
 	s->mmu->stats.prefetches++;
+	return true;
 }
 
-static void prefetch(struct shadow *s, struct shadow_table *t, unsigned int i)
+static void prefetch_near(struct shadow *s, struct shadow_table *t, unsigned int i)
 {
 	const unsigned int first = i & ~(SHADOW_PREFETCH - 1);
 
 	for (unsigned int j = first; j < first + SHADOW_PREFETCH; j++)
 		if (!(t->entry[j] & PTE_P))
-			prefetch_one(s, t, j);
+			shadow_prefetch(s, t, j);
 }
 
 static int fill_mirror(struct shadow *s, const struct guest_walk *g, gva_t addr,
@@ -284,7 +284,7 @@ static int fill_mirror(struct shadow *s, const struct guest_walk *g, gva_t addr,
 	if (set_leaf(s, t, addr, guest, page, 0) < 0)
 		return -ENOMEM;
 	if (s->mmu->opt.prefetch)
-		prefetch(s, t, shadow_index(t, addr.v));
+		prefetch_near(s, t, shadow_index(t, addr.v));
 	return 0;
 }
 

@@ -239,6 +239,14 @@ void shadow_forget_unsync(struct shadow *s, struct shadow_table *t);
 
 /* shadow_fill.c */
 
+/**
+ * shadow_prefetch() - fill an empty entry of a last-level mirror as the guest's says.
+ *
+ * Bookkeeping for it must be there. Only what needs neither a mark in the guest's table
+ * nor a page from the host is filled. Return: whether it was.
+ */
+bool shadow_prefetch(struct shadow *s, struct shadow_table *t, unsigned int i);
+
 /** shadow_frame_is_home() - whether 2 MiB of RAM from a frame on are all at home. */
 bool shadow_frame_is_home(struct shadow *s, uint64_t gfn, ppn_t *ret_ppn);
 

@@ -233,22 +233,36 @@ static bool is_abandoned(const struct shadow *s, const struct shadow_table *t,
 	       (shadow_level(t) > 1 || t->n_present == 0);
 }
 
+/*
+ * The guest has made an entry present, most likely since it is about to use it: fill it
+ * now, which spares a hidden fault. Such stores do not speak against tracing.
+ */
+static void fill_ahead(struct shadow *s, struct shadow_table *t, unsigned int i)
+{
+	if (!s->mmu->opt.prefetch || shadow_level(t) != 1 ||
+	    (t->entry[i] & PTE_P) || !t->group[i / SHADOW_GROUP])
+		return;
+	if (shadow_prefetch(s, t, i))
+		t->writes = 0;
+}
+
 static void follow(struct shadow *s, struct shadow_table *t, uint64_t offset,
 		   uint64_t len)
 {
 	const unsigned int last = (unsigned int)((offset + len - 1) / 8);
 	const uint64_t gfn = t->gfn;
-	uint32_t writes;
 
-	writes = ++t->writes;
+	t->writes++;
 	if (is_abandoned(s, t, len)) {
 		shadow_destroy(s, t);
 		return;
 	}
-	for (unsigned int i = (unsigned int)(offset / 8); i <= last; i++)
+	for (unsigned int i = (unsigned int)(offset / 8); i <= last; i++) {
 		shadow_refresh(s, t, i);
+		fill_ahead(s, t, i);
+	}
 	if (s->mmu->opt.out_of_sync && shadow_level(t) == 1 &&
-	    writes >= SHADOW_UNSYNC_AFTER)
+	    t->writes >= SHADOW_UNSYNC_AFTER)
 		go_unsync(s, gfn);
 }
 
