@@ -4,7 +4,7 @@
  *
  *	forkstorm [PROCESSES [ROUNDS]]		default 64 and 10
  *
- * Every child checks what it inherited, writes over it, forks a child that checks that, and
+ * None begins before all are there. Every child checks what it inherited, writes over it, forks a child that checks that, and
  * computes a number; the sum is printed.
  */
 #define _GNU_SOURCE
@@ -60,6 +60,17 @@ static int exit_status(pid_t pid)
 	return WEXITSTATUS(status);
 }
 
+/* Blocks until the last process that holds @gate's other end has closed it. */
+static void wait_at(const int gate[2])
+{
+	char c;
+
+	close(gate[1]);
+	if (read(gate[0], &c, 1) != 0)
+		_exit(203);
+	close(gate[0]);
+}
+
 /* Returns a number below 100 that depends on @who, or 200 on wrong memory. */
 static int child(uint64_t who)
 {
@@ -95,11 +106,19 @@ int main(int argc, char **argv)
 		return 2;
 	write_all(0);
 	for (int r = 0; r < rounds; r++) {
+		int gate[2];
+
+		if (pipe(gate))
+			return 2;
 		for (int i = 0; i < n; i++) {
 			pids[i] = fork_or_exit();
-			if (pids[i] == 0)
+			if (pids[i] == 0) {
+				wait_at(gate);
 				_exit(child((uint64_t)(r * n + i + 1)));
+			}
 		}
+		close(gate[0]);
+		close(gate[1]);
 		for (int i = 0; i < n; i++) {
 			const int status = exit_status(pids[i]);
 

@@ -895,8 +895,9 @@ enum mem_status guestmem_span(struct guestmem *mem, gpa_t addr,
 
 	if (status != MEM_OK)
 		return status;
+	/* Stores are still to come: as much is told as makes everyone forget the page. */
 	if (access == MEM_WRITE)
-		tell_written(mem, page.ppn, addr, PAGE_SIZE - offset);
+		tell_written(mem, page.ppn, gpa(addr.v & PAGE_MASK), PAGE_SIZE);
 	*ret_ptr = machine_ptr(mem->machine, ma_add(page.ma, offset));
 	*ret_len = PAGE_SIZE - offset;
 	return MEM_OK;

@@ -259,7 +259,8 @@ void guestmem_tell_written(struct guestmem *mem, gpa_t addr, uint64_t len);
  * guestmem_span() - host memory of a stretch of one guest page, for device I/O.
  * @mem: guest memory
  * @addr: first byte
- * @access: MEM_WRITE if the device will store there (flags are told at once)
+ * @access: MEM_WRITE if the device will store there: ops->written is told at once, and of
+ *          the whole page, since the stores come later
  * @ret_ptr: host address, valid until the processor thread's next safe point
  * @ret_len: bytes up to the end of the page
  *

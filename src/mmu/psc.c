@@ -38,9 +38,8 @@ void psc_flush(struct psc *c)
 		psc_init(c);
 }
 
-const struct psc_entry *psc_find(struct psc *c,
-				 const struct walk_format *fmt, uint64_t addr,
-				 unsigned int *ret_level)
+const struct psc_entry *psc_find(struct psc *c, const struct walk_format *fmt,
+				 uint64_t addr, unsigned int *ret_level)
 {
 	for (unsigned int level = 1; level < fmt->levels; level++) {
 		const uint64_t key = key_of(fmt, level, addr);
@@ -97,7 +96,8 @@ void psc_learn(struct psc *c, const struct guest_walk *g)
 		psc_put(c, w->fmt, level - 1, w->addr,
 			(struct psc_entry){
 				.table = g->ref[level].entry & PTE_ADDR,
-				.host = below->host - (below->addr.v & ~PAGE_MASK),
+				.host = below->host -
+					(below->addr.v & ~PAGE_MASK),
 				.rights = rights,
 			});
 	}

@@ -53,9 +53,8 @@ void psc_flush(struct psc *c);
  *
  * Return: NULL if none is.
  */
-const struct psc_entry *psc_find(struct psc *c,
-				 const struct walk_format *fmt, uint64_t addr,
-				 unsigned int *ret_level);
+const struct psc_entry *psc_find(struct psc *c, const struct walk_format *fmt,
+				 uint64_t addr, unsigned int *ret_level);
 
 /**
  * psc_put() - remember a table.

@@ -249,7 +249,8 @@ bool shadow_prefetch(struct shadow *s, struct shadow_table *t, unsigned int i)
 	return true;
 }
 
-static void prefetch_near(struct shadow *s, struct shadow_table *t, unsigned int i)
+static void prefetch_near(struct shadow *s, struct shadow_table *t,
+			  unsigned int i)
 {
 	const unsigned int first = i & ~(SHADOW_PREFETCH - 1);
 

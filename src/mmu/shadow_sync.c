@@ -225,10 +225,11 @@ static struct shadow_table *next_unseen(struct shadow *s, uint64_t gfn)
 static bool is_abandoned(const struct shadow *s, const struct shadow_table *t,
 			 uint64_t len)
 {
-	if (t == s->root)
-		return false;
+	/* What a device is given to store to has not changed yet, too. */
 	if (len > SHADOW_MAX_STORE)
 		return true;
+	if (t == s->root)
+		return false;
 	return t->writes > SHADOW_FLOOD &&
 	       (shadow_level(t) > 1 || t->n_present == 0);
 }

@@ -4,17 +4,21 @@
  * model: both modes, each with its optimisations on and off.
  *
  * A program stores to tables at all levels (self maps, one table under two parents, a
- * table mapped as data, data used as a table, large and small pages in turn), flushes or
- * does not, changes control bits, takes pages away, and makes accesses. After each
- * access the outcome of every MMU, and the accessed and dirty bits that it left, are
- * compared with what the architecture allows:
+ * table mapped as data, data used as a table, large and small pages in turn), with stores
+ * of all sizes and by devices, flushes or does not, changes control bits, takes pages
+ * away, and makes accesses. After each access the outcome of every MMU, and the
+ * accessed and dirty bits that it left, are compared with what the architecture allows:
  *
  *  - a fault, and its code, must be what the tables say now;
  *  - a translation must be what the tables say now, or what a walk could have seen since
- *    the last event that flushes it: at each level any value that the entry had since
- *    then, if its accessed bit (and for stores the leaf's dirty bit) was set;
+ *    the last event that flushes it: at each level a value that the entry had since
+ *    then and not before the value above it was read, if its accessed bit (and for stores
+ *    the leaf's dirty bit) was set;
  *  - accessed and dirty bits are set as the model sets them, unless such an older
  *    translation allows the access without a walk.
+ *
+ * Now and then a program leaves long mode for another paging mode or for none, where it
+ * flushes before each access, so that outcomes are exact.
  *
  * Where MMUs may differ in this way they are brought to the same contents of memory
  * before the program goes on. Seeds: MMU_SEED is the first, MMU_SEEDS how many.
@@ -123,7 +127,7 @@ struct program {
 	uint64_t seen[MAX_SEEN];
 	unsigned int n_seen;
 
-	uint64_t n_ok, n_fault, n_mmio, n_ambiguous, n_stale, n_stores;
+	uint64_t n_ok, n_fault, n_mmio, n_ambiguous, n_stale, n_stores, n_exact;
 };
 
 static uint64_t rnd(struct program *p)
@@ -228,6 +232,66 @@ static void store(struct program *p, uint64_t addr, uint64_t v)
 		world_store(&p->world[i], addr, v);
 }
 
+/* Who stores: the processor, a device by copying, a device to memory it was given. */
+enum storer {
+	BY_CPU,
+	BY_DEVICE,
+	BY_SPAN,
+	N_STORERS
+};
+
+static void world_write(struct world *w, uint64_t addr, const uint8_t *from,
+			uint64_t len, enum storer by)
+{
+	while (len) {
+		const uint64_t rest = PAGE_SIZE - addr % PAGE_SIZE;
+		const uint64_t part = len < rest ? len : rest;
+		uint64_t room;
+		uint8_t *to;
+
+		switch (by) {
+		case BY_CPU:
+			memcpy(world_host(w, addr, MEM_WRITE), from, part);
+			if (guestmem_flags(w->mem)[addr / PAGE_SIZE] &
+			    GUESTMEM_TABLE)
+				mmu_table_written(w->mmu, gpa(addr), part);
+			break;
+		case BY_DEVICE:
+			assert_true(
+				guestmem_write(w->mem, gpa(addr), from, part));
+			break;
+		case BY_SPAN:
+		case N_STORERS:
+			assert_int_equal(guestmem_span(w->mem, gpa(addr),
+						       MEM_WRITE, &to, &room),
+					 MEM_OK);
+			memcpy(to, from, part);
+			break;
+		}
+		addr += part;
+		from += part;
+		len -= part;
+	}
+}
+
+/* Store bytes anywhere. */
+static void store_bytes(struct program *p, uint64_t addr, const uint8_t *from,
+			uint64_t len, enum storer by)
+{
+	p->now++;
+	for (uint64_t a = addr & ~UINT64_C(7); a < addr + len; a += 8) {
+		uint64_t v = model_load(p, a);
+
+		for (uint64_t b = 0; b < 8; b++)
+			if (a + b >= addr && a + b < addr + len)
+				memcpy((uint8_t *)&v + b, from + (a + b - addr),
+				       1);
+		model_store(p, a, v);
+	}
+	for (unsigned int i = 0; i < N_WORLDS; i++)
+		world_write(&p->world[i], addr, from, len, by);
+}
+
 /* What older walks may have come to. */
 
 struct chain {
@@ -300,10 +364,10 @@ static void older_leaf(const struct chain *c, uint64_t rights, uint64_t leaf,
 }
 
 static void older_walk(const struct chain *c, unsigned int level,
-		       uint64_t table, uint64_t rights);
+		       uint64_t table, uint64_t rights, uint64_t from);
 
 static void older_entry(const struct chain *c, unsigned int level, uint64_t v,
-			uint64_t rights, bool current)
+			uint64_t rights, uint64_t from, bool current)
 {
 	const unsigned int shift = 3 + 9 * level;
 	uint64_t rsvd = c->rsvd | UINT64_C(0xfc00) << 36;
@@ -319,11 +383,12 @@ static void older_entry(const struct chain *c, unsigned int level, uint64_t v,
 	if (leaf)
 		older_leaf(c, rights, v, shift, current);
 	else
-		older_walk(c, level - 1, v & PTE_ADDR, rights);
+		older_walk(c, level - 1, v & PTE_ADDR, rights, from);
 }
 
+/* @from: the entry above may have been read at this time at the earliest. */
 static void older_walk(const struct chain *c, unsigned int level,
-		       uint64_t table, uint64_t rights)
+		       uint64_t table, uint64_t rights, uint64_t from)
 {
 	const uint64_t word = table + 8 * (c->va >> (3 + 9 * level) & 511);
 	struct program *p = c->p;
@@ -335,12 +400,14 @@ static void older_walk(const struct chain *c, unsigned int level,
 	for (uint32_t i = p->newest[word / 8]; i; i = p->past[i - 1].older) {
 		const struct past *h = &p->past[i - 1];
 
-		older_entry(c, level, h->value, rights, current);
-		if (h->since <= c->window)
+		older_entry(c, level, h->value, rights,
+			    h->since > from ? h->since : from, current);
+		/* What it was before was gone by then. */
+		if (h->since <= from)
 			return;
 		current = false;
 	}
-	older_entry(c, level, 0, rights, current);
+	older_entry(c, level, 0, rights, from, current);
 }
 
 static void find_older(struct program *p, unsigned int vi, unsigned int access)
@@ -359,7 +426,7 @@ static void find_older(struct program *p, unsigned int vi, unsigned int access)
 	for (unsigned int r = 0; r < N_ROOTS; r++)
 		if (p->root_used[pcid][r] >= c.window ||
 		    ROOT(r) == (p->regs.cr3 & PTE_ADDR))
-			older_walk(&c, 4, ROOT(r), ~UINT64_C(0));
+			older_walk(&c, 4, ROOT(r), ~UINT64_C(0), c.window);
 	if (!(p->regs.cr4 & CR4_PGE))
 		return;
 	c.window = p->flushed_global[vi];
@@ -367,7 +434,8 @@ static void find_older(struct program *p, unsigned int vi, unsigned int access)
 	for (unsigned int q = 0; q < N_PCID; q++)
 		for (unsigned int r = 0; r < N_ROOTS; r++)
 			if (p->root_used[q][r] >= c.window)
-				older_walk(&c, 4, ROOT(r), ~UINT64_C(0));
+				older_walk(&c, 4, ROOT(r), ~UINT64_C(0),
+					   c.window);
 }
 
 static bool is_older(const struct program *p, uint64_t addr)
@@ -553,18 +621,22 @@ static void do_store(struct program *p, const struct outcome *o, uint64_t addr)
 				   ? random_entry(p,
 						  1 + (unsigned int)below(p, 4))
 				   : rnd(p);
+	const unsigned int size = 1U << (chance(p, 60) ? 3 : below(p, 4));
+	const unsigned int at = (unsigned int)below(p, 8 / size) * size;
+	uint64_t all = model_load(p, addr);
 
+	memcpy((uint8_t *)&all + at, &v, size);
 	p->now++;
 	p->n_stores++;
-	model_store(p, addr, v);
+	model_store(p, addr, all);
 	for (unsigned int k = 0; k < N_WORLDS; k++) {
 		struct world *w = &p->world[k];
 
-		memcpy(o[k].host, &v, sizeof(v));
+		memcpy(o[k].host + at, &v, size);
 		/* A store that hits tells nobody: nobody must need to know. */
 		if (!o[k].hit &&
 		    guestmem_flags(w->mem)[addr / PAGE_SIZE] & GUESTMEM_TABLE)
-			mmu_table_written(w->mmu, gpa(addr), sizeof(v));
+			mmu_table_written(w->mmu, gpa(addr + at), size);
 	}
 }
 
@@ -581,35 +653,47 @@ static void check_loads(struct program *p, const struct outcome *o,
 	}
 }
 
-static void step_access(struct program *p)
+static const unsigned int access_kinds[] = {
+	MMU_ACC_READ,
+	MMU_ACC_READ,
+	MMU_ACC_WRITE,
+	MMU_ACC_WRITE,
+	MMU_ACC_FETCH,
+	MMU_ACC_READ | MMU_ACC_AC,
+	MMU_ACC_WRITE | MMU_ACC_AC,
+	MMU_ACC_USER,
+	MMU_ACC_USER,
+	MMU_ACC_USER | MMU_ACC_WRITE,
+	MMU_ACC_USER | MMU_ACC_WRITE,
+	MMU_ACC_USER | MMU_ACC_FETCH,
+};
+
+static unsigned int random_kind(struct program *p)
 {
-	static const unsigned int kinds[] = {
-		MMU_ACC_READ,
-		MMU_ACC_READ,
-		MMU_ACC_WRITE,
-		MMU_ACC_WRITE,
-		MMU_ACC_FETCH,
-		MMU_ACC_READ | MMU_ACC_AC,
-		MMU_ACC_WRITE | MMU_ACC_AC,
-		MMU_ACC_USER,
-		MMU_ACC_USER,
-		MMU_ACC_USER | MMU_ACC_WRITE,
-		MMU_ACC_USER | MMU_ACC_WRITE,
-		MMU_ACC_USER | MMU_ACC_FETCH,
-	};
-	const unsigned int access = kinds[below(p, ARRAY_SIZE(kinds))];
+	return access_kinds[below(p, ARRAY_SIZE(access_kinds))];
+}
+
+/* Random tables deny most accesses: prefer those that they allow. */
+static unsigned int likely_va(struct program *p, unsigned int access,
+			      struct model_result *ret)
+{
+	unsigned int vi, tries = 0;
+
+	do {
+		vi = (unsigned int)below(p, N_VA);
+		model_access(p->model, &p->regs, va_of(vi), access, ret);
+	} while (ret->kind == MMU_FAULT && tries++ < 6);
+	return vi;
+}
+
+static void access_at(struct program *p, unsigned int vi, unsigned int access)
+{
+	const uint64_t va = va_of(vi) + 8 * below(p, 3) * 255;
 	struct outcome o[N_WORLDS];
 	struct model_result want;
 	bool all_now = true, ambiguous;
-	unsigned int vi, tries = 0;
-	uint64_t va;
 
-	/* Random tables deny most accesses: prefer those that they allow. */
-	do {
-		vi = (unsigned int)below(p, N_VA);
-		va = va_of(vi) + 8 * below(p, 3) * 255;
-		model_access(p->model, &p->regs, va, access, &want);
-	} while (want.kind == MMU_FAULT && tries++ < 6);
+	model_access(p->model, &p->regs, va, access, &want);
 	find_older(p, vi, access);
 	for (unsigned int i = 0; i < p->n_older; i++)
 		p->older[i] |= va & ~PAGE_MASK;
@@ -647,6 +731,14 @@ static void step_access(struct program *p)
 	} else if (want.kind == MMU_OK) {
 		check_loads(p, o, want.gpa);
 	}
+}
+
+static void step_access(struct program *p)
+{
+	const unsigned int access = random_kind(p);
+	struct model_result now;
+
+	access_at(p, likely_va(p, access, &now), access);
 }
 
 /* Edits */
@@ -739,9 +831,52 @@ static void step_edit(struct program *p)
 static void step_burst(struct program *p)
 {
 	const uint64_t frame = LAST(below(p, N_LAST));
+	const uint64_t kind = below(p, 3);
 
-	for (unsigned int i = 0; i < 12; i++)
-		store(p, random_word(p, frame, 1), random_entry(p, 1));
+	for (unsigned int i = 0; i < 12; i++) {
+		const uint64_t addr = random_word(p, frame, 1);
+		const uint64_t v = model_load(p, addr);
+
+		store(p, addr,
+		      kind == 0   ? random_entry(p, 1)
+		      : kind == 1 ? v & ~PTE_W
+				  : 0);
+	}
+}
+
+#define MAX_WORDS 64U
+
+/* A store of any size, at any place, over entries or parts of them. */
+static void step_odd_store(struct program *p)
+{
+	const unsigned int level = 1 + (unsigned int)below(p, 4);
+	const uint64_t frame = PAGE_SIZE * (1 + below(p, N_FRAMES - 2));
+	const bool is_long = chance(p, 10);
+	const unsigned int n = is_long ? 4 + (unsigned int)below(p,
+								 MAX_WORDS - 4)
+				       : 3;
+	uint64_t start = random_word(p, frame, level);
+	uint64_t word[MAX_WORDS];
+	uint64_t len, at;
+
+	/* The last word of a page begins what crosses into the next one. */
+	if (chance(p, 20))
+		start = frame + PAGE_SIZE - 8;
+	else if (start > frame && chance(p, 30))
+		start -= 8;
+	for (unsigned int i = 0; i < n; i++) {
+		word[i] = model_load(p, start + 8 * i);
+		if (chance(p, 70))
+			word[i] = random_entry(p, level);
+		else if (chance(p, 50))
+			word[i] ^= BIT64(below(p, 10));
+	}
+	at = below(p, 8);
+	len = is_long ? 8 * n - at : UINT64_C(1) << below(p, 5);
+	if (chance(p, 50))
+		at &= ~(len - 1) & 7;
+	store_bytes(p, start + at, (const uint8_t *)word + at, len,
+		    (enum storer)below(p, N_STORERS));
 }
 
 /* Flushes */
@@ -764,14 +899,10 @@ static void use_root(struct program *p)
 			p->root_used[pcid_now(p)][r] = p->now;
 }
 
-static void step_cr3(struct program *p)
+static void load_cr3(struct program *p, uint64_t root, uint64_t pcid, bool keep)
 {
-	const bool pcide = p->regs.cr4 & CR4_PCIDE;
-	const uint64_t pcid = pcide ? below(p, N_PCID) : 0;
-	const bool keep = pcide && chance(p, 50);
-
 	use_root(p);
-	p->regs.cr3 = ROOT(below(p, N_ROOTS)) | pcid;
+	p->regs.cr3 = root | pcid;
 	p->now++;
 	if (!keep)
 		for (unsigned int v = 0; v < N_VA; v++)
@@ -782,24 +913,30 @@ static void step_cr3(struct program *p)
 			     p->regs.cr3 | (keep ? CR3_NOFLUSH : 0));
 }
 
-static void step_invlpg(struct program *p)
+static void step_cr3(struct program *p)
 {
-	const unsigned int vi = (unsigned int)below(p, N_VA);
+	const bool pcide = p->regs.cr4 & CR4_PCIDE;
+	const uint64_t pcid = pcide ? below(p, N_PCID) : 0;
 
+	load_cr3(p, ROOT(below(p, N_ROOTS)), pcid, pcide && chance(p, 50));
+}
+
+static void invlpg(struct program *p, unsigned int vi)
+{
 	p->flushed[pcid_now(p)][vi] = ++p->now;
 	p->flushed_global[vi] = p->now;
 	for (unsigned int k = 0; k < N_WORLDS; k++)
 		mmu_invlpg(p->world[k].mmu, gva(va_of(vi)));
 }
 
-static void step_invpcid(struct program *p)
+static void step_invlpg(struct program *p)
 {
-	const unsigned int type = (unsigned int)below(p, 4);
-	const unsigned int pcid = p->regs.cr4 & CR4_PCIDE
-					  ? (unsigned int)below(p, N_PCID)
-					  : 0;
-	const unsigned int vi = (unsigned int)below(p, N_VA);
+	invlpg(p, (unsigned int)below(p, N_VA));
+}
 
+static void invpcid(struct program *p, unsigned int type, unsigned int pcid,
+		    unsigned int vi)
+{
 	use_root(p);
 	p->now++;
 	if (type == 0)
@@ -811,6 +948,16 @@ static void step_invpcid(struct program *p)
 	use_root(p);
 	for (unsigned int k = 0; k < N_WORLDS; k++)
 		mmu_invpcid(p->world[k].mmu, type, pcid, gva(va_of(vi)));
+}
+
+static void step_invpcid(struct program *p)
+{
+	const unsigned int pcid = p->regs.cr4 & CR4_PCIDE
+					  ? (unsigned int)below(p, N_PCID)
+					  : 0;
+
+	invpcid(p, (unsigned int)below(p, 4), pcid,
+		(unsigned int)below(p, N_VA));
 }
 
 static void step_regs(struct program *p)
@@ -841,6 +988,57 @@ static void step_regs(struct program *p)
 		mmu_set_regs(p->world[k].mmu, &p->regs);
 }
 
+/* Flush one address or more, in any of the ways that there are. */
+static void some_flush(struct program *p, unsigned int vi)
+{
+	switch (below(p, 8)) {
+	case 0:
+	case 1:
+		load_cr3(p, p->regs.cr3 & PTE_ADDR, pcid_now(p), false);
+		break;
+	case 2:
+		step_cr3(p);
+		break;
+	case 3:
+	case 4:
+		invpcid(p, (unsigned int)below(p, 4), pcid_now(p), vi);
+		break;
+	case 5:
+		step_regs(p);
+		break;
+	default:
+		invlpg(p, vi);
+		break;
+	}
+}
+
+/* What an operating system does: change the entry of a page, flush it, go on. */
+static void step_update(struct program *p)
+{
+	const unsigned int access = random_kind(p);
+	struct model_result now;
+	const unsigned int vi = likely_va(p, access, &now);
+	const unsigned int level = 5 - now.n_refs;
+	uint64_t leaf;
+
+	if (now.kind != MMU_OK)
+		return;
+	leaf = now.ref[now.n_refs - 1];
+	if (chance(p, 30)) {
+		store(p, leaf, model_load(p, leaf) | PTE_G);
+		invlpg(p, vi);
+	}
+	access_at(p, vi, access);
+	/* Others of its table before, so that it may be out of sync. */
+	for (unsigned int i = 0; level == 1 && i < 10; i++)
+		store(p, (leaf & PAGE_MASK) + 8 * below(p, 512), 0);
+	store(p, leaf,
+	      chance(p, 50) ? model_load(p, leaf) & ~(PTE_W | PTE_D)
+			    : random_entry(p, level));
+	some_flush(p, vi);
+	access_at(p, vi, access);
+}
+
 /* A page is given up: it reads as zeros from now on. */
 static void step_drop(struct program *p)
 {
@@ -860,6 +1058,140 @@ static void step_drop(struct program *p)
 					       ppn(addr / PAGE_SIZE),
 					       PHYSMAP_ZERO),
 				 MEM_OK);
+}
+
+/* A page is taken, and given back as it was before anyone asks for it. */
+static void step_take(struct program *p)
+{
+	const uint64_t page = chance(p, 70) ? 1 + below(p, N_FRAMES)
+					    : 1024 + below(p, 1024);
+
+	for (unsigned int k = 0; k < N_WORLDS; k++)
+		mmu_unmap(p->world[k].mmu, ppn(page));
+}
+
+/* Other paging modes */
+
+enum odd_mode {
+	PAGING_OFF,
+	LEGACY,
+	LEGACY_PSE,
+	PAE,
+	N_ODD_MODES
+};
+
+static void enter_odd_mode(struct program *p, enum odd_mode mode)
+{
+	struct mmu_regs *r = &p->regs;
+
+	r->cr3 &= PTE_ADDR;
+	r->cr4 &= ~(CR4_PCIDE | CR4_PAE | CR4_PSE);
+	r->efer &= ~EFER_LMA;
+	if (mode == PAGING_OFF)
+		r->cr0 &= ~CR0_PG;
+	if (mode == LEGACY_PSE)
+		r->cr4 |= CR4_PSE;
+	if (mode == PAE)
+		r->cr4 |= CR4_PAE;
+	for (unsigned int k = 0; k < N_WORLDS; k++)
+		mmu_set_regs(p->world[k].mmu, r);
+}
+
+/* Give an address a path through tables of the mode. */
+static void make_odd_path(struct program *p, enum odd_mode mode, uint64_t va)
+{
+	const uint64_t table = TABLE(below(p, N_TABLES));
+	const uint64_t last = LAST(below(p, N_LAST));
+	uint64_t pde = random_entry(p, 2);
+	const uint64_t pte = random_entry(p, 1);
+
+	if (!(pde & PTE_PS))
+		pde = last | (pde & ~PTE_ADDR);
+	if (mode == PAE) {
+		store(p, (p->regs.cr3 & 0xffffffe0) + 8 * (va >> 30),
+		      table | PTE_P | (chance(p, 5) ? PTE_W : 0));
+		store(p, table + 8 * (va >> 21 & 511), pde);
+		store(p, last + 8 * (va >> 12 & 511), pte & ~BIT64(59));
+	} else {
+		store_bytes(p, p->regs.cr3 + 4 * (va >> 22),
+			    (const uint8_t *)&pde, 4, BY_CPU);
+		store_bytes(p, last + 4 * (va >> 12 & 1023),
+			    (const uint8_t *)&pte, 4, BY_CPU);
+	}
+}
+
+static void apply_marks(struct program *p, const struct model_result *want)
+{
+	p->now++;
+	for (unsigned int i = 0; i < want->n_sets; i++) {
+		const uint64_t addr = want->set[i].addr & ~UINT64_C(7);
+		uint64_t v = model_load(p, addr);
+
+		memcpy((uint8_t *)&v + (want->set[i].addr & 7),
+		       &want->set[i].value, want->entry_bytes);
+		model_store(p, addr, v);
+	}
+}
+
+/* An access to an address that nothing is cached of, without the software TLB. */
+static void exact_access(struct program *p, uint64_t va, unsigned int access)
+{
+	struct model_result want;
+
+	model_access(p->model, &p->regs, va, access, &want);
+	apply_marks(p, &want);
+	for (unsigned int k = 0; k < N_WORLDS; k++) {
+		struct world *w = &p->world[k];
+		struct outcome o = {0};
+		struct mmu_xlat x;
+
+		CHECK(p, w,
+		      mmu_translate(w->mmu, gva(va), access, &x) == want.kind);
+		if (want.kind == MMU_FAULT)
+			CHECK(p, w, x.fault_code == want.code);
+		else
+			CHECK(p, w, x.gpa.v == want.gpa);
+		if (want.kind == MMU_OK) {
+			CHECK(p, w, x.page_shift == want.page_shift);
+			CHECK(p, w, x.global == want.global);
+			o.host = machine_ptr(w->machine, x.ma);
+			o.gpa = x.gpa.v;
+			check_place(p, w, &o, access);
+		}
+		for (unsigned int i = 0; i < want.n_refs; i++) {
+			const uint64_t word = want.ref[i] & ~UINT64_C(7);
+
+			CHECK(p, w,
+			      word >= RAM || world_load(w, word) ==
+						     model_load(p, word));
+		}
+	}
+	p->n_exact += want.kind == MMU_OK;
+}
+
+static void step_excursion(struct program *p)
+{
+	const enum odd_mode mode = (enum odd_mode)below(p, N_ODD_MODES);
+	const uint64_t n = 4 + below(p, 16);
+	const struct mmu_regs home = p->regs;
+
+	enter_odd_mode(p, mode);
+	for (uint64_t i = 0; i < n; i++) {
+		/* The first third of them lies below 4 GiB. */
+		const uint64_t va = va_of((unsigned int)below(p, N_VA / N_L4));
+
+		if (mode != PAGING_OFF && chance(p, 70))
+			make_odd_path(p, mode, va);
+		else
+			step_odd_store(p);
+		for (unsigned int k = 0; k < N_WORLDS; k++)
+			mmu_invlpg(p->world[k].mmu, gva(va));
+		exact_access(p, va + below(p, PAGE_SIZE - 8), random_kind(p));
+	}
+	p->regs = home;
+	flushed_all(p, true);
+	for (unsigned int k = 0; k < N_WORLDS; k++)
+		mmu_set_regs(p->world[k].mmu, &p->regs);
 }
 
 /* All memory, all entries. */
@@ -971,27 +1303,30 @@ static void program_release(struct program *p)
 	free(p->past);
 }
 
+struct choice {
+	void (*step)(struct program *p);
+	unsigned int weight; /* of 1000 */
+};
+
+static const struct choice choices[] = {
+	{step_access, 540}, {step_edit, 180},   {step_odd_store, 50},
+	{step_update, 30},  {step_burst, 20},   {step_invlpg, 80},
+	{step_cr3, 45},     {step_invpcid, 15}, {step_regs, 10},
+	{step_drop, 15},    {step_take, 10},    {step_excursion, 5},
+};
+
 static void step(struct program *p)
 {
-	const uint64_t what = below(p, 1000);
+	uint64_t what = below(p, 1000);
 
 	use_root(p);
-	if (what < 600)
-		step_access(p);
-	else if (what < 800)
-		step_edit(p);
-	else if (what < 820)
-		step_burst(p);
-	else if (what < 900)
-		step_invlpg(p);
-	else if (what < 950)
-		step_cr3(p);
-	else if (what < 970)
-		step_invpcid(p);
-	else if (what < 985)
-		step_regs(p);
-	else
-		step_drop(p);
+	for (unsigned int i = 0; i < ARRAY_SIZE(choices); i++) {
+		if (what < choices[i].weight) {
+			choices[i].step(p);
+			return;
+		}
+		what -= choices[i].weight;
+	}
 }
 
 static uint64_t setting(const char *name, uint64_t normal)
@@ -1006,7 +1341,7 @@ static void test_programs(void **state)
 	const uint64_t first = setting("MMU_SEED", 1);
 	const uint64_t n = setting("MMU_SEEDS", 20);
 	uint64_t ok = 0, fault = 0, mmio = 0, stale = 0, ambiguous = 0,
-		 stores = 0;
+		 stores = 0, exact = 0;
 	uint64_t unsyncs = 0, recycled = 0;
 	struct program *p = malloc(sizeof(*p));
 
@@ -1026,17 +1361,20 @@ static void test_programs(void **state)
 		stale += p->n_stale;
 		ambiguous += p->n_ambiguous;
 		stores += p->n_stores;
-		unsyncs += mmu_stats(p->world[2].mmu)->unsyncs;
+		exact += p->n_exact;
+		for (unsigned int k = 0; k < N_WORLDS; k++)
+			unsyncs += mmu_stats(p->world[k].mmu)->unsyncs;
 		recycled += mmu_stats(p->world[6].mmu)->recycled;
 		program_release(p);
 	}
 	free(p);
 	print_message(
-		"%lu ok, %lu faults, %lu device, %lu ambiguous, %lu stale, %lu stores, %lu unsyncs, %lu recycled\n",
-		ok, fault, mmio, ambiguous, stale, stores, unsyncs, recycled);
+		"%lu ok, %lu faults, %lu device, %lu ambiguous, %lu stale, %lu stores, %lu in other modes, %lu unsyncs, %lu recycled\n",
+		ok, fault, mmio, ambiguous, stale, stores, exact, unsyncs,
+		recycled);
 	/* The programs must reach what they are meant to test. */
 	assert_true(ok > 50 * n && fault > 50 * n && mmio > 0 && stores > 20 * n);
-	assert_true(stale > 0 && unsyncs > 0 && recycled > 0);
+	assert_true(stale > 0 && unsyncs > n && recycled > 0 && exact > n);
 }
 
 int main(void)

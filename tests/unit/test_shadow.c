@@ -375,6 +375,71 @@ static void test_tables_taken_away(void **state)
 	env_release(&e);
 }
 
+/* What a device is given to store to changes later, be it the running root's last entry. */
+static void test_device_stores(void **state)
+{
+	const uint64_t top = UINT64_C(0xffffff8000000000);
+	struct env e;
+	struct mmu_xlat x;
+	uint64_t root, len;
+	uint8_t *p;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	make_process(&e, 1);
+	root = process_root(0);
+	put(&e, root + 511 * 8, (root + PAGE_SIZE) | OPEN);
+	e.regs.cr3 = root;
+	mmu_set_regs(e.mmu, &e.regs);
+	assert_int_equal(access_to(&e, top, MMU_ACC_READ, &x), MMU_OK);
+	assert_int_equal(guestmem_span(e.mem, gpa(root + 511 * 8), MEM_WRITE, &p,
+				       &len),
+			 MEM_OK);
+	memset(p, 0, 8);
+	mmu_load_cr3(e.mmu, root);
+	assert_int_equal(access_to(&e, top, MMU_ACC_READ, &x), MMU_FAULT);
+	audit(&e);
+	/* By copying, in the middle of a last-level table. */
+	assert_int_equal(access_to(&e, 5 * PAGE_SIZE, MMU_ACC_READ, &x), MMU_OK);
+	put(&e, last_table(0) + 5 * 8, (DATA + 9 * PAGE_SIZE) | OPEN);
+	mmu_invlpg(e.mmu, gva(5 * PAGE_SIZE));
+	assert_int_equal(access_to(&e, 5 * PAGE_SIZE, MMU_ACC_READ, &x), MMU_OK);
+	assert_int_equal(x.gpa.v, DATA + 9 * PAGE_SIZE);
+	env_release(&e);
+}
+
+/* A followed store that makes an entry fills the shadow, but never one without A. */
+static void test_fills_ahead(void **state)
+{
+	struct env e;
+	struct mmu_xlat x;
+	uint64_t hidden;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	for (uint64_t i = 8; i < 64; i++)
+		put(&e, last_table(0) + 8 * i, 0);
+	e.regs.cr3 = process_root(0);
+	mmu_set_regs(e.mmu, &e.regs);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_READ, &x), MMU_OK);
+	put(&e, DATA + 40 * PAGE_SIZE, 1);
+	hidden = mmu_stats(e.mmu)->hidden_faults;
+	for (uint64_t i = 8; i < 64; i++) {
+		put(&e, last_table(0) + 8 * i, (DATA + 40 * PAGE_SIZE) | USED);
+		assert_int_equal(access_to(&e, i * PAGE_SIZE, MMU_ACC_WRITE, &x),
+				 MMU_OK);
+	}
+	assert_int_equal(mmu_stats(e.mmu)->hidden_faults, hidden);
+	assert_int_equal(mmu_stats(e.mmu)->unsyncs, 0);
+	put(&e, last_table(0) + 8 * 63, 0);
+	put(&e, last_table(0) + 8 * 63, (DATA + 40 * PAGE_SIZE) | OPEN);
+	assert_int_equal(access_to(&e, 63 * PAGE_SIZE, MMU_ACC_READ, &x), MMU_OK);
+	assert_int_equal(mmu_stats(e.mmu)->hidden_faults, hidden + 1);
+	env_release(&e);
+}
+
 static void test_audit_sees_damage(void **state)
 {
 	struct env e;
@@ -413,6 +478,8 @@ int main(void)
 		cmocka_unit_test(test_two_parents),
 		cmocka_unit_test(test_subtree_is_synced_before_linking),
 		cmocka_unit_test(test_tables_taken_away),
+		cmocka_unit_test(test_device_stores),
+		cmocka_unit_test(test_fills_ahead),
 		cmocka_unit_test(test_audit_sees_damage),
 	};
 
