@@ -25,7 +25,7 @@ static const struct vm_option options[] = {
 	{VM_OPT_DISK, "disk", 'd', "FILE[,ro]", "a virtio disk; repeatable"},
 	{VM_OPT_ENGINE, "engine", 0, "auto|soft|kvm", "what runs the processor"},
 	{VM_OPT_MMU, "mmu", 0, "auto|hardware|software",
-	 "nested page tables, or shadow page tables"},
+	 "nested or shadow page tables; auto: KVM's own, else hardware"},
 	{VM_OPT_SHADOW_MEMORY, "shadow-memory", 0, "SIZE",
 	 "bound of shadow tables (1/64 of RAM, at least 2M)"},
 	{VM_OPT_WITHOUT, "without", 0, "LIST",

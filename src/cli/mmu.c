@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mezz mmu report: what memory virtualization did in several runs, side by side. */
-#include <inttypes.h>
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,63 +9,89 @@
 
 #define RUNS_MAX 8
 
+/* Modes that a counter means something in. */
+enum { SOFTWARE = 1, HARDWARE = 2, BOTH = 3 };
+
+/* A line of the report: a counter, as it is or divided by another one or by a constant. */
 struct row {
 	const char *title;
+	unsigned int modes;
 	const char *group;
 	const char *name;
-	const char *per_group; /* divided by this counter, or NULL */
-	const char *per_name;
+	const char *per; /* counter of the same group, or NULL */
+	double unit;     /* 0 for 1 */
 };
 
+/* A row without a group is a heading. */
 static const struct row rows[] = {
-	{"run time, ms", "vm", "run_ns", "", "1000000"},
-	{"instructions, thousands", "cpu", "instructions", "", "1000"},
-	{"software TLB misses", "tlb", "misses", NULL, NULL},
-	{"hardware walks", "mmu", "walks", NULL, NULL},
-	{"guest table references / walk", "mmu", "guest_refs", "mmu", "walks"},
-	{"nested references / walk", "mmu", "nested_refs", "mmu", "walks"},
-	{"shadow references / walk", "mmu", "shadow_refs", "mmu", "walks"},
-	{"true faults", "mmu", "true_faults", NULL, NULL},
-	{"hidden faults", "mmu", "hidden_faults", NULL, NULL},
-	{"nested violations", "mmu", "nested_violations", NULL, NULL},
-	{"traced writes", "mmu", "traced_writes", NULL, NULL},
-	{"tables out of sync", "mmu", "unsyncs", NULL, NULL},
-	{"resynchronizations", "mmu", "resyncs", NULL, NULL},
-	{"prefetched entries", "mmu", "prefetches", NULL, NULL},
-	{"entries zapped", "mmu", "zaps", NULL, NULL},
-	{"roots built", "mmu", "roots_built", NULL, NULL},
-	{"roots found", "mmu", "root_hits", NULL, NULL},
-	{"tables recycled", "mmu", "recycled", NULL, NULL},
-	{"tables now", "mmu", "tables", NULL, NULL},
-	{"tables at most", "mmu", "tables_peak", NULL, NULL},
+	{"run", BOTH, NULL, NULL, NULL, 0},
+	{"run time, ms", BOTH, "vm", "run_ns", NULL, 1e6},
+	{"processor time, ms", BOTH, "process", "user_us", NULL, 1e3},
+	{"instructions, thousands", BOTH, "cpu", "instructions", NULL, 1e3},
+	{"TLB and walks", BOTH, NULL, NULL, NULL, 0},
+	{"software TLB misses", BOTH, "tlb", "misses", NULL, 0},
+	{"software TLB flushes", BOTH, "tlb", "flushes", NULL, 0},
+	{"walks", BOTH, "mmu", "walks", NULL, 0},
+	{"guest references / walk", HARDWARE, "mmu", "guest_refs", "walks", 0},
+	{"nested references / walk", HARDWARE, "mmu", "nested_refs", "walks", 0},
+	{"shadow references / walk", SOFTWARE, "mmu", "shadow_refs", "walks", 0},
+	{"exits", BOTH, NULL, NULL, NULL, 0},
+	{"true faults", BOTH, "mmu", "true_faults", NULL, 0},
+	{"hidden faults", SOFTWARE, "mmu", "hidden_faults", NULL, 0},
+	{"nested violations", HARDWARE, "mmu", "nested_violations", NULL, 0},
+	{"traced writes", SOFTWARE, "mmu", "traced_writes", NULL, 0},
+	{"roots found", SOFTWARE, "mmu", "root_hits", NULL, 0},
+	{"roots built", SOFTWARE, "mmu", "roots_built", NULL, 0},
+	{"upkeep", BOTH, NULL, NULL, NULL, 0},
+	{"tables out of sync", SOFTWARE, "mmu", "unsyncs", NULL, 0},
+	{"resynchronizations", SOFTWARE, "mmu", "resyncs", NULL, 0},
+	{"prefetched entries", SOFTWARE, "mmu", "prefetches", NULL, 0},
+	{"entries zapped", BOTH, "mmu", "zaps", NULL, 0},
+	{"tables recycled", SOFTWARE, "mmu", "recycled", NULL, 0},
+	{"memory", BOTH, NULL, NULL, NULL, 0},
+	{"tables now", BOTH, "mmu", "tables", NULL, 0},
+	{"tables at most", BOTH, "mmu", "tables_peak", NULL, 0},
+	{"table memory at most, KiB", BOTH, "mmu", "table_bytes_peak", NULL, 1024},
+	{"bound of it, KiB", SOFTWARE, "mmu", "table_bytes_bound", NULL, 1024},
 };
 
-static double counter(const json_t *run, const char *group, const char *name)
+/* More references than any walk can make. */
+#define REFS_END 25
+
+static json_int_t counter(const json_t *run, const char *group, const char *name)
 {
-	return (double)json_integer_value(
+	return json_integer_value(
 		json_object_get(json_object_get(run, group), name));
 }
 
-static double divisor(const json_t *run, const struct row *r)
+static const char *mode_of(const json_t *run)
 {
-	double constant;
+	const char *mode = json_string_value(
+		json_object_get(json_object_get(run, "vm"), "mmu"));
 
-	if (!r->per_group)
-		return 1;
-	if (*r->per_group)
-		return counter(run, r->per_group, r->per_name);
-	return sscanf(r->per_name, "%lf", &constant) == 1 ? constant : 1;
+	return mode ? mode : "?";
+}
+
+static bool applies(const json_t *run, unsigned int modes)
+{
+	if (!strcmp(mode_of(run), "software"))
+		return modes & SOFTWARE;
+	return modes & HARDWARE;
 }
 
 static void print_cell(const json_t *run, const struct row *r)
 {
-	const double value = counter(run, r->group, r->name);
-	const double by = divisor(run, r);
+	double value = (double)counter(run, r->group, r->name);
+	double by = r->unit;
 
-	if (by == 0)
-		printf(" %16s", "-");
+	if (r->per)
+		by = (double)counter(run, r->group, r->per);
+	else if (by == 0)
+		by = 1;
+	if (!applies(run, r->modes) || by == 0)
+		printf(" %18s", "-");
 	else
-		printf(" %16.*f", r->per_group ? 2 : 0, value / by);
+		printf(" %18.*f", r->per ? 2 : 0, value / by);
 }
 
 static const char *base_name(const char *path)
@@ -75,25 +101,73 @@ static const char *base_name(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-static void print_report(json_t *const runs[], char *const names[], int n)
+/* Base names tell the runs apart unless two are the same. */
+static const char *column_name(char *const names[], int n, int i)
+{
+	const size_t width = 18;
+	const char *name = base_name(names[i]);
+
+	for (int k = 0; k < n; k++)
+		if (k != i && !strcmp(base_name(names[k]), name))
+			name = names[i];
+	return strlen(name) > width ? name + strlen(name) - width : name;
+}
+
+static void print_head(json_t *const runs[], char *const names[], int n)
 {
 	printf("%-32s", "");
 	for (int i = 0; i < n; i++)
-		printf(" %16.16s", base_name(names[i]));
+		printf(" %18s", column_name(names, n, i));
 	printf("\n%-32s", "memory virtualization");
-	for (int i = 0; i < n; i++) {
-		const char *mode = json_string_value(
-			json_object_get(json_object_get(runs[i], "vm"), "mmu"));
-
-		printf(" %16s", mode ? mode : "?");
-	}
+	for (int i = 0; i < n; i++)
+		printf(" %18s", mode_of(runs[i]));
 	putchar('\n');
+}
+
+/* Shares of the walks that found a translation, by how many references they made. */
+static void print_walks(json_t *const runs[], int n)
+{
+	printf("\nreferences of a walk, percent of walks\n");
+	for (int refs = 0; refs < REFS_END; refs++) {
+		char name[4];
+		bool any = false;
+
+		snprintf(name, sizeof(name), "%d", refs);
+		for (int i = 0; i < n; i++)
+			any |= counter(runs[i], "walks_by_references", name) != 0;
+		if (!any)
+			continue;
+		printf("  %-30s", name);
+		for (int i = 0; i < n; i++) {
+			const json_int_t found = counter(runs[i], "mmu",
+							 "walks_found");
+			const json_int_t these = counter(
+				runs[i], "walks_by_references", name);
+
+			if (these)
+				printf(" %18.3f",
+				       100 * (double)these / (double)found);
+			else
+				printf(" %18s", "-");
+		}
+		putchar('\n');
+	}
+}
+
+static void print_report(json_t *const runs[], char *const names[], int n)
+{
+	print_head(runs, names, n);
 	for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
-		printf("%-32s", rows[r].title);
+		if (!rows[r].group) {
+			printf("\n%s\n", rows[r].title);
+			continue;
+		}
+		printf("  %-30s", rows[r].title);
 		for (int i = 0; i < n; i++)
 			print_cell(runs[i], &rows[r]);
 		putchar('\n');
 	}
+	print_walks(runs, n);
 }
 
 static int report(int n, char *files[])

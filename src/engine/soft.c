@@ -247,6 +247,9 @@ static void mmu_counters(const struct mmu_stats *s, engine_counter_fn *fn,
 	fn(arg, "mmu", "recycled", s->recycled);
 	fn(arg, "mmu", "tables", s->tables);
 	fn(arg, "mmu", "tables_peak", s->tables_peak);
+	fn(arg, "mmu", "table_bytes", s->table_bytes);
+	fn(arg, "mmu", "table_bytes_peak", s->table_bytes_peak);
+	fn(arg, "mmu", "table_bytes_bound", s->table_bytes_bound);
 }
 
 static void soft_counters(const struct engine *e, engine_counter_fn *fn,

@@ -115,6 +115,9 @@ struct mmu_stats {
 	uint64_t recycled;  /* shadow tables taken back at the bound */
 	uint64_t tables;    /* tables in use now */
 	uint64_t tables_peak;
+	uint64_t table_bytes; /* memory of tables and of what is kept for them, now */
+	uint64_t table_bytes_peak;
+	uint64_t table_bytes_bound; /* shadow: what it may come to */
 };
 
 struct mmu;

@@ -97,6 +97,8 @@ static int new_table(struct nested *n, uint64_t *ret_table)
 	n->stats->tables++;
 	if (n->stats->tables > n->stats->tables_peak)
 		n->stats->tables_peak = n->stats->tables;
+	n->stats->table_bytes = n->stats->tables * PAGE_SIZE;
+	n->stats->table_bytes_peak = n->stats->tables_peak * PAGE_SIZE;
 	return 0;
 }
 
@@ -104,6 +106,7 @@ static void free_table(struct nested *n, uint64_t table)
 {
 	machine_table_free(n->machine, ma(table));
 	n->stats->tables--;
+	n->stats->table_bytes -= PAGE_SIZE;
 }
 
 /* Whether an entry of a table of @level can become part of a page of the next size. */

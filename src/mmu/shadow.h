@@ -27,6 +27,11 @@
  * no guest table behind them. Tables in other formats than long mode's, and paging that
  * is off, are not mirrored: "private" tables hold what was asked for since the last flush.
  *
+ * Memory for tables and their bookkeeping is bounded, and at the bound the tables that
+ * were used least lately are recycled. Outside of the bound are what grows with guest
+ * RAM alone: the heads of the reverse map (four bytes for each page that was ever
+ * mapped, 1/1024 of guest RAM at most) and of the hash.
+ *
  * LIMIT: shadow entries are 4 KiB or 2 MiB; a guest's 1 GiB page is split into these.
  */
 #ifndef MMU_SHADOW_H
@@ -95,11 +100,5 @@ void shadow_unmap(struct shadow *s, ppn_t page);
 
 /** shadow_audit() - as mmu_audit(). */
 int64_t shadow_audit(struct shadow *s, struct err *err);
-
-/** shadow_bytes() - memory in use for tables and their bookkeeping. */
-uint64_t shadow_bytes(const struct shadow *s);
-
-/** shadow_bound() - what shadow_bytes() may come to. */
-uint64_t shadow_bound(const struct shadow *s);
 
 #endif

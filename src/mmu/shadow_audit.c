@@ -287,6 +287,7 @@ static bool audit_page(struct audit *a, ppn_t page)
 static bool audit_totals(struct audit *a)
 {
 	const struct shadow *s = a->s;
+	const struct mmu_stats *stats = &s->mmu->stats;
 
 	for (uint32_t i = 0; i < s->n_unsync; i++)
 		if (!s->unsync[i]->unsync || s->unsync[i]->unsync_at != i) {
@@ -294,11 +295,11 @@ static bool audit_totals(struct audit *a)
 				"list of tables out of sync is wrong");
 			return false;
 		}
-	if (a->bytes != s->bytes || a->tables != s->mmu->stats.tables ||
-	    s->bytes > s->bound) {
+	if (a->bytes != stats->table_bytes || a->tables != stats->tables ||
+	    a->bytes > stats->table_bytes_bound) {
 		err_set(a->err, -EILSEQ,
 			"shadow memory is %lu, counted as %lu, bound %lu",
-			a->bytes, s->bytes, s->bound);
+			a->bytes, stats->table_bytes, stats->table_bytes_bound);
 		return false;
 	}
 	return true;

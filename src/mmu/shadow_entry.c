@@ -35,7 +35,7 @@ int shadow_reserve(struct shadow *s, struct shadow_table *t, unsigned int i)
 	*g = calloc(1, sizeof(**g));
 	if (*g == NULL)
 		return -ENOMEM;
-	s->bytes += sizeof(**g);
+	shadow_account(s, sizeof(**g));
 	return 0;
 }
 

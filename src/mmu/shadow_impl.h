@@ -91,8 +91,6 @@ struct shadow_table {
  * @unsync: tables out of sync
  * @n_unsync: how many
  * @max_unsync: room in @unsync
- * @bytes: memory in use
- * @bound: memory that may be in use
  * @hand: where the recycler looks next
  * @fill_seq: number of the fill; its tables are not recycled
  * @write_seq: number of the traced store
@@ -112,8 +110,6 @@ struct shadow {
 	struct shadow_table **unsync;
 	uint32_t n_unsync;
 	uint32_t max_unsync;
-	uint64_t bytes;
-	uint64_t bound;
 	uint32_t hand;
 	uint64_t fill_seq;
 	uint64_t write_seq;
@@ -191,6 +187,9 @@ void shadow_destroy(struct shadow *s, struct shadow_table *t);
 
 /** shadow_make_room() - recycle until @bytes more may be used. */
 void shadow_make_room(struct shadow *s, uint64_t bytes);
+
+/** shadow_account() - memory came into use, or (negative) is free again. */
+void shadow_account(struct shadow *s, int64_t bytes);
 
 /** shadow_trace() - have stores to the guest's table followed, or not if none is in sync. */
 void shadow_trace(struct shadow *s, uint64_t gfn);

@@ -115,13 +115,24 @@ static struct shadow_table *find_victim(struct shadow *s)
 	return NULL;
 }
 
+void shadow_account(struct shadow *s, int64_t bytes)
+{
+	struct mmu_stats *stats = &s->mmu->stats;
+
+	stats->table_bytes += (uint64_t)bytes;
+	if (stats->table_bytes > stats->table_bytes_peak)
+		stats->table_bytes_peak = stats->table_bytes;
+}
+
 void shadow_make_room(struct shadow *s, uint64_t bytes)
 {
-	if (s->bytes + bytes <= s->bound)
+	const struct mmu_stats *stats = &s->mmu->stats;
+
+	if (stats->table_bytes + bytes <= stats->table_bytes_bound)
 		return;
 	/* Accessed bits are about to be cleared: walks must set them again. */
 	psc_flush(&s->psc);
-	while (s->bytes + bytes > s->bound) {
+	while (stats->table_bytes + bytes > stats->table_bytes_bound) {
 		struct shadow_table *t = find_victim(s);
 
 		if (t == NULL)
@@ -179,7 +190,7 @@ struct shadow_table *shadow_create(struct shadow *s, uint64_t gfn,
 	t->pin = s->fill_seq;
 	t->used = true;
 	s->table[t->idx] = t;
-	s->bytes += TABLE_COST;
+	shadow_account(s, TABLE_COST);
 	stats->tables++;
 	if (stats->tables > stats->tables_peak)
 		stats->tables_peak = stats->tables;
@@ -220,12 +231,12 @@ void shadow_destroy(struct shadow *s, struct shadow_table *t)
 	for (unsigned int g = 0; g < SHADOW_GROUPS; g++)
 		if (t->group[g]) {
 			free(t->group[g]);
-			s->bytes -= sizeof(struct shadow_group);
+			shadow_account(s, -(int64_t)sizeof(struct shadow_group));
 		}
 	s->table[t->idx] = NULL;
 	machine_table_free(s->machine,
 			   ma(MACHINE_TABLE + (uint64_t)t->idx * PAGE_SIZE));
-	s->bytes -= TABLE_COST;
+	shadow_account(s, -(int64_t)TABLE_COST);
 	s->mmu->stats.tables--;
 	free(t);
 }
@@ -272,9 +283,9 @@ int shadow_new(struct mmu *mmu, struct shadow **ret_shadow, struct err *err)
 	s->mmu = mmu;
 	s->machine = guestmem_machine(mmu->mem);
 	s->n_ppn = guestmem_ram_bytes(mmu->mem) >> PAGE_SHIFT;
-	s->bound = bound_of(mmu);
+	mmu->stats.table_bytes_bound = bound_of(mmu);
 	psc_init(&s->psc);
-	while (buckets < s->bound / TABLE_COST)
+	while (buckets < mmu->stats.table_bytes_bound / TABLE_COST)
 		buckets *= 2;
 	s->hash_mask = buckets - 1;
 	s->hash = calloc(buckets, sizeof(*s->hash));
@@ -304,14 +315,4 @@ struct shadow *shadow_free(struct shadow *s)
 	free(s->table);
 	free(s);
 	return NULL;
-}
-
-uint64_t shadow_bytes(const struct shadow *s)
-{
-	return s->bytes;
-}
-
-uint64_t shadow_bound(const struct shadow *s)
-{
-	return s->bound;
 }

@@ -44,7 +44,10 @@ struct vm_disk_config {
  * @protocol: how the kernel is entered
  * @disks: virtio disks, in order
  * @engine: which engine
- * @mmu: which kind of memory virtualization
+ * @mmu: which kind of memory virtualization. Automatic takes what KVM has if that runs the
+ *       processor, and else nested tables: these cost the same whatever the guest does with
+ *       its page tables, where shadow tables pay for each change. For a guest that seldom
+ *       changes them and misses the TLB much, software is worth being asked for.
  * @mmu_options: switches; mode is derived from @mmu
  * @features: what CPUID shows
  * @clock: what time follows

@@ -41,6 +41,7 @@ static void add_vm(const struct vm *vm, json_t *root)
 			    json_string(vm->cfg->mmu_options.mode == MMU_SOFTWARE
 						? "software"
 						: "hardware"));
+	json_object_set_new(g, "mmu_choice", json_string(vm->mmu_why));
 	json_object_set_new(g, "protocol",
 			    json_string(boot_protocol_name(vm->boot.protocol)));
 	put(g, "memory_bytes", vm->cfg->memory_bytes);
@@ -294,7 +295,8 @@ void vm_print_summary(const struct vm *vm)
 		get(r, "mmu", "hidden_faults"), get(r, "cpu", "interrupts"),
 		get(r, "cpu", "syscalls"),
 		get(r, "cpu", "mmio") + get(r, "cpu", "pio"));
-	fprintf(stderr, "  engine choice: %s\n", vm->engine_why);
+	fprintf(stderr, "  engine choice: %s; memory virtualization: %s\n",
+		vm->engine_why, vm->mmu_why);
 	print_physmap(vm);
 	if (get(r, "revocation", "pages"))
 		fprintf(stderr,

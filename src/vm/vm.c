@@ -124,6 +124,16 @@ static int start_engine(struct vm *vm, const struct engine_config *cfg,
 	return 0;
 }
 
+/* What --mmu auto takes, and why; it is settled for the whole run. */
+static const char *why_mmu(const struct vm *vm)
+{
+	if (vm->engine_ops == &engine_kvm)
+		return "the host's processor and KVM decide";
+	if (vm->cfg->mmu != VM_MMU_AUTO)
+		return "as asked for";
+	return "auto: changes of the guest's page tables cost nothing";
+}
+
 static int make_engine(struct vm *vm, struct err *err)
 {
 	const struct engine_config cfg = {
@@ -144,6 +154,7 @@ static int make_engine(struct vm *vm, struct err *err)
 			       "--cpus %u: the %s engine runs at most %u",
 			       cfg.features.n_cpus, vm->engine_ops->name,
 			       vm->engine_ops->max_cpus);
+	vm->mmu_why = why_mmu(vm);
 	return start_engine(vm, &cfg, err);
 }
 

@@ -36,6 +36,7 @@ struct vm {
 	void *ctx;                           /* I */
 	const struct engine_ops *engine_ops; /* I */
 	char engine_why[256];                /* I why this engine */
+	const char *mmu_why;                 /* I why this memory virtualization */
 	struct engine *engine;               /* p */
 	struct guestmem *mem;                /* I */
 	struct link *link; /* I or NULL: to the host's memory manager */
