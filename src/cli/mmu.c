@@ -10,7 +10,11 @@
 #define RUNS_MAX 8
 
 /* Modes that a counter means something in. */
-enum { SOFTWARE = 1, HARDWARE = 2, BOTH = 3 };
+enum {
+	SOFTWARE = 1,
+	HARDWARE = 2,
+	BOTH = 3
+};
 
 /* A line of the report: a counter, as it is or divided by another one or by a constant. */
 struct row {
@@ -51,7 +55,8 @@ static const struct row rows[] = {
 	{"memory", BOTH, NULL, NULL, NULL, 0},
 	{"tables now", BOTH, "mmu", "tables", NULL, 0},
 	{"tables at most", BOTH, "mmu", "tables_peak", NULL, 0},
-	{"table memory at most, KiB", BOTH, "mmu", "table_bytes_peak", NULL, 1024},
+	{"table memory at most, KiB", BOTH, "mmu", "table_bytes_peak", NULL,
+	 1024},
 	{"bound of it, KiB", SOFTWARE, "mmu", "table_bytes_bound", NULL, 1024},
 };
 
@@ -134,15 +139,17 @@ static void print_walks(json_t *const runs[], int n)
 
 		snprintf(name, sizeof(name), "%d", refs);
 		for (int i = 0; i < n; i++)
-			any |= counter(runs[i], "walks_by_references", name) != 0;
+			any |= counter(runs[i], "walks_by_references", name) !=
+			       0;
 		if (!any)
 			continue;
 		printf("  %-30s", name);
 		for (int i = 0; i < n; i++) {
 			const json_int_t found = counter(runs[i], "mmu",
 							 "walks_found");
-			const json_int_t these = counter(
-				runs[i], "walks_by_references", name);
+			const json_int_t these = counter(runs[i],
+							 "walks_by_references",
+							 name);
 
 			if (these)
 				printf(" %18.3f",

@@ -1039,6 +1039,38 @@ static void step_update(struct program *p)
 	access_at(p, vi, access);
 }
 
+/*
+ * A last-level table gets out of sync where it is reached through one parent, and then a
+ * second parent that was not present, which takes no flush.
+ */
+static void step_relink(struct program *p)
+{
+	const unsigned int access = random_kind(p);
+	struct model_result now, other;
+	const unsigned int vi = likely_va(p, access, &now);
+	const unsigned int vj = likely_va(p, access, &other);
+	uint64_t parent, last, v;
+
+	if (now.kind != MMU_OK || now.n_refs != 4 || other.n_refs != 4 ||
+	    other.ref[2] >= RAM || now.ref[2] == other.ref[2])
+		return;
+	parent = model_load(p, now.ref[2]);
+	last = now.ref[3] & PAGE_MASK;
+	access_at(p, vi, access);
+	store(p, other.ref[2], parent);
+	invlpg(p, vj);
+	access_at(p, vj, access);
+	store(p, now.ref[2], 0);
+	invlpg(p, vi);
+	v = model_load(p, now.ref[3]);
+	for (unsigned int i = 0; i < 10; i++)
+		store(p, last + 8 * below(p, 512), 0);
+	store(p, now.ref[3],
+	      chance(p, 50) ? v & ~(PTE_W | PTE_U) : random_entry(p, 1));
+	store(p, now.ref[2], parent);
+	access_at(p, vi, access);
+}
+
 /* A page is given up: it reads as zeros from now on. */
 static void step_drop(struct program *p)
 {
@@ -1274,8 +1306,10 @@ static void program_init(struct program *p, uint64_t seed)
 	p->regs = (struct mmu_regs){
 		.cr0 = CR0_PE | CR0_PG | CR0_WP,
 		.cr3 = ROOT(0),
-		.cr4 = CR4_PAE | CR4_PGE,
+		.cr4 = CR4_PAE | CR4_PGE | (seed & 1 ? CR4_PKE : 0) |
+		       (seed & 2 ? CR4_PCIDE : 0) | (seed & 4 ? CR4_SMAP : 0),
 		.efer = EFER_LME | EFER_LMA | EFER_NXE,
+		.pkru = 4,
 	};
 	for (unsigned int k = 0; k < N_WORLDS; k++)
 		mmu_set_regs(p->world[k].mmu, &p->regs);
@@ -1309,10 +1343,11 @@ struct choice {
 };
 
 static const struct choice choices[] = {
-	{step_access, 540}, {step_edit, 180},   {step_odd_store, 50},
-	{step_update, 30},  {step_burst, 20},   {step_invlpg, 80},
-	{step_cr3, 45},     {step_invpcid, 15}, {step_regs, 10},
-	{step_drop, 15},    {step_take, 10},    {step_excursion, 5},
+	{step_access, 530},  {step_edit, 180},  {step_odd_store, 50},
+	{step_update, 30},   {step_relink, 10}, {step_burst, 20},
+	{step_invlpg, 80},   {step_cr3, 45},    {step_invpcid, 15},
+	{step_regs, 10},     {step_drop, 15},   {step_take, 10},
+	{step_excursion, 5},
 };
 
 static void step(struct program *p)

@@ -393,8 +393,8 @@ static void test_device_stores(void **state)
 	e.regs.cr3 = root;
 	mmu_set_regs(e.mmu, &e.regs);
 	assert_int_equal(access_to(&e, top, MMU_ACC_READ, &x), MMU_OK);
-	assert_int_equal(guestmem_span(e.mem, gpa(root + 511 * 8), MEM_WRITE, &p,
-				       &len),
+	assert_int_equal(guestmem_span(e.mem, gpa(root + 511 * 8), MEM_WRITE,
+				       &p, &len),
 			 MEM_OK);
 	memset(p, 0, 8);
 	mmu_load_cr3(e.mmu, root);
@@ -435,7 +435,8 @@ static void test_fills_ahead(void **state)
 	assert_int_equal(mmu_stats(e.mmu)->unsyncs, 0);
 	put(&e, last_table(0) + 8 * 63, 0);
 	put(&e, last_table(0) + 8 * 63, (DATA + 40 * PAGE_SIZE) | OPEN);
-	assert_int_equal(access_to(&e, 63 * PAGE_SIZE, MMU_ACC_READ, &x), MMU_OK);
+	assert_int_equal(access_to(&e, 63 * PAGE_SIZE, MMU_ACC_READ, &x),
+			 MMU_OK);
 	assert_int_equal(mmu_stats(e.mmu)->hidden_faults, hidden + 1);
 	env_release(&e);
 }
