@@ -4,8 +4,8 @@
  *
  *	forkstorm [PROCESSES [ROUNDS]]		default 64 and 10
  *
- * None begins before all are there. Every child checks what it inherited, writes over it, forks a child that checks that, and
- * computes a number; the sum is printed.
+ * None begins before all are there. Every child checks what it inherited, writes over it,
+ * forks a child that checks that, and computes a number; the sum is printed.
  */
 #define _GNU_SOURCE
 #include <stdint.h>

@@ -65,8 +65,8 @@ class Boot(unittest.TestCase):
             host.close()
 
     def check(self, mode):
-        """Boot, run everything, compare command by command."""
-        run = harness.boot(script(COMMANDS), mode)
+        """Boot, run everything, compare command by command; recompute translations at times."""
+        run = harness.boot(script(COMMANDS), mode, ["--audit", "500"])
         got = sections(run.out)
         for name in COMMANDS:
             with self.subTest(command=name):
@@ -75,6 +75,8 @@ class Boot(unittest.TestCase):
         self.assertEqual(mode[0], run.stats["vm"]["engine"])
         if mode[1] != "auto":
             self.assertEqual(mode[1], run.stats["vm"]["mmu"])
+        if mode[0] == "soft":
+            self.assertGreater(run.counter("vm.audited_entries"), 10000)
 
     def test_modes(self):
         """Each engine and kind of memory virtualization."""

@@ -1032,9 +1032,12 @@ static void step_update(struct program *p)
 	/* Others of its table before, so that it may be out of sync. */
 	for (unsigned int i = 0; level == 1 && i < 10; i++)
 		store(p, (leaf & PAGE_MASK) + 8 * below(p, 512), 0);
-	store(p, leaf,
-	      chance(p, 50) ? model_load(p, leaf) & ~(PTE_W | PTE_D)
-			    : random_entry(p, level));
+	if (level > 1 && chance(p, 40)) /* large to small */
+		store(p, leaf, model_load(p, leaf) ^ PTE_PS);
+	else
+		store(p, leaf,
+		      chance(p, 50) ? model_load(p, leaf) & ~(PTE_W | PTE_D)
+				    : random_entry(p, level));
 	some_flush(p, vi);
 	access_at(p, vi, access);
 }
@@ -1098,8 +1101,13 @@ static void step_take(struct program *p)
 	const uint64_t page = chance(p, 70) ? 1 + below(p, N_FRAMES)
 					    : 1024 + below(p, 1024);
 
-	for (unsigned int k = 0; k < N_WORLDS; k++)
-		mmu_unmap(p->world[k].mmu, ppn(page));
+	for (unsigned int k = 0; k < N_WORLDS; k++) {
+		struct world *w = &p->world[k];
+
+		mmu_unmap(w->mmu, ppn(page));
+		/* While it is away nobody may read it as a table. */
+		CHECK(p, w, !(guestmem_flags(w->mem)[page] & GUESTMEM_TABLE));
+	}
 }
 
 /* Other paging modes */
