@@ -118,7 +118,7 @@ class Choice(unittest.TestCase):
     def test_help(self):
         """The rule is in the help text."""
         helped = harness.program(("run", "--help"))
-        self.assertRegex(helped.out, r"--mmu auto\|hardware\|software +.*auto: .*hardware")
+        self.assertRegex(helped.out, r"--mmu auto\|hardware\|software\s+.*auto: .*hardware")
 
 
 if __name__ == "__main__":
