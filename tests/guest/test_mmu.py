@@ -9,12 +9,13 @@ import unittest
 
 import harness
 
-HARDWARE, SOFTWARE = harness.MODES[:2]
+HARDWARE, SOFTWARE = ("soft", "hardware"), ("soft", "software")
 AUDIT = ["--audit", "500"]
 # The default for 512 MiB of guest RAM, and a quarter of it.
 BOUND, QUARTER = 8 << 20, 2 << 20
 
 
+@harness.needs_soft
 class ForkStorm(unittest.TestCase):
     """500 processes at once, each of which forks again, every translation recomputed at times."""
 
@@ -87,6 +88,7 @@ class ForkStorm(unittest.TestCase):
             self.assertIn("no counters of a run", other.err)
 
 
+@harness.needs_soft
 class Switches(unittest.TestCase):
     """Many address spaces in turn."""
 
@@ -100,6 +102,7 @@ class Switches(unittest.TestCase):
         self.assertLess(long.counter("mmu.hidden_faults") - short.counter("mmu.hidden_faults"), 800)
 
 
+@harness.needs_soft
 class Choice(unittest.TestCase):
     """--mmu auto says what it took, and why."""
 
