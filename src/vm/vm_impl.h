@@ -36,10 +36,10 @@ struct vm {
 	void *ctx;                           /* I */
 	const struct engine_ops *engine_ops; /* I */
 	char engine_why[256];                /* I why this engine */
-	const char *mmu_why;                 /* I why this memory virtualization */
-	struct engine *engine;               /* p */
-	struct guestmem *mem;                /* I */
-	struct link *link; /* I or NULL: to the host's memory manager */
+	const char *mmu_why;   /* I why this memory virtualization */
+	struct engine *engine; /* p */
+	struct guestmem *mem;  /* I */
+	struct link *link;     /* I or NULL: to the host's memory manager */
 	pthread_mutex_t large_lock; /* engine_ops.set_large runs with it held */
 	bool has_engine;            /* under large_lock */
 	bool broken_large;      /* under large_lock: as the host said last */
