@@ -548,6 +548,19 @@ static void on_done(void *cls, struct MHD_Connection *con, void **con_cls,
 	*con_cls = NULL;
 }
 
+/* As it is done by default, but a path does not end at a %00. */
+static size_t unescape(void *cls, struct MHD_Connection *con, char *text)
+{
+	const size_t n = MHD_http_unescape(text);
+
+	(void)cls;
+	(void)con;
+	for (size_t i = 0; i < n; i++)
+		if (!text[i])
+			text[i] = '\177';
+	return n;
+}
+
 /* Life */
 
 static int open_door(struct api_server *server, struct door *door, int fd,
@@ -560,6 +573,7 @@ static int open_door(struct api_server *server, struct door *door, int fd,
 			MHD_USE_POLL | MHD_USE_ITC,
 		0, NULL, NULL, on_request, door, MHD_OPTION_LISTEN_SOCKET, fd,
 		MHD_OPTION_NOTIFY_COMPLETED, on_done, NULL,
+		MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
 		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)API_TIMEOUT_S,
 		MHD_OPTION_CONNECTION_LIMIT, connections,
 		MHD_OPTION_PER_IP_CONNECTION_LIMIT, per_address,

@@ -86,7 +86,10 @@ static const struct api_field vm_config_fields[] = {
 	F(API_PAGES, "memoryFloor", api_vm_config, floor_pages,
 	  "what the balloon leaves to the guest at least; 0: not known"),
 	F(API_BOOL, "autostart", api_vm_config, autostart, "start it when mezzd starts"),
-	F(API_STRINGS, "args", api_vm_config, args, "further options of mezz-vm, but for memory's"),
+	F(API_STRINGS, "args", api_vm_config, args,
+	  "further options of mezz-vm, but for memory, link and console"),
+	F(API_UINT, "changeVersion", api_vm_config, version,
+	  "grows with each change; in a change, the one that it is based on: it is refused if there was another"),
 };
 
 const struct api_schema api_vm_config_schema =
@@ -307,6 +310,8 @@ static const struct api_field stop_fields[] = {
 	  .words = stop_words),
 	F(API_UINT, "waitMs", api_stop, wait_ms, "answer only when it has ended, or after that time",
 	  .max = WAIT_MAX_MS),
+	F(API_BOOL, "force", api_stop, force,
+	  "a VM that has not ended in that time is ended in order, whatever its guest thinks"),
 };
 
 const struct api_schema api_stop_schema = SCHEMA("StopSpec", api_stop, stop_fields, "How to stop a VM.");

@@ -31,6 +31,7 @@ struct api_vm_config {
 	uint64_t floor_pages;
 	bool autostart;
 	struct api_strings args;
+	uint64_t version; /* counts changes */
 };
 
 enum api_power {
@@ -219,6 +220,7 @@ enum api_stop_how {
 struct api_stop {
 	enum api_stop_how how;
 	uint64_t wait_ms;
+	bool force; /* after @wait_ms, API_STOP_VM */
 };
 
 /** struct api_event - something that happened. */

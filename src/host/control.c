@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include <api/vm_options.h>
 #include <host/control_impl.h>
 
 /* Definitions */
@@ -107,6 +108,25 @@ static int put_json(struct control *c, enum store_kind kind, const char *name,
 	return r;
 }
 
+/* What mezzd says to a VM itself, nobody else may say. */
+static int check_args(const struct api_strings *args, struct err *err)
+{
+	for (unsigned int i = 0; i < args->n; i++) {
+		const char *value;
+		const struct vm_option *o = vm_option_find(args->v[i], &value);
+		const enum vm_option_id id = o ? o->id : VM_OPT_VERBOSE;
+
+		if (id == VM_OPT_MEMORY || id == VM_OPT_LINK ||
+		    id == VM_OPT_CONSOLE)
+			return err_set(err, -EINVAL,
+				       "args: --%s is set by mezzd itself",
+				       o->name);
+		if (o && o->value && !value)
+			i++; /* whatever it looks like */
+	}
+	return 0;
+}
+
 static int check_config(const struct control *c,
 			const struct api_vm_config *config, struct err *err)
 {
@@ -119,6 +139,8 @@ static int check_config(const struct control *c,
 			    config->pool);
 	if (!r)
 		r = mem_alloc_check_vm(&config->alloc, config->size_pages, err);
+	if (!r)
+		r = check_args(&config->args, err);
 	if (!r && config->floor_pages > config->size_pages)
 		r = err_set(
 			err, -EINVAL,
@@ -316,6 +338,8 @@ static int create_vm(struct control *c, const struct api_request *req,
 	int r = api_decode(&api_vm_config_schema, req->json, API_WHOLE,
 			   &def->config, err);
 
+	def->config.version = 1;
+
 	memcpy(name, def->config.name, sizeof(name));
 	pthread_mutex_lock(&c->lock);
 	if (!r)
@@ -376,6 +400,7 @@ static int set_locked(struct control *c, const struct api_request *req,
 	if (!find_def(c, req->name, &at))
 		return no_vm(req->name, err);
 	int r = copy_config(&config, &c->defs[at]->config, err);
+	const uint64_t version = config.version;
 
 	if (r)
 		return r;
@@ -384,6 +409,13 @@ static int set_locked(struct control *c, const struct api_request *req,
 			       &config, err);
 	if (!r && strcmp(config.name, req->name) != 0)
 		r = err_set(err, -EINVAL, "the name of a VM cannot be changed");
+	if (!r && config.version != version)
+		r = err_set(
+			err, -EBUSY,
+			"'%s' was changed meanwhile: its changeVersion is %llu, not %llu",
+			req->name, (unsigned long long)version,
+			(unsigned long long)config.version);
+	config.version = version + 1;
 	if (!r)
 		r = check_config(c, &config, err);
 	if (!r)
@@ -477,6 +509,25 @@ static int start_vm(struct control *c, const struct api_request *req,
 	return r ? r : get_vm_named(c, req->name, reply, err);
 }
 
+#define FORCED_WAIT_MS 10000
+
+static int wait_stopped(struct control *c, const char *name,
+			const struct api_stop *stop, struct err *err)
+{
+	int r = host_vm_wait(c->host, name, stop->wait_ms);
+
+	if (r && stop->force) {
+		r = host_vm_stop(c->host, name, HOST_STOP_VM, err);
+		if (r == -ENOENT) /* at last */
+			return 0;
+		if (!r)
+			r = host_vm_wait(c->host, name, FORCED_WAIT_MS);
+	}
+	return r ? err_set(err, -ETIMEDOUT, "'%s' has not ended within %llu ms",
+			   name, (unsigned long long)stop->wait_ms)
+		 : 0;
+}
+
 static int stop_vm(struct control *c, const struct api_request *req,
 		   void *reply, struct err *err)
 {
@@ -499,9 +550,8 @@ static int stop_vm(struct control *c, const struct api_request *req,
 	r = host_vm_stop(c->host, req->name, hows[stop.how], err);
 	if (r == -ENOENT)
 		return err_set(err, -EBUSY, "'%s' does not run", req->name);
-	if (!r && stop.wait_ms && host_vm_wait(c->host, req->name, stop.wait_ms))
-		r = err_set(err, -ETIMEDOUT, "'%s' has not ended within %llu ms",
-			    req->name, (unsigned long long)stop.wait_ms);
+	if (!r && (stop.wait_ms || stop.force))
+		r = wait_stopped(c, req->name, &stop, err);
 	return r ? r : get_vm_named(c, req->name, reply, err);
 }
 

@@ -3,6 +3,7 @@
 #include <host/host.h>
 
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -709,11 +710,24 @@ int host_vm_path(struct host *host, const char *name, const char *file,
 	return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
 }
 
+/* Everything in it is ours or the VM's, whatever its name. */
+static int empty_dir(int fd)
+{
+	DIR *dir = fdopendir(fd);
+	struct dirent *entry;
+
+	if (!dir) {
+		close(fd);
+		return -ENOMEM;
+	}
+	while ((entry = readdir(dir)))
+		unlinkat(dirfd(dir), entry->d_name, 0);
+	closedir(dir);
+	return 0;
+}
+
 int host_vm_remove_files(struct host *host, const char *name, struct err *err)
 {
-	static const char *const files[] = {"vm.sock",  "swap",
-					    "settings", "settings.new",
-					    "vm.log",   "console.sock"};
 	int r = host_name_check(name, err);
 	int dir_fd;
 
@@ -728,12 +742,9 @@ int host_vm_remove_files(struct host *host, const char *name, struct err *err)
 	dir_fd = process_dir(host, name);
 	if (dir_fd == -ENOENT)
 		return 0;
-	if (dir_fd < 0)
-		return err_set(err, dir_fd,
+	if (dir_fd < 0 || empty_dir(dir_fd))
+		return err_set(err, dir_fd < 0 ? dir_fd : -ENOMEM,
 			       "cannot open the directory of VM %s", name);
-	for (size_t i = 0; i < ARRAY_SIZE(files); i++)
-		unlinkat(dir_fd, files[i], 0);
-	close(dir_fd);
 	if (unlinkat(host->dir_fd, name, AT_REMOVEDIR) < 0)
 		return err_set(err, -errno,
 			       "cannot remove the directory of VM %s: %s", name,

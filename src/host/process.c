@@ -153,9 +153,11 @@ static int spawn(struct host *host, const struct host_vm_settings *set,
 		argv.in[n++] = set->args[i];
 	argv.in[n] = NULL;
 	r = spawn_with(host->vm_program, argv.out, log_fd, ret_pid);
+	/* Not as if the VM were not there. */
 	if (r)
-		err_set(err, r, "cannot start %s: %s", host->vm_program,
-			strerror(-r));
+		r = err_set(err, r == -ENOENT ? -ECHILD : r,
+			    "cannot start %s: %s", host->vm_program,
+			    strerror(-r));
 	if (log_fd >= 0)
 		close(log_fd);
 	free(console);

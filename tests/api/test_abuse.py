@@ -1,0 +1,343 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Clients that misbehave, and places where a mezzd cannot work: who caused it is told, nobody
+else suffers."""
+
+import contextlib
+import os
+import pathlib
+import resource
+import signal
+import socket
+import statistics
+import subprocess
+import time
+import unittest
+
+import daemon
+from daemon import MIB, TOKEN
+
+CLIENTS = 1000
+BODY_MAX = 64 << 10
+
+
+def raw(daemon_, data, timeout=30):
+    """Send bytes on a new connection; return all that comes back until the other side closes."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(timeout)
+        sock.connect(str(daemon_.socket))
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            sock.sendall(data)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while part := sock.recv(65536):
+                answer += part
+        return answer
+
+
+class Clients(unittest.TestCase):
+    """One mezzd, and clients of all kinds."""
+
+    @classmethod
+    def setUpClass(cls):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
+        cls.addClassCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        cls.daemon = daemon.Daemon()
+        cls.addClassCleanup(cls.daemon.close)
+        cls.daemon.start()
+
+    def alive(self):
+        """It answers, and within a time that a person would not notice."""
+        start = time.monotonic()
+        self.assertEqual(200, self.daemon.get("/v1/host").status)
+        return time.monotonic() - start
+
+    def test_huge_bodies(self):
+        """Announced and not announced, just possible and just not."""
+        name = b'{"name":"x","memorySize":67108864,"args":["'
+        for size, status in ((BODY_MAX, 201), (BODY_MAX + 1, 413), (100 * BODY_MAX, 413)):
+            with self.subTest(size=size):
+                body = name + b"a" * (size - len(name) - 3) + b'"]}'
+                answer = self.daemon.ask("POST", "/v1/vms", body)
+                self.assertEqual(status, answer.status, answer.body[:300])
+                if status == 413:
+                    self.assertIn(str(BODY_MAX), answer.json["message"])
+        self.assertEqual(200, self.daemon.ask("DELETE", "/v1/vms/x").status)
+        chunk = b"1000\r\n" + b" " * 4096 + b"\r\n"
+        head = b"POST /v1/vms HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        answer = raw(self.daemon, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 20 +
+                     b"0\r\n\r\n")
+        self.assertTrue(answer.startswith(b"HTTP/1.1 413 "), answer[:200])
+        # Without end: it is cut off, and nobody keeps the bytes.
+        raw(self.daemon, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 2000)
+        self.alive()
+
+    def test_deep_json(self):
+        """Brackets without end, and numbers that nobody can hold."""
+        for body in (b'{"args":' + b"[" * 30000, b"{" * 30000, b'{"a":' * 5000,
+                     b'{"memorySize":' + b"9" * 5000 + b"}", b'{"memorySize":1e999}',
+                     b'{"name":"\\ud800","memorySize":1}', b'{"name":"a\\u0000b","memorySize":1}'):
+            with self.subTest(body=body[:20]):
+                answer = self.daemon.ask("POST", "/v1/vms", body)
+                self.assertEqual(400, answer.status, answer.body)
+
+    def test_no_http(self):
+        """Bytes that are no request."""
+        for data in (b"\0" * 1000, b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 1000,
+                     b"GET /" + b"a" * 100000 + b" HTTP/1.1\r\n\r\n",
+                     b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 20000 + b"\r\n",
+                     b"POST /v1/vms HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+                     b"POST /v1/vms HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
+                     b"GET /v1/host%00/../x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"):
+            with self.subTest(data=data[:30]), socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(30)
+                sock.connect(str(self.daemon.socket))
+                with contextlib.suppress(OSError):
+                    sock.sendall(data)
+                    sock.shutdown(socket.SHUT_WR)
+                    answer = sock.recv(4096)
+                    self.assertFalse(answer.startswith(b"HTTP/1.1 2"), answer)
+                self.alive()
+
+    def test_thousand_clients(self):
+        """A thousand half-open connections, then a thousand listeners: others are not slowed."""
+        before = statistics.median(self.alive() for _ in range(20))
+        held = []
+        try:
+            for i in range(CLIENTS):
+                sock = socket.socket(socket.AF_UNIX)
+                held.append(sock)
+                sock.settimeout(30)
+                sock.connect(str(self.daemon.socket))
+                # Some say nothing, some half a request, some half a body.
+                sock.sendall((b"", b"GET /v1/ho", b"POST /v1/vms HTTP/1.1\r\nHost: x\r\n"
+                              b"Content-Length: 100\r\n\r\n{")[i % 3])
+            during = statistics.median(self.alive() for _ in range(20))
+            self.assertLess(during, max(20 * before, 0.5))
+            self.assertEqual(201, self.daemon.create("while").status)
+            self.assertEqual(200, self.daemon.ask("DELETE", "/v1/vms/while").status)
+        finally:
+            for sock in held:
+                sock.close()
+        self.alive()
+
+    def test_thousand_listeners(self):
+        """A thousand who follow events, of whom none reads, and one who does."""
+        held = []
+        try:
+            for _ in range(CLIENTS):
+                sock = socket.socket(socket.AF_UNIX)
+                held.append(sock)
+                sock.settimeout(30)
+                sock.connect(str(self.daemon.socket))
+                sock.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+            con = self.daemon.connection()
+            self.addCleanup(con.close)
+            con.request("GET", "/v1/events")
+            response = con.getresponse()
+            response.readline()
+            self.daemon.ask("PUT", "/v1/options/Mem.ShareScanTime", {"value": "70"})
+            while b"Mem.ShareScanTime" not in response.readline():
+                pass
+            self.assertLess(self.alive(), 5)
+        finally:
+            for sock in held:
+                sock.close()
+        self.alive()
+
+    def test_vanishing_clients(self):
+        """Clients that go before their answer, over and over, cost nothing that stays."""
+        fds = pathlib.Path(f"/proc/{self.daemon.proc.pid}/fd")
+        for _ in range(300):
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(str(self.daemon.socket))
+                sock.sendall(b"GET /v1/snapshot HTTP/1.1\r\nHost: x\r\n\r\n")
+        end = time.monotonic() + 20
+        while len(list(fds.iterdir())) > 60 and time.monotonic() < end:
+            time.sleep(0.1)
+        self.assertLess(len(list(fds.iterdir())), 60)
+
+
+class Token(unittest.TestCase):
+    """TCP needs a token; the Unix socket does not."""
+
+    def ask(self, port, path, token=None):
+        """Status and body of a request over TCP."""
+        con = daemon.http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        con.request("GET", path, headers={"Authorization": token} if token else {})
+        answer = daemon.Answer(con.getresponse())
+        con.close()
+        return answer
+
+    def test_token(self):
+        """Right, wrong, missing, for what exists and what does not."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        mezzd = daemon.Daemon()
+        self.addCleanup(mezzd.close)
+        token = mezzd.root / "token"
+        token.write_text(TOKEN + "\n")
+        mezzd.command += ["--tcp", f"127.0.0.1:{port}", "--token-file", str(token)]
+        mezzd.start()
+        self.assertEqual(200, self.ask(port, "/openapi.json").status)
+        for wrong in (None, "Bearer", "Bearer " + TOKEN[:-1], "Bearer " + TOKEN + "x",
+                      "Basic " + TOKEN):
+            for path in ("/v1/host", "/metrics", "/nowhere", "/v1/events"):
+                answer = self.ask(port, path, wrong)
+                self.assertEqual((401, 401), (answer.status, answer.json["status"]), (path, wrong))
+        self.assertEqual(200, self.ask(port, "/v1/host", "Bearer " + TOKEN).status)
+        self.assertEqual(404, self.ask(port, "/nowhere", "bearer " + TOKEN).status)
+        done = subprocess.run([str(daemon.MEZZ), "ls", "--url", f"http://127.0.0.1:{port}"],
+                              check=False, capture_output=True, timeout=20, text=True,
+                              env={**os.environ, "MEZZ_TOKEN": TOKEN})
+        self.assertEqual(0, done.returncode, done.stderr)
+
+    def test_bad_tokens(self):
+        """Without a token, or with a short one, nothing listens on TCP."""
+        for text, word in ((None, "token-file"), ("short\n", "16"), ("", "16")):
+            with self.subTest(text=text):
+                mezzd = daemon.Daemon()
+                self.addCleanup(mezzd.close)
+                mezzd.command += ["--tcp", "127.0.0.1:1"]
+                if text is not None:
+                    token = mezzd.root / "token"
+                    token.write_text(text)
+                    mezzd.command += ["--token-file", str(token)]
+                done = subprocess.run(mezzd.command, check=False, capture_output=True, timeout=20,
+                                      text=True)
+                self.assertEqual(1, done.returncode)
+                self.assertIn(word, done.stderr)
+
+
+class Places(unittest.TestCase):
+    """State directories that cannot be used."""
+
+    def refused(self, mezzd, word):
+        """It says why, and ends."""
+        done = subprocess.run(mezzd.command, check=False, capture_output=True, timeout=20,
+                              text=True)
+        self.assertEqual(1, done.returncode, done.stderr)
+        self.assertIn(word, done.stderr.strip().splitlines()[-1], done.stderr)
+
+    def daemon(self, **kwargs):
+        """A mezzd that is ended after the test."""
+        mezzd = daemon.Daemon(**kwargs)
+        self.addCleanup(mezzd.close)
+        return mezzd
+
+    def test_second(self):
+        """A second mezzd on the same directory, and one on the same socket."""
+        first = self.daemon().start()
+        second = self.daemon()
+        second.command[second.command.index("--state-dir") + 1] = str(first.state)
+        self.refused(second, str(first.state))
+        third = self.daemon()
+        third.command[third.command.index("--socket") + 1] = str(first.socket)
+        self.refused(third, str(first.socket))
+        self.assertEqual(200, first.get("/v1/host").status)
+
+    @unittest.skipIf(os.geteuid(), "only root can mount")
+    def test_read_only(self):
+        """A file system that cannot be written."""
+        mezzd = self.daemon()
+        mezzd.state.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(mezzd.state)],
+                          check=False, capture_output=True).returncode:
+            self.skipTest("mounting is not permitted here")
+        self.addCleanup(subprocess.run, ["umount", str(mezzd.state)], check=True)
+        self.refused(mezzd, "Read-only file system")
+
+    @unittest.skipIf(os.geteuid(), "only root can mount")
+    def test_disk_full(self):
+        """A disk without room: for the definitions at start, and for a VM's swap file."""
+        mezzd = self.daemon()
+        mezzd.state.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(mezzd.state)],
+                          check=False, capture_output=True).returncode:
+            self.skipTest("mounting is not permitted here")
+        self.addCleanup(subprocess.run, ["umount", str(mezzd.state)], check=True)
+        filler = mezzd.state / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as out:
+            while out.write(bytes(4096)):
+                pass
+        self.refused(mezzd, "no space left on the disk")
+        filler.unlink()
+        mezzd.start()
+        self.addCleanup(mezzd.end)
+        mezzd.create("a")
+        answer = mezzd.ask("POST", "/v1/vms/a/start")
+        self.assertEqual(507, answer.status, answer.body)
+        self.assertRegex(answer.json["message"], r"64.*MiB|MiB.*64")
+        self.assertEqual("poweredOff",
+                         mezzd.get("/v1/vms/a").json["runtime"]["powerState"])
+        # All of it reserved needs no swap file.
+        mezzd.ask("PATCH", "/v1/vms/a", {"memoryAllocation": {"reservation": 64 * MIB}})
+        self.assertEqual(200, mezzd.ask("POST", "/v1/vms/a/start").status)
+        mezzd.ask("POST", "/v1/vms/a/stop", {"how": "kill", "waitMs": 9000})
+
+    def test_bad_memory(self):
+        """Machine memory that there is not."""
+        for memory, word in (("1MiB", "16 MiB"), ("101%", "100"), ("900TiB", "of this host"),
+                             ("lots", "lots"), ("64", "64")):
+            with self.subTest(memory=memory):
+                self.refused(self.daemon(memory=memory), word)
+
+    def test_broken_store(self):
+        """Definitions that are no database are not overwritten."""
+        mezzd = self.daemon().start()
+        mezzd.end()
+        stores = [f for f in mezzd.state.iterdir() if f.is_file() and f.stat().st_size > 4096]
+        self.assertEqual(1, len(stores), list(mezzd.state.iterdir()))
+        stores[0].write_bytes(b"this is no database" * 1000)
+        self.refused(mezzd, stores[0].name)
+        self.assertTrue(stores[0].read_bytes().startswith(b"this is no"))
+
+    def test_no_program(self):
+        """A VM program that is not there, and one that ends at once."""
+        for program, word in (("/nonexistent/vm", "/nonexistent/vm"), ("/bin/false", "status 1")):
+            with self.subTest(program=program):
+                mezzd = self.daemon(vm_program=program).start()
+                answer = mezzd.create("a", start=True)
+                self.assertGreaterEqual(answer.status, 500)
+                if program != "/bin/false":
+                    self.assertIn(word, answer.json["message"])
+                else:
+                    self.assertIn(word, mezzd.log.read_text())
+
+
+class Survival(unittest.TestCase):
+    """Definitions and VMs outlive a mezzd."""
+
+    def test_restart(self):
+        """kill -9, and all is as it was: definitions, pools, options, VMs that run."""
+        mezzd = daemon.Daemon()
+        self.addCleanup(mezzd.close)
+        mezzd.start()
+        mezzd.ask("PUT", "/v1/pools/p", {"memoryAllocation": {"shares": {"level": "low"}}})
+        mezzd.ask("PUT", "/v1/options/Mem.IdleTax", {"value": "33"})
+        mezzd.create("off", autostart=False)
+        mezzd.create("auto", 16 * MIB, autostart=True, resourcePool="p")
+        mezzd.create("on", start=True, memoryAllocation={"reservation": 8 * MIB})
+        before = mezzd.get("/v1/vms/on").json
+        configs = [vm["config"] for vm in mezzd.get("/v1/vms").json["vms"]]
+        mezzd.end(signal.SIGKILL)
+        os.kill(before["runtime"]["pid"], 0)
+        mezzd.start()
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            vms = mezzd.get("/v1/vms").json["vms"]
+            states = {vm["config"]["name"]: vm["runtime"]["powerState"] for vm in vms}
+            if states == {"auto": "poweredOn", "off": "poweredOff", "on": "poweredOn"}:
+                break
+            time.sleep(0.05)
+        self.assertEqual({"auto": "poweredOn", "off": "poweredOff", "on": "poweredOn"}, states)
+        self.assertEqual(configs, [vm["config"] for vm in vms])
+        self.assertEqual(before["runtime"]["pid"], mezzd.get("/v1/vms/on").json["runtime"]["pid"])
+        self.assertIn("33", [o["value"] for o in mezzd.get("/v1/options").json["options"]
+                             if o["name"] == "Mem.IdleTax"])
+
+
+if __name__ == "__main__":
+    unittest.main()
