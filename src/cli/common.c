@@ -342,6 +342,15 @@ failed:
 	return NULL;
 }
 
+json_t *cli_rest(const struct cli *cli)
+{
+	json_t *list = json_array();
+
+	for (int i = 0; i < cli->n_rest; i++)
+		json_array_append_new(list, json_string(cli->rest[i]));
+	return list;
+}
+
 double mib(uint64_t pages)
 {
 	return (double)pages / (double)MIB_PAGES;

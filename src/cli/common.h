@@ -92,6 +92,9 @@ int cli_setting(json_t *body, const char *key, const char *value,
 /** cli_settings() - KEY=VALUE words from @first on. Return: new object, NULL: said why. */
 json_t *cli_settings(const struct cli *cli, int first);
 
+/** cli_rest() - the words after -- as a list. Return: new array. */
+json_t *cli_rest(const struct cli *cli);
+
 /** mib() - pages in MiB, for the eye. */
 double mib(uint64_t pages);
 

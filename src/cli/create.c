@@ -18,19 +18,15 @@ static const struct cli_option options[] = {
 
 static json_t *make_body(const struct cli *cli)
 {
-	json_t *body = cli_settings(cli, 1), *args = json_array();
+	json_t *body = cli_settings(cli, 1);
 
-	for (int i = 0; i < cli->n_rest; i++)
-		json_array_append_new(args, json_string(cli->rest[i]));
-	if (!body) {
-		json_decref(args);
+	if (!body)
 		return NULL;
-	}
 	if (!json_object_get(body, "memorySize"))
 		json_object_set_new(body, "memorySize",
 				    json_integer(INT64_C(512) << 20));
 	json_object_set_new(body, "name", json_string(cli->args[0]));
-	json_object_set_new(body, "args", args);
+	json_object_set_new(body, "args", cli_rest(cli));
 	return body;
 }
 

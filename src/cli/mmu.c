@@ -212,6 +212,11 @@ int cmd_mmu(int argc, char *argv[])
 {
 	if (argc >= 1 && !strcmp(argv[0], "report"))
 		return report(argc - 1, argv + 1);
-	fprintf(stderr, "usage: mezz mmu report FILE.json...\n");
-	return argc >= 1 && !strcmp(argv[0], "--help") ? 0 : 2;
+	const bool help = argc >= 1 && (!strcmp(argv[0], "--help") ||
+					!strcmp(argv[0], "-h"));
+
+	fprintf(help ? stdout : stderr,
+		"usage: mezz mmu report FILE.json...\n\n"
+		"Compare the MMU counters of runs: the files that 'mezz run --stats' wrote.\n");
+	return help ? 0 : 2;
 }

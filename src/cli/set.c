@@ -10,14 +10,18 @@ int cmd_set(int argc, char *argv[])
 	struct cli cli;
 	int status = cli_begin(
 		&cli, argc, argv,
-		"set NAME KEY=VALUE...\n\n"
+		"set NAME [KEY=VALUE]... [-- OPTION-OF-mezz-vm...]\n\n"
 		"Change a VM: memory, reservation, limit, shares, pool, group, sharing, floor,\n"
-		"autostart. At once, but for memory and group, which wait for its next start.",
-		NULL, 2, CLI_ARGS);
+		"autostart. At once, but for memory, group and the options after --, which wait for\n"
+		"its next start and replace those that it had.",
+		NULL, 1, CLI_ARGS);
 
 	if (status >= 0)
 		return status;
 	json_t *body = cli_settings(&cli, 1);
+
+	if (body && cli.rest)
+		json_object_set_new(body, "args", cli_rest(&cli));
 	const struct client_request req = {.op = API_SET_VM,
 					   .name = cli.args[0],
 					   .body = body};

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What an installation holds, and that its texts speak of the same commands and options."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+import daemon
+
+MAN = daemon.ROOT / "man"
+FILES = ("bin/mezz", "bin/mezzd", "libexec/mezzanine/mezz-vm", "share/mezzanine/index.html",
+         "share/man/man1/mezz.1", "share/man/man8/mezzd.8", "lib/systemd/system/mezzd.service",
+         "share/bash-completion/completions/mezz")
+
+
+def output(*words, **kwargs):
+    """What a program prints."""
+    return subprocess.run([str(w) for w in words], check=True, capture_output=True, text=True,
+                          timeout=60, stdin=subprocess.DEVNULL, **kwargs).stdout
+
+
+def commands():
+    """The commands that the help names."""
+    return re.findall(r"^  ([a-z]+) ", output(daemon.MEZZ, "--help"), re.MULTILINE)
+
+
+def plain(page):
+    """A manual page as text, by the program that shows it."""
+    text = subprocess.run(["man", "--warnings", "-E", "UTF-8", "-l", str(page)], check=True,
+                          capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "MANWIDTH": "200", "LC_ALL": "C.UTF-8"})
+    return re.sub(r".\x08", "", text.stdout), text.stderr
+
+
+class Install(unittest.TestCase):
+    """meson install into an empty folder."""
+
+    def test_files(self):
+        """Everything is there, and the programs find each other and the page."""
+        with tempfile.TemporaryDirectory(prefix="mezz-install-") as folder:
+            output("meson", "install", "-C", daemon.BUILD, "--no-rebuild", "--destdir", folder)
+            prefix = pathlib.Path(folder, "usr/local")
+            there = {str(f.relative_to(prefix)) for f in prefix.rglob("*") if f.is_file()}
+            for name in FILES:
+                self.assertTrue(any(f.endswith(name) or f.endswith(name + ".gz") for f in there),
+                                (name, there))
+            unit = (prefix / "lib/systemd/system/mezzd.service").read_text()
+            self.assertIn("ExecStart=/usr/local/bin/mezzd ", unit)
+            self.assertIn("mezz run", output(prefix / "bin/mezz", "run", "--help"))
+            mezzd = daemon.Daemon()
+            self.addCleanup(mezzd.close)
+            mezzd.command[0] = str(prefix / "bin/mezzd")
+            at = mezzd.command.index("--vm-program")
+            del mezzd.command[at:at + 2]
+            mezzd.start()
+            page = mezzd.get("/")
+            self.assertEqual((200, "text/html"), (page.status, page.type))
+            mezzd.end()
+
+    def test_completion(self):
+        """The completion is bash, knows the commands, and completes names and options."""
+        script = daemon.ROOT / "dist" / "mezz.bash"
+        output("bash", "-n", script)
+        mezzd = daemon.Daemon()
+        self.addCleanup(mezzd.close)
+        mezzd.start()
+        mezzd.create("web1", autostart=False)
+        env = {**os.environ, "MEZZ_SOCKET": str(mezzd.socket),
+               "PATH": f"{daemon.MEZZ.parent}:{os.environ['PATH']}"}
+
+        def complete(*words):
+            line = " ".join(f"'{w}'" for w in words)
+            return output("bash", "-c", f"source {script}; COMP_WORDS=({line}); COMP_CWORD="
+                          f"{len(words) - 1}; _mezz; echo ${{COMPREPLY[@]}}", env=env).split()
+
+        self.assertEqual(commands(), complete("mezz", ""))
+        self.assertEqual({"web1"}, set(complete("mezz", "start", "w")))
+        self.assertEqual(set(), set(complete("mezz", "console", "w")))
+        self.assertEqual({"--force"}, set(complete("mezz", "stop", "--fo")))
+        self.assertIn("--machine-memory", complete("mezz", "run", "--m"))
+
+    @unittest.skipUnless(shutil.which("man"), "there is no man here")
+    def test_manual(self):
+        """The pages have no mistakes, and name every command and every option."""
+        for page, program in (("mezz.1", daemon.MEZZ), ("mezzd.8", daemon.MEZZD)):
+            text, warnings = plain(MAN / page)
+            self.assertEqual("", warnings)
+            helps = [output(program, "--help")]
+            if page == "mezz.1":
+                helps += [output(program, command, "--help") for command in commands()
+                          if command not in ("run", "mmu")]
+                for command in commands():
+                    self.assertRegex(text, rf"(?m)^ +mezz {command}\b")
+            for option in set(re.findall(r"(?m)^ {2,6}(?:-., )?(--[a-z-]+)", "\n".join(helps))):
+                self.assertIn(option, text, page)
+
+    def test_helps(self):
+        """Each command has a help that fits a terminal and begins with its usage."""
+        for command in commands():
+            text = output(daemon.MEZZ, command, "--help")
+            self.assertTrue(text.startswith(f"usage: mezz {command}"), text)
+            for line in text.splitlines():
+                self.assertLessEqual(len(line), 100, line)
+
+
+if __name__ == "__main__":
+    unittest.main()
