@@ -255,6 +255,7 @@ static struct host *host_alloc(const struct host_config *cfg)
 	host->options = cfg->options;
 	host->foreground = cfg->foreground;
 	ledger_init(&host->ledger, host->managed_pages);
+	ledger_close(&host->ledger);
 	pthread_mutex_init(&host->event_lock, NULL);
 	pthread_mutex_init(&host->gate, NULL);
 	pthread_mutex_init(&host->lock, NULL);

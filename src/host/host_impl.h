@@ -63,6 +63,8 @@ struct hvm {
 	uint64_t stalled_ns;        /* l all its waits when last looked at */
 	uint64_t stalled_ms;        /* l when that was */
 	double latency_pct; /* l share of time that it waited until then */
+	bool ran_before; /* I it is older than this host */
+	uint64_t assumed_pages; /* l entered for it until it greets */
 	struct balloon_watch balloon; /* l */
 	uint64_t balloon_sent;        /* l */
 	bool swap_was_full;           /* l told once */
@@ -114,6 +116,7 @@ struct host {
 	struct chore *chores;         /* l oldest first */
 	struct options options;       /* l */
 	uint32_t n_adopting;          /* l */
+	bool open; /* l all that is in use is in the ledger */
 	struct plan_summary plan;     /* l */
 	uint64_t plan_ns;             /* l */
 	uint64_t self_pages;          /* l this program's own memory */

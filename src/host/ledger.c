@@ -28,11 +28,27 @@ uint64_t ledger_take(struct ledger *l, enum ledger_who who, uint64_t pages)
 
 	const uint64_t room = sub(sub(l->total, l->used), keep);
 
+	if (l->closed)
+		pages = 0;
 	if (pages > room)
 		pages = room;
 	l->used += pages;
 	pthread_mutex_unlock(&l->lock);
 	return pages;
+}
+
+void ledger_close(struct ledger *l)
+{
+	pthread_mutex_lock(&l->lock);
+	l->closed = true;
+	pthread_mutex_unlock(&l->lock);
+}
+
+void ledger_open(struct ledger *l)
+{
+	pthread_mutex_lock(&l->lock);
+	l->closed = false;
+	pthread_mutex_unlock(&l->lock);
 }
 
 void ledger_force(struct ledger *l, uint64_t pages)

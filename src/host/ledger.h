@@ -23,12 +23,14 @@ enum ledger_who {
  * @total: m machine memory, pages
  * @used: m entered, overhead included
  * @overhead: m of that, overhead as last measured
+ * @closed: m nobody gets pages: what is in use is not known yet
  */
 struct ledger {
 	pthread_mutex_t lock;
 	uint64_t total;
 	uint64_t used;
 	uint64_t overhead;
+	bool closed;
 };
 
 /** ledger_init() - that many pages, none used. */
@@ -46,6 +48,10 @@ void ledger_release(struct ledger *l);
  * Return: how many were entered.
  */
 uint64_t ledger_take(struct ledger *l, enum ledger_who who, uint64_t pages);
+
+/** ledger_close(), ledger_open() - while it is closed, nobody gets pages. */
+void ledger_close(struct ledger *l);
+void ledger_open(struct ledger *l);
 
 /** ledger_force() - enter pages that are in use already, whether they fit or not. */
 void ledger_force(struct ledger *l, uint64_t pages);

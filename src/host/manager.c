@@ -82,11 +82,36 @@ static void drop_adopting(struct host *host, struct hvm *vm)
 	if (!vm->adopting)
 		return;
 	vm->adopting = false;
+	ledger_give(&host->ledger, vm->assumed_pages);
+	vm->assumed_pages = 0;
 	/* All that ran before are known now, so what nobody claims is free. */
 	if (!--host->n_adopting) {
 		for (uint32_t i = 0; i < host->n_groups; i++)
 			group_trim(host->groups[i]);
 	}
+}
+
+/*
+ * Before all that ran before are known, nothing is known to be free. One that does not greet
+ * is taken to have all that it could have, so that the others can go on.
+ */
+static void open_ledger(struct host *host)
+{
+	const bool patient = monotonic_ms() < host->start_ms + PATIENCE_MS;
+
+	if (host->n_adopting && patient)
+		return;
+	for (uint32_t i = 0; i < host->n_vms; i++) {
+		struct hvm *vm = host->vms[i];
+
+		if (!vm->adopting)
+			continue;
+		vm->assumed_pages = vm->set.size_pages;
+		ledger_force(&host->ledger, vm->assumed_pages);
+	}
+	overhead_measure(host);
+	ledger_open(&host->ledger);
+	host->open = true;
 }
 
 /* The process is no more: wake who waits for its answers, and leave the rest to the mover. */
@@ -332,6 +357,8 @@ static bool tick(struct host *host)
 	bool waiting = false;
 
 	pthread_mutex_lock(&host->lock);
+	if (!host->open)
+		open_ledger(host);
 	for (uint32_t i = 0; i < host->n_vms; i++) {
 		struct hvm *vm = host->vms[i];
 

@@ -74,28 +74,33 @@ uint64_t vm_overhead_now(const struct hvm *vm)
 		       : 0;
 }
 
-static void measure_vm(struct hvm *vm, uint64_t now_ms)
+/* One that has not greeted may be using what it was admitted with. */
+static uint64_t reserve_of(const struct hvm *vm)
 {
 	const struct host *host = vm->host;
-	const uint64_t tables = vm->mem ? vmmem_table_pages(vm->mem) : 0;
+
+	if (vm->ran_before || has_run(vm))
+		return vm_overhead_reserve(host, vm->set.size_pages);
+	return start_reserve(host, vm->set.size_pages);
+}
+
+static void measure_vm(struct hvm *vm, uint64_t now_ms)
+{
 	const uint64_t pages = vm_overhead_now(vm);
-	uint64_t reserve;
+	const uint64_t all = pages + (vm->mem ? vmmem_table_pages(vm->mem) : 0);
+	uint64_t reserve = reserve_of(vm);
 
 	/* One that ran before this host has grown already. */
-	if (!vm->calm_pages && vm->adopting)
-		vm->calm_pages = pages + tables;
-	if (pages + tables > vm->calm_pages + GROWTH_PAGES) {
+	if (!vm->calm_pages && vm->ran_before)
+		vm->calm_pages = all;
+	if (all > vm->calm_pages + GROWTH_PAGES) {
 		vm->calm_since_ms = now_ms;
-		vm->calm_pages = pages + tables;
+		vm->calm_pages = all;
 	}
-	if (!has_run(vm))
-		reserve = start_reserve(host, vm->set.size_pages);
-	else
-		reserve = vm_overhead_reserve(host, vm->set.size_pages);
-	if (now_ms - vm->calm_since_ms >= CALM_MS)
-		reserve = min(reserve, pages + tables + HEADROOM_PAGES);
+	if (vm->mem && now_ms - vm->calm_since_ms >= CALM_MS)
+		reserve = min(reserve, all + HEADROOM_PAGES);
 	vm->overhead_pages = pages;
-	vm->charge_pages = max(pages + tables, reserve);
+	vm->charge_pages = max(all, reserve);
 }
 
 void overhead_measure(struct host *host)

@@ -312,6 +312,7 @@ static int adopt_one(struct host *host, int dir_fd, int sock,
 	vm->sock = sock;
 	vm->adopting = true;
 	vm->entered = true;
+	vm->ran_before = true;
 	vm->group_ino = s->group_ino;
 	vm->start_ms = s->start_ms;
 	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
