@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # For people. Meson does the work; "make help" lists what there is.
 .DEFAULT_GOAL := all
-.PHONY: all help setup demo tour check bench bench-mmu bench-fault guest lint tidy format clean
+.PHONY: all help setup demo soak tour check bench bench-mmu bench-fault guest lint tidy format clean
 
 BUILD := build
 CC    ?= gcc
@@ -25,6 +25,9 @@ guest: all ## build the guest image (kernel and initramfs) from Debian's package
 
 demo: guest ## six guests in less memory than they touch: share, balloon, compress, swap
 	@tools/demo
+
+soak: guest ## SECONDS=600: six guests touch twice the memory while mezzd is killed every 20 s
+	@tools/soak --seconds $(or $(SECONDS),600)
 
 tour: guest ## boot a guest and take a short tour
 	@tools/tour

@@ -295,6 +295,17 @@ static uint64_t thread_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
+/* A VM that has not greeted can be given nothing, nor can anything be taken from it. */
+static void leave_out(struct host *host, struct tree_node *vms)
+{
+	for (uint32_t i = 0; i < host->n_vms; i++) {
+		if (host->vms[i]->mem)
+			continue;
+		vms[i].alloc.reservation_pages = 0;
+		vms[i].alloc.limit_pages = 0;
+	}
+}
+
 void decide(struct host *host)
 {
 	const uint64_t start = thread_ns();
@@ -304,10 +315,12 @@ void decide(struct host *host)
 	struct tree tree;
 
 	/* Without memory for a plan the last one stays in force a little longer. */
-	if (p && actions && !build_tree(host, &tree, &nodes) &&
-	    decide_with(host, &tree, p, actions))
-		host_tell(host, HOST_EVENT_ERROR, NULL,
-			  "no memory for a decision");
+	if (p && actions && !build_tree(host, &tree, &nodes)) {
+		leave_out(host, nodes + 1 + host->n_pools);
+		if (decide_with(host, &tree, p, actions))
+			host_tell(host, HOST_EVENT_ERROR, NULL,
+				  "no memory for a decision");
+	}
 	free(nodes);
 	free(actions);
 	free(p);

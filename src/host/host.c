@@ -655,6 +655,26 @@ static int check_promises(struct host *host, struct err *err)
 	return r;
 }
 
+/* What is not reserved must find room on the disk, and the VM knows its swap file's size. */
+static int check_swap(const struct hvm *vm, const struct mem_alloc *alloc,
+		      struct err *err)
+{
+	const uint64_t slots = vm->mem ? swap_slots(vm->mem->swap)
+				       : vm->set.size_pages;
+	const uint64_t least = vm->set.size_pages > slots
+				       ? vm->set.size_pages - slots
+				       : 0;
+
+	if (alloc->reservation_pages >= least)
+		return 0;
+	return err_set(
+		err, -ENOSPC,
+		"while VM %s runs, its reservation cannot be less than %llu MiB: its swap file has %llu MiB of its %llu",
+		vm->set.name, (unsigned long long)(least + 255) >> 8,
+		(unsigned long long)slots >> 8,
+		(unsigned long long)vm->set.size_pages >> 8);
+}
+
 static int set_locked(struct host *host, struct hvm *vm,
 		      const struct host_vm_settings *set, struct err *err)
 {
@@ -688,6 +708,8 @@ int host_vm_set(struct host *host, const struct host_vm_settings *set,
 			    set->pool);
 	else
 		r = mem_alloc_check_vm(&set->alloc, vm->set.size_pages, err);
+	if (!r)
+		r = check_swap(vm, &set->alloc, err);
 	if (!r)
 		r = set_locked(host, vm, set, err);
 	pthread_mutex_unlock(&host->lock);

@@ -197,7 +197,8 @@ int host_vm_wait(struct host *host, const char *name, uint64_t timeout_ms)
 /**
  * host_vm_set() - change the settings of a VM that runs.
  * @host: the host
- * @settings: all of them; size, group and arguments are ignored
+ * @settings: all of them; size, group and arguments are ignored. The reservation cannot be less
+ *            than what the swap file, made when the VM started, lacks of its size
  * @err: says which number was short
  *
  * Return: 0, -ENOENT (VM or pool), -EINVAL, -ENOSPC.

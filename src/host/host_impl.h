@@ -108,18 +108,18 @@ struct host {
 	pthread_mutex_t gate;
 	_Atomic int gate_wanted; /* a others than the mover who wait for it */
 	pthread_mutex_t lock;
-	pthread_cond_t changed;       /* a VM's state changed */
-	struct hvm **vms;             /* l by name */
-	uint32_t n_vms;               /* l */
-	struct hpool *pools;          /* l */
-	uint32_t n_pools;             /* l */
-	struct chore *chores;         /* l oldest first */
-	struct options options;       /* l */
-	uint32_t n_adopting;          /* l */
-	bool open; /* l all that is in use is in the ledger */
-	struct plan_summary plan;     /* l */
-	uint64_t plan_ns;             /* l */
-	uint64_t self_pages;          /* l this program's own memory */
+	pthread_cond_t changed;   /* a VM's state changed */
+	struct hvm **vms;         /* l by name */
+	uint32_t n_vms;           /* l */
+	struct hpool *pools;      /* l */
+	uint32_t n_pools;         /* l */
+	struct chore *chores;     /* l oldest first */
+	struct options options;   /* l */
+	uint32_t n_adopting;      /* l */
+	bool open;                /* l all that is in use is in the ledger */
+	struct plan_summary plan; /* l */
+	uint64_t plan_ns;         /* l */
+	uint64_t self_pages;      /* l this program's own memory */
 	uint64_t overhead_base_pages; /* I */
 	uint64_t starting_pages; /* l VMs that start need so many, and wait */
 

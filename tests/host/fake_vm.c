@@ -24,6 +24,15 @@
 
 #define FILL_PAGES 16
 
+/* Its balloon driver: none; one that works; one that does nothing; and one that says that its
+ * guest could do without everything, and goes on using what it gave up. */
+enum fake_driver {
+	DRIVER_NONE,
+	DRIVER_GOOD,
+	DRIVER_STUCK,
+	DRIVER_LIAR,
+};
+
 struct fake {
 	struct guestmem *mem;
 	struct link *link;
@@ -36,7 +45,7 @@ struct fake {
 	uint64_t write_pct;
 	uint64_t drop_pct;
 	bool sequential; /* write all once, then only look */
-	bool balloon;
+	enum fake_driver balloon;
 	uint64_t image; /* says that what it writes at first came from there; 0: does not */
 	bool outside; /* says so of pages that it does not have */
 	uint64_t spoil_next;
@@ -141,7 +150,9 @@ static void follow_balloon(struct fake *f)
 {
 	const uint64_t target = atomic_load(&f->balloon_target);
 
-	for (int i = 0; i < 64 && f->balloon; i++) {
+	if (f->balloon == DRIVER_NONE || f->balloon == DRIVER_STUCK)
+		return;
+	for (int i = 0; i < 64; i++) {
 		if (f->n_ballooned < target) {
 			const uint64_t page = f->n_pages - 1 - f->n_ballooned;
 
@@ -160,14 +171,16 @@ static void tell_balloon(struct fake *f)
 	struct link_counters *c = link_counters(f->link);
 	struct timespec t;
 
-	if (!f->balloon)
+	if (f->balloon == DRIVER_NONE)
 		return;
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	atomic_store(&c->balloon_present, 1);
 	atomic_store(&c->balloon_total, f->n_pages);
 	atomic_store(&c->balloon_available,
-		     f->available > f->n_ballooned ? f->available - f->n_ballooned
-						   : 0);
+		     f->balloon == DRIVER_LIAR ? f->n_pages
+		     : f->available > f->n_ballooned
+			     ? f->available - f->n_ballooned
+			     : 0);
 	atomic_store(&c->balloon_stats_ms,
 		     (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000);
 }
@@ -188,7 +201,7 @@ static void step(struct fake *f)
 	const uint64_t dice = (r & 0xff) * 100 / 256;
 
 	guestmem_service(f->mem);
-	if (f->ballooned[page])
+	if (f->ballooned[page] && f->balloon != DRIVER_LIAR)
 		return;
 	if (atomic_load(&f->progress->spoil))
 		write_page(f, f->spoil_next++ % f->active,
@@ -315,7 +328,7 @@ static void parse(struct fake *f, int argc, char *argv[])
 		else if (!strcmp(key, "--sequential"))
 			f->sequential = number(argv[i + 1]);
 		else if (!strcmp(key, "--balloon"))
-			f->balloon = number(argv[i + 1]);
+			f->balloon = (enum fake_driver)number(argv[i + 1]);
 		else if (!strcmp(key, "--image"))
 			f->image = number(argv[i + 1]);
 		else if (!strcmp(key, "--outside"))
