@@ -62,8 +62,8 @@ struct hvm {
 	bool entered;               /* l its overhead is in the ledger */
 	uint64_t stalled_ns;        /* l all its waits when last looked at */
 	uint64_t stalled_ms;        /* l when that was */
-	double latency_pct; /* l share of time that it waited until then */
-	bool ran_before; /* I it is older than this host */
+	double latency_pct;     /* l share of time that it waited until then */
+	bool ran_before;        /* I it is older than this host */
 	uint64_t assumed_pages; /* l entered for it until it greets */
 	struct balloon_watch balloon; /* l */
 	uint64_t balloon_sent;        /* l */
