@@ -498,7 +498,10 @@ static void emit_indirect(struct emitter *e, const struct indirect_fns *fns)
 		op->fn = op->ea & EA_SLOW ? fns->mem64_slow : fns->mem64;
 }
 
-/* Near JMP and CALL; @self->arg is 1 for CALL. */
+/*
+ * Near JMP and CALL; @self->arg is 1 for CALL.
+ * LIMIT: an operand-size prefix is ignored in 64-bit mode, as Intel's processors do.
+ */
 static bool emit_jump(struct emitter *e, const struct insn_emit *self)
 {
 	const struct indirect_fns *fns = self->arg ? &call_fns : &jmp_fns;

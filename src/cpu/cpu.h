@@ -250,7 +250,8 @@ struct cpu {
 	uint8_t cpl;
 	bool halted;
 	bool shadow; /* interrupts are inhibited for one instruction (STI, MOV SS) */
-	bool shadow_ss;   /* so are debug exceptions: it was a load of SS */
+	bool shadow_ss; /* so are debug exceptions: it was a load of SS */
+	bool tf_after; /* whether to trap is up to TF as it is after the instruction */
 	bool intr_wanted; /* leave at once when interrupts become possible */
 	bool stopped;     /* guest memory refused: CPU_EXIT_STOPPED */
 	bool shutdown;

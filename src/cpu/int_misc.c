@@ -46,10 +46,17 @@ OP(sahf)
 	NEXT();
 }
 
+/* AL is all ones or zeros, as CF is; no manual has it. */
+OP(salc)
+{
+	host_st8(&c->gpr[REG_RAX], c->af & AF_CF ? 0xff : 0);
+	NEXT();
+}
+
 bool emit_flag(struct emitter *e, const struct insn_emit *self)
 {
-	static op_fn *const fns[] = {op_clc, op_stc,  op_cmc, op_cld,
-				     op_std, op_lahf, op_sahf};
+	static op_fn *const fns[] = {op_clc, op_stc,  op_cmc,  op_cld,
+				     op_std, op_lahf, op_sahf, op_salc};
 
 	emit(e, fns[self->arg]);
 	return true;

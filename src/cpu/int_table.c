@@ -101,6 +101,7 @@ static const struct insn_emit rows[] = {
 	{ZYDIS_MNEMONIC_STD, emit_flag, 4},
 	{ZYDIS_MNEMONIC_LAHF, emit_flag, 5},
 	{ZYDIS_MNEMONIC_SAHF, emit_flag, 6},
+	{ZYDIS_MNEMONIC_SALC, emit_flag, 7},
 	{ZYDIS_MNEMONIC_AAA, emit_bcd, 0},
 	{ZYDIS_MNEMONIC_AAS, emit_bcd, 1},
 	{ZYDIS_MNEMONIC_DAA, emit_bcd, 2},

@@ -133,10 +133,11 @@ static const struct op *string_io(struct cpu *c, const struct op *op, bool in)
 	const int64_t step = c->sys_flags & RFLAGS_DF ? -(int64_t)op->dst
 						      : op->dst;
 
+	if (!cpu_io_allowed(c, port, op->dst))
+		FAULT();
 	if (rep && !reg_masked(c->gpr[REG_RCX], op->scale))
 		LEAVE();
-	if (!cpu_io_allowed(c, port, op->dst) ||
-	    !(in ? one_ins(c, op, port) : one_outs(c, op, port)))
+	if (!(in ? one_ins(c, op, port) : one_outs(c, op, port)))
 		FAULT();
 	reg_add(&c->gpr[in ? REG_RDI : REG_RSI], step, op->scale);
 	cpu_end_slice(c);

@@ -168,7 +168,7 @@ static void run_single(struct cpu *c)
 	c->shadow = c->shadow_ss = false;
 	if (!after_ss)
 		c->debug_hits = 0; /* else what the load of SS met is due now */
-	c->attention = false;
+	c->attention = c->tf_after = false;
 	dispatch(c);
 
 	const bool complete = !c->exc.pending && !c->stopped && !c->fetch_failed;
@@ -183,7 +183,8 @@ static void run_single(struct cpu *c)
 	if (c->gpr[REG_RIP] == rip)
 		c->sys_flags |= resume;
 	if (complete && !c->shadow_ss)
-		cpu_single_step_trap(c, trap);
+		cpu_single_step_trap(c, trap && (!c->tf_after ||
+						 (c->sys_flags & RFLAGS_TF)));
 }
 
 enum cpu_exit cpu_run(struct cpu *c, uint32_t n_insns)

@@ -496,16 +496,16 @@ OP(arpl_r)
 
 OP(arpl_m)
 {
-	uint8_t *p;
-
-	RMW_BEGIN(16, p, cpu_ea(c, op));
-	const uint16_t dst = host_ld16(p);
+	const uint64_t addr = cpu_ea(c, op);
 	const unsigned int rpl = c->gpr[op->src] & 3;
+	uint16_t dst;
 
-	set_zf(c, (dst & 3) < rpl);
-	if ((dst & 3) < rpl)
-		host_st16(p, (uint16_t)((dst & ~3U) | rpl));
-	RMW_END(p);
+	LOAD(16, dst, addr);
+	const bool is_lower = (dst & 3) < rpl;
+
+	if (is_lower)
+		STORE(16, addr, (uint16_t)((dst & ~3U) | rpl));
+	set_zf(c, is_lower);
 	NEXT();
 }
 

@@ -125,6 +125,13 @@ OP(rdtsc)
 	NEXT();
 }
 
+/* No counter exists, so every number is wrong, also where it may be asked for. */
+OP(rdpmc)
+{
+	gp(c);
+	FAULT();
+}
+
 OP(rdmsr)
 {
 	if (c->cpl) {
@@ -165,7 +172,7 @@ OP(swapgs)
 
 OP(stac)
 {
-	if (c->cpl || !(c->cr4 & CR4_SMAP)) {
+	if (c->cpl || c->features.no_smap) {
 		ud(c);
 		FAULT();
 	}
@@ -175,7 +182,7 @@ OP(stac)
 
 OP(clac)
 {
-	if (c->cpl || !(c->cr4 & CR4_SMAP)) {
+	if (c->cpl || c->features.no_smap) {
 		ud(c);
 		FAULT();
 	}
@@ -337,6 +344,7 @@ enum small {
 	SMALL_CPUID,
 	SMALL_RDTSC,
 	SMALL_RDTSCP,
+	SMALL_RDPMC,
 	SMALL_RDMSR,
 	SMALL_WRMSR,
 	SMALL_SWAPGS,
@@ -348,12 +356,12 @@ enum small {
 static bool emit_small(struct emitter *e, const struct insn_emit *self)
 {
 	static op_fn *const fn[SMALL_COUNT] = {
-		[SMALL_HLT] = op_hlt,       [SMALL_CLI] = op_cli,
-		[SMALL_STI] = op_sti,       [SMALL_CPUID] = op_cpuid,
-		[SMALL_RDTSC] = op_rdtsc,   [SMALL_RDTSCP] = op_rdtsc,
-		[SMALL_RDMSR] = op_rdmsr,   [SMALL_WRMSR] = op_wrmsr,
-		[SMALL_SWAPGS] = op_swapgs, [SMALL_STAC] = op_stac,
-		[SMALL_CLAC] = op_clac,
+		[SMALL_HLT] = op_hlt,     [SMALL_CLI] = op_cli,
+		[SMALL_STI] = op_sti,     [SMALL_CPUID] = op_cpuid,
+		[SMALL_RDTSC] = op_rdtsc, [SMALL_RDTSCP] = op_rdtsc,
+		[SMALL_RDPMC] = op_rdpmc, [SMALL_RDMSR] = op_rdmsr,
+		[SMALL_WRMSR] = op_wrmsr, [SMALL_SWAPGS] = op_swapgs,
+		[SMALL_STAC] = op_stac,   [SMALL_CLAC] = op_clac,
 	};
 	struct op *op = emit(e, fn[self->arg]);
 
@@ -424,6 +432,7 @@ static const struct insn_emit rows[] = {
 	{ZYDIS_MNEMONIC_CPUID, emit_small, SMALL_CPUID},
 	{ZYDIS_MNEMONIC_RDTSC, emit_small, SMALL_RDTSC},
 	{ZYDIS_MNEMONIC_RDTSCP, emit_small, SMALL_RDTSCP},
+	{ZYDIS_MNEMONIC_RDPMC, emit_small, SMALL_RDPMC},
 	{ZYDIS_MNEMONIC_RDMSR, emit_small, SMALL_RDMSR},
 	{ZYDIS_MNEMONIC_WRMSR, emit_small, SMALL_WRMSR},
 	{ZYDIS_MNEMONIC_SWAPGS, emit_small, SMALL_SWAPGS},

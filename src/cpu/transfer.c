@@ -17,6 +17,7 @@ static bool software_interrupt(struct cpu *c, const struct op *op,
 {
 	if (vector == VEC_BP || vector == VEC_OF)
 		c->stats.exceptions[vector]++;
+	c->tf_after = true;
 	return cpu_event(c, vector, kind, false, 0, cpu_next_rip(c, op));
 }
 
@@ -95,6 +96,7 @@ OP(syscall)
 		c->gpr[REG_RIP] = (uint32_t)c->star;
 		set_sys_flags(c, flags & ~RFLAGS_IF);
 	}
+	c->tf_after = true;
 	set_flat(c, cs, cpu_is_long(c), (uint16_t)(cs + 8), 0);
 	cpu_update_mode(c);
 	LEAVE_HERE();
@@ -123,6 +125,9 @@ OP(sysret)
 	set_flat(c, (uint16_t)((base + (wide ? 16 : 0)) | 3), wide,
 		 (uint16_t)((base + 8) | 3), 3);
 	cpu_update_mode(c);
+	/* As if the SYSCALL had just been done: a debugger goes on stepping behind it. */
+	if (c->sys_flags & RFLAGS_TF)
+		cpu_single_step_trap(c, true);
 	LEAVE_TO(rip);
 }
 

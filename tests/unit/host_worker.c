@@ -95,10 +95,24 @@ static void store(ucontext_t *u, struct host_state *s)
 	*xstate_bv(u) = saved_bv;
 }
 
+/* Signals leave AC, NT and ID alone, so what POPF has loaded there would stay. */
+static inline __attribute__((always_inline)) void clear_flags(void)
+{
+	__asm__ volatile("lea -128(%%rsp), %%rsp\n\t"
+			 "pushfq\n\t"
+			 "andq %0, (%%rsp)\n\t"
+			 "popfq\n\t"
+			 "lea 128(%%rsp), %%rsp"
+			 :
+			 : "i"(~0x244000)
+			 : "memory", "cc");
+}
+
 static void on_signal(int number, siginfo_t *info, void *context)
 {
 	ucontext_t *u = context;
 
+	clear_flags();
 	(void)info;
 	if (running) {
 		store(u, running);
@@ -153,6 +167,7 @@ static int obey(const struct worker_request *r, struct worker_shared *shared)
 	case WORKER_MAP:
 		return map(r);
 	case WORKER_RUN:
+		clear_flags();
 		wanted = &shared->state;
 		__asm__ volatile("int3" : : : "memory");
 		shared->end = end;
