@@ -18,8 +18,9 @@ int sample_init(struct sample *s, uint64_t seed)
 	workset_init(&s->ws);
 	s->pages = calloc(SAMPLE_MAX, sizeof(*s->pages));
 	s->away = calloc(WORDS, sizeof(*s->away));
+	s->zero = calloc(WORDS, sizeof(*s->zero));
 	s->done = calloc(WORDS, sizeof(*s->done));
-	if (s->pages && s->away && s->done)
+	if (s->pages && s->away && s->zero && s->done)
 		return 0;
 	sample_release(s);
 	return -ENOMEM;
@@ -29,6 +30,7 @@ void sample_release(struct sample *s)
 {
 	free(s->pages);
 	free(s->away);
+	free(s->zero);
 	free(s->done);
 	*s = (struct sample){0};
 }
@@ -68,8 +70,12 @@ static bool was_touched(const struct sample *s, uint32_t i, uint64_t entry)
 {
 	if (is_away(entry))
 		return false;
-	return bit(s->away, i) ||
-	       (!physmap_is_watched(entry) && !physmap_is_busy(entry));
+	if (bit(s->away, i))
+		return true;
+	/* It had contents and has none: the guest has freed it, which ended the watch. */
+	if (physmap_stable_state(entry) == PHYSMAP_ZERO && !bit(s->zero, i))
+		return false;
+	return !physmap_is_watched(entry) && !physmap_is_busy(entry);
 }
 
 static void count_touches(struct sample *s, const struct vmmem *vm)
@@ -101,6 +107,8 @@ static bool watch_batch(struct sample *s, struct vmmem *vm, uint32_t n)
 			set_bit(s->away, s->n);
 		else
 			pages[n_watch++] = ppn(page);
+		if (physmap_stable_state(entry) == PHYSMAP_ZERO)
+			set_bit(s->zero, s->n);
 		s->pages[s->n++] = (uint32_t)page;
 	}
 	return !n_watch ||
@@ -114,6 +122,7 @@ static void begin(struct sample *s, struct vmmem *vm,
 
 	s->n = 0;
 	memset(s->away, 0, WORDS * sizeof(*s->away));
+	memset(s->zero, 0, WORDS * sizeof(*s->zero));
 	memset(s->done, 0, WORDS * sizeof(*s->done));
 	if (left > SAMPLE_MAX)
 		left = SAMPLE_MAX;

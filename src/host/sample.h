@@ -24,6 +24,7 @@ struct sample_time {
  * @ws: estimator
  * @pages: PPNs that are watched
  * @away: bit i: page i was compressed, swapped or ballooned when it was chosen
+ * @zero: bit i: page i had no contents when it was chosen
  * @done: bit i: page i was counted
  * @n: how many
  * @until: the period ends when either of these is reached
@@ -34,6 +35,7 @@ struct sample {
 	struct workset ws;
 	uint32_t *pages;
 	uint64_t *away;
+	uint64_t *zero;
 	uint64_t *done;
 	uint32_t n;
 	struct sample_time until;

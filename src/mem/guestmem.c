@@ -691,7 +691,8 @@ static enum mem_status drop_to(struct guestmem *mem, ppn_t page, uint64_t to)
 
 		if (atomic_load(&mem->stopped))
 			return fail(mem, MEM_STOPPED);
-		if (entry == to)
+		/* A page that is given up twice stays watched: that is no touch. */
+		if (!physmap_is_busy(entry) && physmap_stable(entry) == to)
 			return MEM_OK;
 		step = step_drop(mem, page, entry, to);
 	}

@@ -537,6 +537,28 @@ static void watched_pages_count_one_touch(void **state)
 	guestmem_free(vm.mem);
 }
 
+static void giving_up_is_no_touch(void **state)
+{
+	struct vm vm = vm_make(MIB);
+
+	(void)state;
+	resolve(&vm, 0, MEM_WRITE);
+	for (unsigned i = 0; i < 2; i++) {
+		const uint64_t stable = entry_of(&vm, i);
+
+		host_moves(&vm, i, physmap_busy(stable, PHYSMAP_BY_HOST));
+		host_moves(&vm, i, physmap_watched(stable));
+	}
+	assert_int_equal(guestmem_drop_run(vm.mem, ppn(0), 2, PHYSMAP_ZERO),
+			 MEM_OK);
+	assert_int_equal(guestmem_stats(vm.mem).touched, 0);
+	assert_int_equal(entry_of(&vm, 0), physmap_zero());
+	assert_int_equal(entry_of(&vm, 1), physmap_watched(physmap_zero()));
+	resolve(&vm, PAGE_SIZE, MEM_READ);
+	assert_int_equal(guestmem_stats(vm.mem).touched, 1);
+	guestmem_free(vm.mem);
+}
+
 /* A thread that does something to the VM while the test's thread waits for a page. */
 struct helper {
 	struct vm *vm;
@@ -715,6 +737,7 @@ int main(void)
 		cmocka_unit_test(away_pages_come_back),
 		cmocka_unit_test(shared_pages_are_copied_on_write),
 		cmocka_unit_test(watched_pages_count_one_touch),
+		cmocka_unit_test(giving_up_is_no_touch),
 		cmocka_unit_test(busy_page_is_waited_for),
 		cmocka_unit_test(stop_ends_waiting),
 		cmocka_unit_test(allowance_is_waited_for),
