@@ -6,11 +6,15 @@
  * that the terminal gets its modes back and nothing is left behind however these end.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
@@ -25,6 +29,8 @@
 #define STATUS_FAILED  1
 #define STATUS_SIGNAL  128
 #define PATIENCE_MS    5000
+#define FOLDER         "mezz-run-"
+#define STALE_S        60
 #define DEFAULT_MEMORY (UINT64_C(512) << 20)
 
 static const char usage[] =
@@ -269,12 +275,47 @@ static int run_alone(const struct plan *p)
 	return status;
 }
 
+/* One of ours in which no manager runs: all that belonged to it were killed at once. */
+static bool is_stale(const char *dir, time_t now)
+{
+	char path[PATHS_MAX + 8];
+	struct stat st;
+	int fd;
+	bool stale;
+
+	if (lstat(dir, &st) || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
+	    now - st.st_mtime < STALE_S)
+		return false;
+	snprintf(path, sizeof(path), "%s/lock", dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return errno == ENOENT;
+	stale = !flock(fd, LOCK_EX | LOCK_NB);
+	close(fd);
+	return stale;
+}
+
+static void remove_stale(const char *tmp)
+{
+	const time_t now = time(NULL);
+	char pattern[PATHS_MAX];
+	glob_t found = {0};
+
+	snprintf(pattern, sizeof(pattern), "%s/" FOLDER "??????", tmp);
+	if (!glob(pattern, GLOB_NOSORT, NULL, &found))
+		for (size_t i = 0; i < found.gl_pathc; i++)
+			if (is_stale(found.gl_pathv[i], now))
+				paths_remove_tree(found.gl_pathv[i]);
+	globfree(&found);
+}
+
 static int run_with_host(const struct plan *p)
 {
 	static const char *const places[] = {"mezzd", "../host/mezzd", NULL};
 	char program[PATHS_MAX], dir[PATHS_MAX], socket[PATHS_MAX + 16];
 	char memory[32];
-	const char *tmp = getenv("TMPDIR");
+	const char *said = getenv("TMPDIR");
+	const char *tmp = said && *said ? said : "/var/tmp";
 	const char *argv[] = {
 		program,       "--run",    memory, "--state-dir", dir,
 		"--temporary", "--socket", socket, "--quiet",     "--memory",
@@ -286,8 +327,8 @@ static int run_with_host(const struct plan *p)
 	snprintf(memory, sizeof(memory), "%lluB",
 		 (unsigned long long)p->memory_bytes);
 	/* On a disk, for what does not fit into memory is swapped there. */
-	snprintf(dir, sizeof(dir), "%s/mezz-run-XXXXXX",
-		 tmp && *tmp ? tmp : "/var/tmp");
+	remove_stale(tmp);
+	snprintf(dir, sizeof(dir), "%s/" FOLDER "XXXXXX", tmp);
 	if (!all || !paths_beside(places, program)) {
 		fprintf(stderr,
 			"mezz: the program mezzd is not beside this one; --no-host does without\n");

@@ -519,13 +519,13 @@ static struct timespec deadline(uint64_t ms)
 				 .tv_nsec = (long)(end % 1000) * 1000000};
 }
 
-/* Until the manager has attached it. Under @lock. */
+/* Until the manager has attached it, and it has made its devices. Under @lock. */
 static int wait_running(struct host *host, const char *name, struct err *err)
 {
 	const struct timespec end = deadline(START_WAIT_MS);
 	struct hvm *vm;
 
-	while ((vm = vm_find(host, name)) && vm->state == HOST_VM_STARTING) {
+	while ((vm = vm_find(host, name)) && !vm->up) {
 		if (pthread_cond_timedwait(&host->changed, &host->lock, &end)) {
 			process_kill(vm, SIGKILL);
 			return err_set(err, -ETIMEDOUT, "VM %s does not answer",

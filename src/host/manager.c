@@ -243,6 +243,12 @@ static void on_message(struct hvm *vm, const struct link_msg *msg, int *fds)
 		if (vm->mem)
 			revoke_host_ack(vm->mem->revoke, msg->value);
 		break;
+	case LINK_UP:
+		pthread_mutex_lock(&vm->host->lock);
+		vm->up = true;
+		pthread_cond_broadcast(&vm->host->changed);
+		pthread_mutex_unlock(&vm->host->lock);
+		break;
 	case LINK_WANT:
 		atomic_store(&vm->host->replan, true);
 		break;

@@ -46,6 +46,7 @@ static bool from_vm_valid(const struct link_msg *m, unsigned n_fds)
 	case LINK_ACK:
 		return m->value && !n_fds;
 	case LINK_WANT:
+	case LINK_UP:
 		return !m->value && !n_fds;
 	}
 	return false;

@@ -32,6 +32,7 @@ enum link_type {
 	LINK_BALLOON,   /* host: the balloon should be that large */
 	LINK_POWER,     /* host: press the power button */
 	LINK_STOP,      /* host: end */
+	LINK_UP,        /* VM: everything is made, the processor runs */
 	LINK_TYPES,
 };
 

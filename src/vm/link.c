@@ -350,6 +350,11 @@ int link_wait(struct link *link, uint64_t timeout_ms, struct err *err)
 	return 0;
 }
 
+void link_tell_up(struct link *link)
+{
+	send_msg(link, LINK_UP, 0);
+}
+
 struct link_counters *link_counters(struct link *link)
 {
 	return link->counters;

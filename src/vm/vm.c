@@ -277,6 +277,8 @@ int vm_start(struct vm *vm, struct err *err)
 			       strerror(r));
 	}
 	vm->started = true;
+	if (vm->link)
+		link_tell_up(vm->link);
 	return 0;
 }
 

@@ -9,6 +9,7 @@ import re
 import select
 import signal
 import subprocess
+import tempfile
 import termios
 import time
 import unittest
@@ -181,6 +182,30 @@ class Console(unittest.TestCase):
         self.assertFalse(os.path.exists(f"/proc/{vm}/exe"))
         self.assertFalse(os.path.exists(folder))
         self.restored(terminal)
+
+    def test_stale_folder(self):
+        """What a run left behind whose processes were all killed at once, the next one removes."""
+        with tempfile.TemporaryDirectory(prefix="mezz-test-") as tmp:
+            env = {**os.environ, "TMPDIR": tmp, "MEZZ_IMAGE": str(harness.IMAGE)}
+            command = [str(harness.MEZZ), "run", "--timeout", "60"]
+            proc = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                    start_new_session=True, env=env)
+            while b"mezz-init: up" not in proc.stdout.readline():
+                pass
+            left = list(pathlib.Path(tmp).iterdir())
+            os.utime(left[0], (0, 0))
+            # In use, however old it looks.
+            subprocess.run([*command, "--kernel", "/nonexistent"], check=False, env=env,
+                           capture_output=True)
+            self.assertEqual(left, list(pathlib.Path(tmp).iterdir()))
+            host = harness.children(proc.pid)[0]
+            harness.end_session(proc)
+            proc.stdout.close()
+            self.gone(lambda: os.path.exists(f"/proc/{host}/exe"))
+            os.utime(left[0], (0, 0))
+            subprocess.run([*command, "--kernel", "/nonexistent"], check=False, env=env,
+                           capture_output=True)
+            self.assertFalse(list(pathlib.Path(tmp).iterdir()))
 
     def test_alone(self):
         """Without a memory manager the same keys work, and there is no further process."""

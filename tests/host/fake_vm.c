@@ -355,6 +355,7 @@ int main(int argc, char *argv[])
 		fprintf(stderr, "%s\n", err.text);
 		return 1;
 	}
+	link_tell_up(f.link);
 	run(&f);
 	f.link = link_free(f.link);
 	guestmem_free(f.mem);

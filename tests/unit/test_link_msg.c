@@ -31,6 +31,8 @@ static void good_messages_pass(void **state)
 	assert_true(valid(&m, LINK_FROM_VM));
 	link_msg_init(&m, LINK_WANT, 0);
 	assert_true(valid(&m, LINK_FROM_VM));
+	link_msg_init(&m, LINK_UP, 0);
+	assert_true(valid(&m, LINK_FROM_VM));
 	link_msg_init(&m, LINK_BALLOON, 100);
 	assert_true(valid(&m, LINK_FROM_HOST));
 	link_msg_init(&m, LINK_REVOKE, 0);
@@ -47,6 +49,10 @@ static void nobody_says_the_others_words(void **state)
 	(void)state;
 	link_msg_init(&m, LINK_ACK, 7);
 	assert_false(valid(&m, LINK_FROM_HOST));
+	link_msg_init(&m, LINK_UP, 0);
+	assert_false(valid(&m, LINK_FROM_HOST));
+	link_msg_init(&m, LINK_UP, 1);
+	assert_false(valid(&m, LINK_FROM_VM));
 	link_msg_init(&m, LINK_STOP, 0);
 	assert_false(valid(&m, LINK_FROM_VM));
 }
