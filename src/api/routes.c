@@ -44,7 +44,9 @@ static const struct api_route routes[] = {
 	[API_MAP_VM] = {.method = "GET", .path = "/v1/vms/{name}/map", .reply = &api_map_schema,
 		.status = 200, .help = "Where a stretch of a running VM's memory is.",
 		.query = {{"first", INT64_MAX, "first guest physical page"},
-			{"count", 1048576, "pages; 0 for as many as there may be"}}},
+			{"count", 1048576, "pages; 0 for as many as there may be"},
+			{"virtual", UINT64_MAX, "begin at this guest virtual address instead"},
+			{"frames", 1, "1: with the host's frame numbers, if mezzd may see them"}}},
 	[API_LIST_POOLS] = {.method = "GET", .path = "/v1/pools", .reply = &api_pools_schema, .status = 200,
 		.help = "All resource pools."},
 	[API_SET_POOL] = {.method = "PUT", .path = "/v1/pools/{name}", .request = &api_pool_config_schema,
@@ -184,13 +186,19 @@ static json_t *describe_parameters(const struct api_route *r)
 						"required", 1, "schema", "type",
 						"string", "maxLength",
 						API_NAME_MAX - 1));
-	for (const struct api_query *q = r->query; q->name; q++)
-		json_array_append_new(
-			list,
-			json_pack("{s:s, s:s, s:s, s:{s:s, s:i, s:I}}", "name",
-				  q->name, "in", "query", "description",
-				  q->help, "schema", "type", "integer",
-				  "minimum", 0, "maximum", (json_int_t)q->max));
+	for (const struct api_query *q = r->query; q->name; q++) {
+		json_t *schema = json_pack("{s:s, s:i}", "type", "integer",
+					   "minimum", 0);
+
+		if (q->max <= INT64_MAX)
+			json_object_set_new(schema, "maximum",
+					    json_integer((json_int_t)q->max));
+		json_array_append_new(list,
+				      json_pack("{s:s, s:s, s:s, s:o}", "name",
+						q->name, "in", "query",
+						"description", q->help,
+						"schema", schema));
+	}
 	return list;
 }
 

@@ -40,7 +40,7 @@ struct api_query {
 	const char *help;
 };
 
-#define API_QUERY_MAX 2
+#define API_QUERY_MAX 4
 
 /**
  * struct api_route - one kind of request.

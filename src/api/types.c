@@ -344,6 +344,10 @@ static const struct api_field page_run_fields[] = {
 	  "page of the home file, frame of the group, or slot in the zip or swap file, of the first page"),
 	F(API_UINT, "bytes", api_page_run, bytes, "zipped: compressed size of all"),
 	F(API_UINT, "sharers", api_page_run, sharers, "shared: how many pages share the frame"),
+	F(API_UINT, "frame", api_page_run, frame,
+	  "the host's frame number of the first page, the others follow it; 0: none, or not known"),
+	F(API_STRING, "virtual", api_page_run, virtual_address,
+	  "guest virtual address of the first page, if that was asked for"),
 	F(API_ARRAY, "sharedWith", api_page_run, with, "some of the other pages in that frame",
 	  .schema = &api_page_schema),
 };
@@ -351,11 +355,24 @@ static const struct api_field page_run_fields[] = {
 const struct api_schema api_page_run_schema =
 	SCHEMA("PageRun", api_page_run, page_run_fields, "Pages in the same kind of place.");
 
+static const struct api_field walk_step_fields[] = {
+	F(API_UINT32, "level", api_walk_step, level, "4 to 1", .flags = API_REQUIRED),
+	F(API_UINT, "table", api_walk_step, table, "guest physical address of the table", .flags = API_REQUIRED),
+	F(API_UINT32, "index", api_walk_step, index, "of the entry", .flags = API_REQUIRED),
+	F(API_STRING, "entry", api_walk_step, entry, "what it says", .flags = API_REQUIRED),
+};
+
+const struct api_schema api_walk_step_schema =
+	SCHEMA("WalkStep", api_walk_step, walk_step_fields, "An entry of the guest's own page tables.");
+
 static const struct api_field map_fields[] = {
 	F(API_STRING, "vm", api_map, vm, "name", .flags = API_REQUIRED),
 	F(API_PAGES, "memorySize", api_map, size_pages, "what the guest believes it has"),
 	F(API_UINT, "first", api_map, first, "first page asked for"),
 	F(API_UINT, "count", api_map, count, "pages looked at"),
+	F(API_ARRAY, "walk", api_map, walk, "how the guest's page tables lead to the virtual address",
+	  .schema = &api_walk_step_schema),
+	F(API_STRING, "walkEnd", api_map, walk_end, "what that led to"),
 	F(API_ARRAY, "runs", api_map, runs, "in order", .schema = &api_page_run_schema,
 	  .flags = API_REQUIRED),
 };
@@ -388,14 +405,31 @@ const struct api_schema api_empty_schema = {
 /* clang-format on */
 
 static const struct api_schema *const schemas[] = {
-	&api_vm_config_schema, &api_runtime_schema,     &api_stats_schema,
-	&api_vm_schema,        &api_vms_schema,         &api_shares_schema,
-	&api_alloc_schema,     &api_pool_config_schema, &api_pool_schema,
-	&api_pools_schema,     &api_host_schema,        &api_snapshot_schema,
-	&api_option_schema,    &api_options_schema,     &api_option_set_schema,
-	&api_stop_schema,      &api_event_schema,       &api_page_schema,
-	&api_page_run_schema,  &api_map_schema,         &api_audit_schema,
-	&api_error_schema,     &api_empty_schema,       NULL,
+	&api_vm_config_schema,
+	&api_runtime_schema,
+	&api_stats_schema,
+	&api_vm_schema,
+	&api_vms_schema,
+	&api_shares_schema,
+	&api_alloc_schema,
+	&api_pool_config_schema,
+	&api_pool_schema,
+	&api_pools_schema,
+	&api_host_schema,
+	&api_snapshot_schema,
+	&api_option_schema,
+	&api_options_schema,
+	&api_option_set_schema,
+	&api_stop_schema,
+	&api_event_schema,
+	&api_page_schema,
+	&api_page_run_schema,
+	&api_map_schema,
+	&api_audit_schema,
+	&api_error_schema,
+	&api_walk_step_schema,
+	&api_empty_schema,
+	NULL,
 };
 
 const struct api_schema *const *api_schemas(void)

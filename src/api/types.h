@@ -17,6 +17,8 @@
 #define API_NAME_MAX 48 /* as in host.h */
 #define API_TEXT_MAX 256
 #define API_PATH_MAX 256
+#define API_HEX_MAX \
+	20 /* 0x and 16 digits: JSON's numbers are too short for some */
 
 /**
  * struct api_vm_config - the definition of a VM. Members: see vm_config_fields in types.c.
@@ -248,6 +250,14 @@ struct api_page {
 	uint64_t ppn;
 };
 
+/** struct api_walk_step - one entry of the guest's own page tables. */
+struct api_walk_step {
+	uint32_t level;
+	uint64_t table;
+	uint32_t index;
+	char entry[API_HEX_MAX];
+};
+
 /** struct api_page_run - pages next to each other that are in the same kind of place. */
 struct api_page_run {
 	uint64_t first;
@@ -257,6 +267,8 @@ struct api_page_run {
 	uint64_t slot;
 	uint64_t bytes;
 	uint64_t sharers;
+	uint64_t frame;
+	char virtual_address[API_HEX_MAX]; /* empty: it was not asked for */
 	struct api_array with; /* of struct api_page, some of the sharers */
 };
 
@@ -266,6 +278,8 @@ struct api_map {
 	uint64_t size_pages;
 	uint64_t first;
 	uint64_t count;
+	char walk_end[API_TEXT_MAX];
+	struct api_array walk; /* of struct api_walk_step */
 	struct api_array runs; /* of struct api_page_run */
 };
 
@@ -310,6 +324,7 @@ extern const struct api_schema api_stop_schema;
 extern const struct api_schema api_event_schema;
 extern const struct api_schema api_page_schema;
 extern const struct api_schema api_page_run_schema;
+extern const struct api_schema api_walk_step_schema;
 extern const struct api_schema api_map_schema;
 extern const struct api_schema api_audit_schema;
 extern const struct api_schema api_error_schema;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mezz map: where a guest's memory is, drawn and listed. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,67 +74,133 @@ static void print_place(const struct api_page_run *r)
 	}
 }
 
-static void list(const struct api_map *map)
+/* How the guest's own tables lead to the first page. */
+static void print_walk(const struct api_map *map)
+{
+	static const char *const names[] = {"", "PT", "PD", "PDPT", "PML4"};
+	const struct api_walk_step *steps = map->walk.v;
+
+	printf("The guest's page tables:\n");
+	for (size_t i = 0; i < map->walk.n; i++)
+		printf("  %-5s at %012" PRIx64 " [%3u]  %s\n",
+		       steps[i].level < ARRAY_SIZE(names) ? names[steps[i].level]
+							  : "",
+		       steps[i].table, steps[i].index, steps[i].entry);
+	printf("  lead to %s\n\n", map->walk_end);
+}
+
+static void print_run(const struct api_page_run *r, bool frames)
+{
+	const struct api_page *with = r->with.v;
+
+	if (*r->virtual_address)
+		printf("%-18s ", r->virtual_address);
+	printf("%012" PRIx64 " %8" PRIu64 "  %-8s ", r->first * PAGE_SIZE,
+	       r->count, api_page_state_name(r->state));
+	if (frames && r->frame)
+		printf("%012" PRIx64 "  ", r->frame * PAGE_SIZE);
+	else if (frames)
+		printf("%-12s  ", "-");
+	print_place(r);
+	for (size_t k = 0; k < r->with.n; k++)
+		printf("%s%s:%" PRIx64, k ? ", " : "; with ", with[k].vm,
+		       with[k].ppn * PAGE_SIZE);
+	printf("%s\n", r->moving ? " (moving)" : "");
+}
+
+static void list(const struct api_map *map, bool frames)
 {
 	const struct api_page_run *runs = map->runs.v;
+	const bool is_virtual = map->walk.n;
 
-	printf("%-16s %8s  %-8s %s\n", "GUEST PHYSICAL", "PAGES", "STATE",
-	       "WHERE THE BYTES ARE");
-	for (size_t i = 0; i < map->runs.n; i++) {
-		const struct api_page *with = runs[i].with.v;
-
-		printf("%016" PRIx64 " %8" PRIu64 "  %-8s ",
-		       runs[i].first * PAGE_SIZE, runs[i].count,
-		       api_page_state_name(runs[i].state));
-		print_place(&runs[i]);
-		for (size_t k = 0; k < runs[i].with.n; k++)
-			printf("%s%s:%" PRIx64, k ? ", " : "; with ",
-			       with[k].vm, with[k].ppn * PAGE_SIZE);
-		printf("%s\n", runs[i].moving ? " (moving)" : "");
-	}
+	if (is_virtual)
+		print_walk(map);
+	if (is_virtual)
+		printf("%-18s ", "GUEST VIRTUAL");
+	printf("%-12s %8s  %-8s ", "PHYSICAL", "PAGES", "STATE");
+	if (frames)
+		printf("%-12s  ", "MACHINE");
+	printf("WHERE THE BYTES ARE\n");
+	for (size_t i = 0; i < map->runs.n; i++)
+		print_run(&runs[i], frames);
 }
 
 enum {
 	MAP_LIST,
 	MAP_FROM,
-	MAP_SIZE
+	MAP_SIZE,
+	MAP_VIRTUAL,
+	MAP_FRAMES
 };
 static const struct cli_option options[] = {
 	[MAP_LIST] = {"list", 'l', NULL, "list runs of pages instead of drawing"},
 	[MAP_FROM] = {"from", 0, "SIZE", "begin there, guest physical"},
 	[MAP_SIZE] = {"size", 0, "SIZE", "that much"},
+	[MAP_VIRTUAL] = {"virtual", 'v', "ADDRESS",
+			 "begin at this guest virtual address; list"},
+	[MAP_FRAMES] = {"frames", 'f', NULL,
+			"list with the host's machine addresses"},
 	{NULL, 0, NULL, NULL},
 };
+
+static int make_query(const struct cli *cli, char *query, size_t size,
+		      struct err *err)
+{
+	const char *text = cli->values[MAP_VIRTUAL];
+	uint64_t from = 0, count = 0;
+	char *end = NULL;
+	int r = 0, n;
+
+	if (cli->values[MAP_FROM])
+		r = size_parse_pages(cli->values[MAP_FROM], &from, err);
+	if (!r && cli->values[MAP_SIZE])
+		r = size_parse_pages(cli->values[MAP_SIZE], &count, err);
+	if (r)
+		return r;
+	/* A page of tables and a few more is what one looks at. */
+	if (text && !count)
+		count = 16;
+	n = snprintf(query, size,
+		     "first=%" PRIu64 "&count=%" PRIu64 "&frames=%d", from,
+		     count, cli->values[MAP_FRAMES] != NULL);
+	if (!text)
+		return 0;
+	errno = 0;
+	const uint64_t address = strtoull(text, &end, 16);
+
+	if (end == text || *end || errno)
+		return err_set(err, -EINVAL,
+			       "--virtual: '%s' is not a hexadecimal address",
+			       text);
+	snprintf(query + n, size - (size_t)n, "&virtual=%" PRIu64, address);
+	return 0;
+}
 
 int cmd_map(int argc, char *argv[])
 {
 	struct api_map map = {0};
 	struct err err = {0};
 	struct cli cli;
-	uint64_t from = 0, size = 0;
-	char query[96];
+	char query[160];
 	int status = cli_begin(
 		&cli, argc, argv,
-		"map NAME [--list] [--from SIZE] [--size SIZE]\n\n"
-		"Draw where the pages of a VM are: guest physical to machine.",
+		"map NAME [--list] [--from SIZE] [--size SIZE] [--virtual ADDRESS] [--frames]\n\n"
+		"Draw where the pages of a VM are: guest physical to machine; or from a guest virtual\n"
+		"address by the guest's own page tables, as its processor had them a moment ago.",
 		options, 1, 1);
 
 	if (status >= 0)
 		return status;
-	if ((cli.values[MAP_FROM] &&
-	     size_parse_pages(cli.values[MAP_FROM], &from, &err)) ||
-	    (cli.values[MAP_SIZE] &&
-	     size_parse_pages(cli.values[MAP_SIZE], &size, &err)))
+	if (make_query(&cli, query, sizeof(query), &err))
 		return cli_end(&cli, cli_fail(&err));
-	snprintf(query, sizeof(query), "first=%" PRIu64 "&count=%" PRIu64, from,
-		 size);
 	const struct client_request req = {.op = API_MAP_VM,
 					   .name = cli.args[0],
 					   .query = query};
 
 	status = cli_call(&cli, &req, &map);
-	if (status == CLI_OK && cli.values[MAP_LIST])
-		list(&map);
+	if (status == CLI_OK && (cli.values[MAP_LIST] || cli.values[MAP_VIRTUAL] ||
+				 cli.values[MAP_FRAMES]))
+		list(&map, cli.values[MAP_FRAMES]);
 	else if (status == CLI_OK)
 		draw(&map, map.count / (WIDTH * 32) + 1);
 	api_release(&api_map_schema, &map);

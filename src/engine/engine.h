@@ -61,6 +61,8 @@ struct engine;
  * @free: end it; NULL is fine
  * @boot: set the state in which a kernel starts; 0 or -errno with a message
  * @rip: address of the next instruction of the first processor, for messages
+ * @page_root: CR3 of the first processor if it walks four levels in long mode, else 0; NULL if
+ *             that cannot be told. On the processor's thread
  * @failure: after ENGINE_EXIT_FAILED: why, one sentence
  * @audit: check every cached translation; count or -EILSEQ with a message
  * @counters: report all of them
@@ -93,6 +95,7 @@ struct engine_ops {
 	int (*boot)(struct engine *engine, const struct boot_state *state,
 		    struct err *err);
 	uint64_t (*rip)(const struct engine *engine);
+	uint64_t (*page_root)(const struct engine *engine);
 	const char *(*failure)(const struct engine *engine);
 	int64_t (*audit)(struct engine *engine, struct err *err);
 	void (*counters)(const struct engine *engine, engine_counter_fn *fn,

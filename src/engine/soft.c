@@ -154,6 +154,15 @@ static uint64_t soft_rip(const struct engine *e)
 	return cpu_rip(e->cpu);
 }
 
+static uint64_t soft_page_root(const struct engine *e)
+{
+	const struct cpu *c = e->cpu;
+	/* Five levels are not modelled. */
+	const bool four_levels = (c->cr0 & CR0_PG) && (c->efer & EFER_LMA);
+
+	return four_levels ? c->cr3 : 0;
+}
+
 static const char *soft_failure(const struct engine *e)
 {
 	(void)e;
@@ -275,6 +284,7 @@ const struct engine_ops engine_soft = {
 	.want_interrupt = soft_want_interrupt,
 	.retired = soft_retired,
 	.rip = soft_rip,
+	.page_root = soft_page_root,
 	.failure = soft_failure,
 	.bad_fetch = soft_bad_fetch,
 	.audit = soft_audit,

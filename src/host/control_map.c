@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where a guest's memory is: its physmap in runs, and who shares its frames. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,15 @@
 #define CHUNK_PAGES   4096
 #define WITH_MAX      8
 #define FRAMES_MAX    4096
+#define VIRTUAL_MAX   4096 /* each page is a walk */
+
+/* Parameters of the request, in the order of the route's table. */
+enum {
+	MAP_FIRST,
+	MAP_COUNT,
+	MAP_VIRTUAL,
+	MAP_FRAMES,
+};
 
 /* A frame whose sharers are looked for. */
 struct frame {
@@ -22,7 +32,10 @@ struct frame {
 struct builder {
 	struct api_map *map;
 	size_t room;
+	bool with_frames;
 	struct host_page pages[CHUNK_PAGES];
+	uint64_t ppns[CHUNK_PAGES];
+	uint64_t host_frames[CHUNK_PAGES];
 	struct frame frames[FRAMES_MAX]; /* by slot */
 	size_t n_frames;
 };
@@ -76,7 +89,10 @@ static struct api_page_run one_page(uint64_t page, const struct host_page *p)
 static bool continues(const struct api_page_run *run,
 		      const struct api_page_run *page)
 {
-	if (run->state != page->state || run->moving != page->moving)
+	if (run->state != page->state || run->moving != page->moving ||
+	    run->first + run->count != page->first)
+		return false;
+	if (run->frame ? run->frame + run->count != page->frame : page->frame)
 		return false;
 	switch (run->state) {
 	case API_PAGE_ZERO:
@@ -95,12 +111,13 @@ static bool continues(const struct api_page_run *run,
 }
 
 /* Return: 0, -ENOSPC when there are runs enough, -ENOMEM. */
-static int add_page(struct builder *b, uint64_t page, const struct host_page *p)
+static int add_page(struct builder *b, size_t at)
 {
-	const struct api_page_run new = one_page(page, p);
+	struct api_page_run new = one_page(b->ppns[at], &b->pages[at]);
 	struct api_page_run *runs = b->map->runs.v;
 	const size_t n = b->map->runs.n;
 
+	new.frame = b->host_frames[at];
 	if (n && continues(&runs[n - 1], &new)) {
 		runs[n - 1].count++;
 		runs[n - 1].bytes += new.bytes;
@@ -122,6 +139,21 @@ static int add_page(struct builder *b, uint64_t page, const struct host_page *p)
 	return 0;
 }
 
+/* The host's frames behind the first @n pages of the chunk. */
+static int read_frames(struct control *c, struct builder *b, size_t n,
+		       struct err *err)
+{
+	const int r = b->with_frames
+			      ? host_vm_frames(c->host, b->map->vm, b->pages,
+					       b->ppns, n, b->host_frames)
+			      : 0;
+
+	return r ? err_set(err, r == -ENOENT ? -EBUSY : r,
+			   "the host's frames behind '%s' cannot be seen: %s",
+			   b->map->vm, strerror(-r))
+		 : 0;
+}
+
 static int read_runs(struct control *c, struct builder *b, uint64_t max,
 		     struct err *err)
 {
@@ -141,9 +173,14 @@ static int read_runs(struct control *c, struct builder *b, uint64_t max,
 				       map->vm);
 		if (!got)
 			return 0;
+		for (int64_t i = 0; i < got; i++)
+			b->ppns[i] = first + (uint64_t)i;
+		const int seen = read_frames(c, b, (size_t)got, err);
+
+		if (seen)
+			return seen;
 		for (int64_t i = 0; i < got; i++) {
-			const int r = add_page(b, first + (uint64_t)i,
-					       &b->pages[i]);
+			const int r = add_page(b, (size_t)i);
 
 			if (r == -ENOSPC)
 				return 0;
@@ -151,6 +188,88 @@ static int read_runs(struct control *c, struct builder *b, uint64_t max,
 				return err_set(err, r, "no memory for the map");
 			map->count++;
 		}
+	}
+	return 0;
+}
+
+static void hex(char to[API_HEX_MAX], uint64_t v)
+{
+	snprintf(to, API_HEX_MAX, "0x%016llx", (unsigned long long)v);
+}
+
+/* The way to the first page, for the eye. */
+static int tell_walk(struct api_map *map, const struct host_walk *w)
+{
+	static const char *const ends[] = {
+		[HOST_WALK_MAPPED] = "a page of its memory",
+		[HOST_WALK_NOT_PRESENT] = "nothing: the entry is not present",
+		[HOST_WALK_TABLE_AWAY] = "a table that is compressed or swapped now",
+		[HOST_WALK_NO_RAM] = "an address without memory, such as a device",
+	};
+	struct api_walk_step *steps = calloc(w->n_steps + 1u, sizeof(*steps));
+
+	if (!steps)
+		return -ENOMEM;
+	map->walk = (struct api_array){.v = steps, .n = w->n_steps};
+	for (unsigned int i = 0; i < w->n_steps; i++) {
+		steps[i] = (struct api_walk_step){
+			.level = w->steps[i].level,
+			.table = w->steps[i].table,
+			.index = w->steps[i].index,
+		};
+		hex(steps[i].entry, w->steps[i].entry);
+	}
+	snprintf(map->walk_end, sizeof(map->walk_end), "%s", ends[w->end]);
+	return 0;
+}
+
+/* A page that the guest has mapped at an address. */
+static int add_virtual(struct control *c, struct builder *b, uint64_t address,
+		       const struct host_walk *w, struct err *err)
+{
+	struct api_page_run *runs;
+	const size_t n = b->map->runs.n;
+	int r;
+
+	if (host_vm_pages(c->host, b->map->vm, w->page, 1, b->pages) != 1)
+		return err_set(err, -EBUSY, "'%s' does not run", b->map->vm);
+	b->ppns[0] = w->page;
+	r = read_frames(c, b, 1, err);
+	if (!r && add_page(b, 0))
+		r = err_set(err, -ENOMEM, "no memory for the map");
+	runs = b->map->runs.v;
+	if (!r && b->map->runs.n > n)
+		hex(runs[n].virtual_address, address);
+	return r;
+}
+
+static int read_virtual(struct control *c, struct builder *b, uint64_t address,
+			uint64_t max, struct err *err)
+{
+	struct api_map *map = b->map;
+
+	for (uint64_t i = 0; i < max && map->runs.n < RUNS_MAX; i++) {
+		const uint64_t at = address + i * PAGE_SIZE;
+		struct host_walk w;
+		int r = host_vm_walk(c->host, map->vm, at, &w);
+
+		if (r == -ENODATA)
+			return err_set(
+				err, -EOPNOTSUPP,
+				"'%s' does not say where its page tables are: only the software processor does, in long mode",
+				map->vm);
+		if (r)
+			return err_set(err, -EBUSY, "'%s' does not run",
+				       map->vm);
+		if (!i && tell_walk(map, &w))
+			return err_set(err, -ENOMEM, "no memory for the map");
+		if (w.end == HOST_WALK_MAPPED)
+			r = add_virtual(c, b, at, &w, err);
+		if (r)
+			return r;
+		map->count++;
+		if (at + PAGE_SIZE < PAGE_SIZE) /* the end of all addresses */
+			break;
 	}
 	return 0;
 }
@@ -249,8 +368,13 @@ static int find_sharers(struct control *c, struct builder *b,
 	return r;
 }
 
-static int build(struct control *c, struct builder *b, uint64_t max,
-		 struct err *err)
+static uint64_t limited(uint64_t count, uint64_t max)
+{
+	return count && count < max ? count : max;
+}
+
+static int build(struct control *c, struct builder *b,
+		 const struct api_request *req, struct err *err)
 {
 	struct host_snapshot s;
 	const struct host_vm_settings *set = NULL;
@@ -264,7 +388,16 @@ static int build(struct control *c, struct builder *b, uint64_t max,
 
 	if (!r) {
 		b->map->size_pages = set->size_pages;
-		r = read_runs(c, b, max, err);
+		r = req->has_query[MAP_VIRTUAL]
+			    ? read_virtual(c, b,
+					   req->query[MAP_VIRTUAL] & PAGE_MASK,
+					   limited(req->query[MAP_COUNT],
+						   VIRTUAL_MAX),
+					   err)
+			    : read_runs(c, b,
+					limited(req->query[MAP_COUNT],
+						MAP_PAGES_MAX),
+					err);
 	}
 	if (!r && find_sharers(c, b, &s, set->group))
 		r = err_set(err, -ENOMEM, "no memory for the map");
@@ -276,15 +409,14 @@ int map_vm(struct control *control, const struct api_request *request,
 	   struct api_map *ret, struct err *err)
 {
 	struct builder *b = calloc(1, sizeof(*b));
-	const uint64_t max = request->query[1] ? request->query[1]
-					       : MAP_PAGES_MAX;
 
 	if (!b)
 		return err_set(err, -ENOMEM, "no memory for the map");
 	memcpy(ret->vm, request->name, sizeof(ret->vm));
-	ret->first = request->query[0];
+	ret->first = request->query[MAP_FIRST];
 	b->map = ret;
-	const int r = build(control, b, max, err);
+	b->with_frames = request->query[MAP_FRAMES];
+	const int r = build(control, b, request, err);
 
 	free(b);
 	return r;

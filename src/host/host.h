@@ -530,6 +530,71 @@ int64_t host_vm_pages(struct host *host, const char *name, uint64_t first,
 		      uint64_t n, struct host_page *ret_pages)
 	__attribute__((warn_unused_result));
 
+enum host_walk_end {
+	HOST_WALK_MAPPED,
+	HOST_WALK_NOT_PRESENT, /* the last step's entry says so */
+	HOST_WALK_TABLE_AWAY,  /* the next table is compressed or swapped */
+	HOST_WALK_NO_RAM,      /* it leads to a device, or to nothing */
+};
+
+/**
+ * struct host_walk_step - one entry of the guest's page tables.
+ * @level: 4 to 1
+ * @table: guest physical address of the table
+ * @index: of the entry in it
+ * @entry: what it says
+ */
+struct host_walk_step {
+	unsigned int level;
+	uint64_t table;
+	unsigned int index;
+	uint64_t entry;
+};
+
+/**
+ * struct host_walk - how the guest's page tables lead to a page.
+ * @root: CR3 of the guest's processor a moment ago, with LINK_ROOT_KNOWN
+ * @steps: entries that were read
+ * @n_steps: how many
+ * @end: where that ended
+ * @page: HOST_WALK_MAPPED: PPN
+ */
+struct host_walk {
+	uint64_t root;
+	struct host_walk_step steps[4];
+	unsigned int n_steps;
+	enum host_walk_end end;
+	uint64_t page;
+};
+
+/**
+ * host_vm_walk() - walk a running guest's page tables from outside, for people.
+ * @host: the host
+ * @name: of the VM
+ * @address: guest virtual
+ * @ret: what was found; the guest may have changed it meanwhile
+ *
+ * Return: 0; -ENOENT (it does not run); -ENODATA (the VM does not say where they are: it
+ * has another paging mode, or runs under KVM).
+ */
+int host_vm_walk(struct host *host, const char *name, uint64_t address,
+		 struct host_walk *ret) __attribute__((warn_unused_result));
+
+/**
+ * host_vm_frames() - the host's own frame numbers behind pages of a VM.
+ * @host: the host
+ * @name: of the VM
+ * @pages: where they are, by host_vm_pages()
+ * @ppns: their PPNs
+ * @n: how many
+ * @ret_frames: @n numbers; 0: none, not mapped by the VM now, or not permitted to be known
+ *
+ * Return: 0, -ENOENT (it does not run), or why the kernel's table cannot be opened.
+ */
+int host_vm_frames(struct host *host, const char *name,
+		   const struct host_page *pages, const uint64_t *ppns, size_t n,
+		   uint64_t *ret_frames) __attribute__((warn_unused_result));
+
 /**
  * host_replan() - decide now instead of at the end of the period; returns at once.
  * @host: the host

@@ -19,6 +19,7 @@
 #define LINK_LEFT_RING      4096u
 #define LINK_FILLED_RING    4096u
 #define LINK_IMAGES_MAX     8
+#define LINK_ROOT_KNOWN     1 /* four levels in long mode */
 
 /* What a guest waits for; in the order of enum guestmem_stall. */
 enum link_stall {
@@ -74,6 +75,9 @@ struct link_counters {
 	_Atomic uint64_t unshares;   /* v */
 	_Atomic uint64_t dropped;    /* v pages that the guest gave up */
 	_Atomic uint64_t started;    /* v the guest runs */
+
+	_Atomic uint64_t
+		page_root; /* v CR3 a moment ago, and LINK_ROOT_KNOWN; 0: not known */
 
 	_Atomic uint64_t balloon_present; /* v driver has set the device up */
 	_Atomic uint64_t balloon_stats_ms; /* v when statistics came last; 0: never */

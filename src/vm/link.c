@@ -350,6 +350,13 @@ int link_wait(struct link *link, uint64_t timeout_ms, struct err *err)
 	return 0;
 }
 
+void link_tell_page_root(struct link *link, uint64_t cr3)
+{
+	atomic_store_explicit(&link->counters->page_root,
+			      cr3 ? cr3 | LINK_ROOT_KNOWN : 0,
+			      memory_order_relaxed);
+}
+
 void link_tell_up(struct link *link)
 {
 	send_msg(link, LINK_UP, 0);

@@ -58,6 +58,9 @@ int link_new(struct guestmem *mem, const char *dir,
 int link_wait(struct link *link, uint64_t timeout_ms, struct err *err)
 	__attribute__((warn_unused_result));
 
+/** link_tell_page_root() - where the guest's page tables begin; 0: not known. Cheap. */
+void link_tell_page_root(struct link *link, uint64_t cr3);
+
 /** link_tell_up() - the VM is whole and runs: what it was started for has succeeded. */
 void link_tell_up(struct link *link);
 

@@ -165,6 +165,9 @@ void *vm_loop(void *arg)
 		serve_interrupts(vm);
 		handle_exit(vm, vm->engine_ops->run(vm->engine));
 		vm->slices++;
+		if (vm->link && vm->engine_ops->page_root)
+			link_tell_page_root(vm->link, vm->engine_ops->page_root(
+							      vm->engine));
 		audit(vm);
 	}
 	vm_request_end(vm, VM_END_STOPPED);

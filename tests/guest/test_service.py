@@ -193,6 +193,33 @@ class Service(unittest.TestCase):
         self.assertEqual((0, "rude is off\n", ""),
                          self.daemon.mezz("stop", "rude", "--wait", "500ms", "--force"))
 
+    def test_map(self):
+        """Guest virtual to physical by the guest's own tables, and on to the host's frames."""
+        runtime = self.start("map")
+        self.read_until(self.attach(runtime), PROMPT)
+        # Linux maps all physical memory there, in order, when nothing is randomized.
+        direct = 0xffff888000000000
+        for physical in (0x100000, 0x1234000, 120 * MIB):
+            found = self.daemon.get("/v1/vms/map/map", virtual=direct + physical, count=3).json
+            self.assertEqual([4, 3, 2], [step["level"] for step in found["walk"]][:3])
+            self.assertEqual(physical >> 12, found["runs"][0]["first"])
+            self.assertEqual(f"{direct + physical:#018x}", found["runs"][0]["virtual"])
+            self.assertEqual(3, sum(run["count"] for run in found["runs"]))
+        found = self.daemon.get("/v1/vms/map/map", virtual=0xffff080000000000, count=1).json
+        self.assertEqual([], found["runs"])
+        self.assertIn("not present", found["walkEnd"])
+        found = self.daemon.get("/v1/vms/map/map", first=256, count=256, frames=1).json
+        own = [run for run in found["runs"] if run["state"] == "home" and run["frame"]]
+        with open("/proc/self/pagemap", "rb") as pagemap:
+            permitted = any(int.from_bytes(pagemap.read(8), "little") & ((1 << 55) - 1)
+                            for _ in range(1) if pagemap.seek(id(own) >> 12 << 3) >= 0)
+        self.assertEqual(permitted, bool(own))
+        frames = [run["frame"] + i for run in own for i in range(run["count"])]
+        self.assertEqual(len(frames), len(set(frames)))
+        status, text, err = self.daemon.mezz("map", "map", "--virtual", hex(direct), "--frames")
+        self.assertEqual((0, ""), (status, err))
+        self.assertIn("PML4", text)
+
     def test_bad_start(self):
         """A VM that cannot be made: its own words reach whoever started it."""
         answer = self.daemon.create("bad", 64 * MIB, start=True, args=["--kernel", "/nonexistent"])
