@@ -35,11 +35,12 @@
 
 /* Pages mapped with the one that was asked for, if they are there anyway. */
 #define AROUND_PAGES 64
-/* Pages taken with the one that was asked for while allowance is plentiful. */
-#define CLAIM_PAGES     16
-#define CLAIM_ALLOWANCE 4096
-#define MAX_EVENTS      16
-#define LOOK_MS         1000
+/* Pages taken at the first touch of one … */
+#define CLAIM_PAGES 16
+/* … and at most this part of the allowance. */
+#define CLAIM_PART 64
+#define MAX_EVENTS 16
+#define LOOK_MS    1000
 
 static uint64_t now_ns(void)
 {
@@ -160,21 +161,51 @@ static uint64_t map_pages(struct kvm_window *w, uint64_t first, uint64_t end)
 	}
 }
 
-/* First touches come in sequences: while pages are plentiful take some more at once. */
-static void claim_around(struct kvm_window *w, uint64_t page)
+/* Pages that have just become HOME: they have no memory, and nobody has mapped them. */
+static bool show_claimed(struct kvm_window *w, uint64_t first, uint64_t end)
 {
-	const uint64_t first = page & ~(uint64_t)(CLAIM_PAGES - 1);
+	if (first == end)
+		return true;
+	if (machine_home_populate_run(w->machine, ppn(first), end - first))
+		return false;
+	w->stats.mapped += map_pages(w, first, end);
+	return true;
+}
 
-	if (physmap_allowance(w->map) < CLAIM_ALLOWANCE)
-		return;
-	for (uint64_t p = first; p < first + CLAIM_PAGES && p < w->n_pages; p++) {
-		if (physmap_load(w->map, ppn(p)) != physmap_zero() ||
-		    !page_claim(w, p))
+/* How many pages one fault takes: a block of a power of two. */
+static uint64_t claim_size(const struct kvm_window *w)
+{
+	const uint64_t part = physmap_allowance(w->map) / CLAIM_PART;
+	uint64_t n = CLAIM_PAGES;
+
+	while (n > 1 && n > part)
+		n /= 2;
+	return n;
+}
+
+/*
+ * First touches come in sequences: take some more pages at once, as far as allowance is not
+ * scarce. Return: false if this page had better go the usual way.
+ */
+static bool claim_around(struct kvm_window *w, uint64_t page)
+{
+	const uint64_t n = claim_size(w);
+	const uint64_t first = page & ~(n - 1);
+	const uint64_t end = first + n < w->n_pages ? first + n : w->n_pages;
+	bool good = true, mine = false;
+	uint64_t start = first;
+
+	for (uint64_t p = first; p < end; p++) {
+		if (physmap_load(w->map, ppn(p)) == physmap_zero() &&
+		    page_claim(w, p)) {
+			mine |= p == page;
 			continue;
-		/* Without memory it stays a page of zeros that is ours. */
-		if (!machine_home_populate(w->machine, ppn(p)))
-			w->stats.mapped += map_pages(w, p, p + 1);
+		}
+		good &= show_claimed(w, start, p);
+		start = p + 1;
 	}
+	/* Without memory they stay pages of zeros that are ours. */
+	return show_claimed(w, start, end) && good && mine;
 }
 
 static bool show_home(struct kvm_window *w, uint64_t page)
@@ -216,6 +247,10 @@ static void bring(struct kvm_window *w, uint64_t number, bool write)
 	/* Then its first touch is the kernel's, and makes a large page. */
 	if (was_zero && chunk_claim(w, number))
 		return;
+	if (was_zero && claim_around(w, number)) {
+		wake(w, number);
+		return;
+	}
 	status = guestmem_resolve(w->cfg.mem, addr,
 				  write ? MEM_WRITE : MEM_READ, &page);
 
@@ -229,8 +264,6 @@ static void bring(struct kvm_window *w, uint64_t number, bool write)
 		kvm_window_open(w);
 		return;
 	}
-	if (was_zero)
-		claim_around(w, number);
 	wake(w, number);
 }
 

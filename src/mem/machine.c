@@ -170,9 +170,15 @@ struct machine *machine_free(struct machine *m)
 
 int machine_home_populate(struct machine *m, ppn_t page)
 {
-	const uint64_t at = page.v * PAGE_SIZE;
+	return machine_home_populate_run(m, page, 1);
+}
 
-	return populate_write(m->window + MACHINE_HOME + at, m->home_fd, at);
+int machine_home_populate_run(struct machine *m, ppn_t first, uint64_t n_pages)
+{
+	const uint64_t at = first.v * PAGE_SIZE;
+
+	return populate_write_run(m->window + MACHINE_HOME + at, m->home_fd, at,
+				  n_pages);
 }
 
 bool machine_home_drop(struct machine *m, ppn_t page)

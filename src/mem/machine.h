@@ -90,6 +90,10 @@ static inline uint8_t *machine_ptr(const struct machine *m, ma_t addr)
 int machine_home_populate(struct machine *m, ppn_t page)
 	__attribute__((warn_unused_result));
 
+/** machine_home_populate_run() - the same for @n_pages; on failure some may have memory. */
+int machine_home_populate_run(struct machine *m, ppn_t first, uint64_t n_pages)
+	__attribute__((warn_unused_result));
+
 /**
  * machine_home_drop() - release a home frame; it reads as zeros afterwards.
  * @m: the window

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bring memory behind a page of a mapped memory file without risking SIGBUS. */
+/* Bring memory behind pages of a mapped memory file without risking SIGBUS. */
 #include <mem/populate.h>
 
 #include <errno.h>
@@ -13,8 +13,15 @@
 
 int populate_write(uint8_t *ptr, int fd, uint64_t offset)
 {
+	return populate_write_run(ptr, fd, offset, 1);
+}
+
+int populate_write_run(uint8_t *ptr, int fd, uint64_t offset, uint64_t n_pages)
+{
+	const uint64_t bytes = n_pages * PAGE_SIZE;
+
 	for (;;) {
-		if (!madvise(ptr, PAGE_SIZE, MADV_POPULATE_WRITE))
+		if (!madvise(ptr, bytes, MADV_POPULATE_WRITE))
 			return 0;
 		if (errno == EINVAL)
 			break;
@@ -22,7 +29,7 @@ int populate_write(uint8_t *ptr, int fd, uint64_t offset)
 			return -ENOMEM;
 	}
 	for (;;) {
-		if (!fallocate(fd, 0, (off_t)offset, PAGE_SIZE))
+		if (!fallocate(fd, 0, (off_t)offset, (off_t)bytes))
 			return 0;
 		if (errno != EINTR)
 			return -ENOMEM;

@@ -20,4 +20,8 @@
 int populate_write(uint8_t *ptr, int fd, uint64_t offset)
 	__attribute__((warn_unused_result));
 
+/** populate_write_run() - the same for @n_pages from there on; on failure some may have memory. */
+int populate_write_run(uint8_t *ptr, int fd, uint64_t offset, uint64_t n_pages)
+	__attribute__((warn_unused_result));
+
 #endif
