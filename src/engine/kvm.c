@@ -580,6 +580,7 @@ static void kvm_counters(const struct engine *e, engine_counter_fn *fn,
 	fn(arg, "window", "chunks_rebuilt", w.chunks_rebuilt);
 	fn(arg, "window", "collapsed", w.collapsed);
 	fn(arg, "window", "given_back", w.given_back);
+	fn(arg, "window", "strays", w.strays);
 	fn(arg, "window", "stall_ns", w.stall_ns);
 	fn(arg, "window", "large_bytes", b.large_bytes);
 	fn(arg, "window", "small_bytes", b.small_bytes);

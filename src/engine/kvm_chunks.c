@@ -18,10 +18,12 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <base/verify.h>
 #include <engine/kvm_window_impl.h>
+#include <mem/memfile.h>
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
@@ -33,6 +35,7 @@
 #define CLAIM_ALLOWANCE 4096
 /* Work that is done with the lock held once. */
 #define COLLAPSE_MAX  8
+#define COLLAPSE_AGE  5
 #define GIVE_BACK_MAX 16
 
 int chunks_init(struct kvm_window *w)
@@ -41,7 +44,7 @@ int chunks_init(struct kvm_window *w)
 	while ((w->n_pages + w->chunk_pages - 1) / w->chunk_pages > MAX_CHUNKS)
 		w->chunk_pages *= 2;
 	w->n_chunks = (w->n_pages + w->chunk_pages - 1) / w->chunk_pages;
-	w->chunks = calloc(w->n_chunks, 1);
+	w->chunks = calloc(w->n_chunks, sizeof(*w->chunks));
 	w->offers_large = w->cfg.large_pages && machine_offers_large_pages();
 	return w->chunks ? 0 : -ENOMEM;
 }
@@ -49,9 +52,9 @@ int chunks_init(struct kvm_window *w)
 static void set_state(struct kvm_window *w, uint64_t chunk,
 		      enum chunk_state state)
 {
-	w->n_small -= w->chunks[chunk] == CHUNK_SMALL;
+	w->n_small -= w->chunks[chunk].state == CHUNK_SMALL;
 	w->n_small += state == CHUNK_SMALL;
-	w->chunks[chunk] = (uint8_t)state;
+	w->chunks[chunk] = (struct chunk){.state = (uint8_t)state};
 }
 
 /* Large pages at a first touch by devices, which have addresses of their own. */
@@ -123,13 +126,15 @@ void chunks_start_plain(struct kvm_window *w)
 
 void chunks_start_watched(struct kvm_window *w)
 {
-	for (uint64_t page = 0; page < w->n_pages; page += w->chunk_pages)
+	for (uint64_t page = 0; page < w->n_pages; page += w->chunk_pages) {
 		chunk_watch(w, page);
+		set_state(w, chunk_of(w, page), CHUNK_QUIET);
+	}
 }
 
 bool chunk_is_plain(const struct kvm_window *w, uint64_t page)
 {
-	return w->chunks[chunk_of(w, page)] <= CHUNK_SMALL;
+	return w->chunks[chunk_of(w, page)].state <= CHUNK_SMALL;
 }
 
 void chunk_watch(struct kvm_window *w, uint64_t page)
@@ -192,7 +197,8 @@ bool chunk_claim(struct kvm_window *w, uint64_t page)
 	const uint64_t first = chunk * w->chunk_pages;
 	const uint64_t end = chunk_end(w, page);
 
-	if (!can_claim(w, first, end))
+	/* Where pages are being taken one by one, they come one by one. */
+	if (w->chunks[chunk].state != CHUNK_QUIET || !can_claim(w, first, end))
 		return false;
 	for (uint64_t p = first; p < end; p++)
 		if (physmap_load(w->map, ppn(p)) == physmap_zero())
@@ -220,7 +226,9 @@ static bool look_at(struct kvm_window *w, uint64_t chunk)
 {
 	const bool large = w->offers_large && !atomic_load(&w->broken);
 
-	switch ((enum chunk_state)w->chunks[chunk]) {
+	if (w->chunks[chunk].age < UINT8_MAX)
+		w->chunks[chunk].age++;
+	switch ((enum chunk_state)w->chunks[chunk].state) {
 	case CHUNK_PLAIN:
 		return false;
 	case CHUNK_REGISTERED:
@@ -233,9 +241,11 @@ static bool look_at(struct kvm_window *w, uint64_t chunk)
 	case CHUNK_SMALL:
 		break;
 	}
-	if (large)
-		collapse(w, chunk);
-	return large;
+	/* That is work, and for nothing if pages are taken from it again. */
+	if (!large || w->chunks[chunk].age < COLLAPSE_AGE)
+		return false;
+	collapse(w, chunk);
+	return true;
 }
 
 bool chunks_need_look(const struct kvm_window *w)
@@ -255,6 +265,54 @@ void chunks_look(struct kvm_window *w)
 		if (work == COLLAPSE_MAX)
 			break;
 	}
+	pthread_mutex_unlock(w->cfg.lock);
+}
+
+/* Memory behind the home file, as the kernel says. */
+static uint64_t file_pages(const struct kvm_window *w)
+{
+	struct stat st;
+
+	return fstat(w->machine->home_fd, &st)
+		       ? 0
+		       : (uint64_t)st.st_blocks * 512 / PAGE_SIZE;
+}
+
+/* Only we, who have the lock, would make it HOME again. */
+static bool is_away(const struct kvm_window *w, uint64_t page)
+{
+	const uint64_t entry = physmap_load(w->map, ppn(page));
+
+	return !physmap_is_busy(entry) && physmap_state(entry) != PHYSMAP_HOME;
+}
+
+static void drop_strays_of(struct kvm_window *w, uint64_t first, uint64_t end)
+{
+	while (first < end) {
+		uint64_t n = 0;
+
+		while (first + n < end && is_away(w, first + n))
+			n++;
+		if (n && machine_home_drop_run(w->machine, ppn(first), n))
+			w->stats.strays += n;
+		first += n ? n : 1;
+	}
+}
+
+void chunks_drop_strays(struct kvm_window *w)
+{
+	struct physmap_counts counts;
+	uint64_t start, end = 0;
+
+	pthread_mutex_lock(w->cfg.lock);
+	counts = physmap_counts(w->map);
+	if (file_pages(w) >
+		    counts.pages[PHYSMAP_HOME] + counts.pages[PHYSMAP_BUSY] &&
+	    !w->open)
+		while (memfile_data_next(w->machine->home_fd,
+					 w->n_pages * PAGE_SIZE, end, &start,
+					 &end))
+			drop_strays_of(w, start / PAGE_SIZE, end / PAGE_SIZE);
 	pthread_mutex_unlock(w->cfg.lock);
 }
 
@@ -309,6 +367,7 @@ static void give_back_chunk(struct kvm_window *w, uint64_t chunk)
 	     page = end)
 		for (uint64_t p = first; p < end; p++)
 			drop_hole(w, p);
+	set_state(w, chunk, CHUNK_QUIET);
 }
 
 void chunks_give_back(struct kvm_window *w)
@@ -318,7 +377,7 @@ void chunks_give_back(struct kvm_window *w)
 		for (uint64_t i = c; i < c + GIVE_BACK_MAX && i < w->n_chunks &&
 				     !w->open && atomic_load(&w->broken);
 		     i++)
-			if (w->chunks[i] <= CHUNK_SMALL)
+			if (w->chunks[i].state <= CHUNK_SMALL)
 				give_back_chunk(w, i);
 		pthread_mutex_unlock(w->cfg.lock);
 	}

@@ -23,7 +23,7 @@
 #endif
 
 /* Faults of KVM are the kernel's own, so a descriptor for user mode alone is of no use. */
-static int open_any(void)
+static int open_any(bool *ret_by_device)
 {
 	const int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 	int fd = -1;
@@ -32,6 +32,7 @@ static int open_any(void)
 		fd = ioctl(dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
 		close(dev);
 	}
+	*ret_by_device = fd >= 0;
 	if (fd < 0)
 		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	return fd;
@@ -41,7 +42,8 @@ static int open_any(void)
 static uint64_t offered(void)
 {
 	struct uffdio_api api = {.api = UFFD_API};
-	const int fd = open_any();
+	bool ignored;
+	const int fd = open_any(&ignored);
 
 	if (fd < 0)
 		return 0;
@@ -58,9 +60,10 @@ int kvm_userfault_open(struct kvm_userfault *ret)
 	const uint64_t wp = UFFD_FEATURE_PAGEFAULT_FLAG_WP |
 			    UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 	struct uffdio_api api = {.api = UFFD_API};
-	int fd = open_any();
+	int fd;
 
 	memset(ret, 0, sizeof(*ret));
+	fd = open_any(&ret->by_device);
 	if (fd < 0) {
 		snprintf(ret->reason, sizeof(ret->reason),
 			 "userfaultfd: %s (it needs access to /dev/userfaultfd, or vm.unprivileged_userfaultfd=1)",

@@ -335,6 +335,7 @@ static uint64_t look_after(struct kvm_window *w, bool busy, uint64_t looked_ns)
 	if (!busy || now - looked_ns < LOOK_MS * UINT64_C(1000000))
 		return looked_ns;
 	chunks_look(w);
+	chunks_drop_strays(w);
 	return now;
 }
 

@@ -58,6 +58,7 @@ struct kvm_window_config {
  * @chunks_rebuilt: pieces that are whole again and cost nothing any more
  * @collapsed: pieces that were made large pages again
  * @given_back: pages that were HOME, never touched, and ZERO again since memory is scarce
+ * @strays: pages that were away and had memory all the same, which was released
  * @runs: mappings of shared runs, now
  * @stall_ns: time from a fault's arrival at the thread to its end
  */
@@ -75,6 +76,7 @@ struct kvm_window_stats {
 	uint64_t chunks_rebuilt;
 	uint64_t collapsed;
 	uint64_t given_back;
+	uint64_t strays;
 	uint64_t runs;
 	uint64_t stall_ns;
 };
@@ -142,12 +144,14 @@ int64_t kvm_window_audit(struct kvm_window *w, struct err *err);
  * struct kvm_userfault - what the host's userfaultfd can do for a window.
  * @usable: it sees faults of KVM
  * @write_protect: and write faults on memory files
+ * @by_device: it was opened through /dev/userfaultfd, which needs no privilege
  * @features: as the kernel reports them
  * @reason: why it is not usable
  */
 struct kvm_userfault {
 	bool usable;
 	bool write_protect;
+	bool by_device;
 	uint64_t features;
 	char reason[160];
 };

@@ -18,6 +18,12 @@ enum chunk_state {
 	CHUNK_QUIET, /* registered, and no page was taken since the last look */
 };
 
+/* Its state, and how many looks it has been in it (no more than 255). */
+struct chunk {
+	uint8_t state;
+	uint8_t age;
+};
+
 /* Members: I immutable, m under cfg.lock, a atomic. */
 struct kvm_window {
 	struct kvm_window_config cfg; /* I */
@@ -31,7 +37,7 @@ struct kvm_window {
 	int uffd;                     /* I or -1 */
 	int wake_fd;                  /* I eventfd */
 	bool offers_large;            /* I the host has large pages for us */
-	uint8_t *chunks;              /* m enum chunk_state each */
+	struct chunk *chunks;         /* m */
 	uint64_t n_chunks;            /* I */
 	uint64_t chunk_pages;         /* I */
 	uint64_t n_small;             /* m chunks that are CHUNK_SMALL */
@@ -127,6 +133,14 @@ bool chunks_need_look(const struct kvm_window *w);
 
 /** chunks_look() - give chunks back to the kernel that are whole again. Takes the lock. */
 void chunks_look(struct kvm_window *w);
+
+/**
+ * chunks_drop_strays() - release memory behind pages that are away. Takes the lock.
+ *
+ * The kernel may leave or bring it there: it cannot always split a large page of which a part
+ * is released, and khugepaged fills the holes of one that it is making while we take it apart.
+ */
+void chunks_drop_strays(struct kvm_window *w);
 
 /** chunks_give_back() - make ZERO what is HOME but was never touched. Takes the lock. */
 void chunks_give_back(struct kvm_window *w);

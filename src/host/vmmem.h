@@ -52,12 +52,13 @@ struct vmmem {
 	pthread_mutex_t commit_lock;
 	uint64_t committed; /* c pages entered for it: what it has or may take */
 
-	uint64_t slow_until_ms;       /* m leave it alone: it did not answer */
-	unsigned suspicions;          /* m */
-	_Atomic bool misbehaved;      /* a */
-	char why[128];                /* set before @misbehaved */
-	_Atomic uint64_t zip_out;     /* a */
-	_Atomic uint64_t swap_out;    /* a */
+	uint64_t slow_until_ms;    /* m leave it alone: it did not answer */
+	unsigned suspicions;       /* m */
+	uint64_t honest_ms;        /* m when it was last found to be honest */
+	_Atomic bool misbehaved;   /* a */
+	char why[128];             /* set before @misbehaved */
+	_Atomic uint64_t zip_out;  /* a */
+	_Atomic uint64_t swap_out; /* a */
 	_Atomic uint64_t shared_ever; /* a */
 	_Atomic uint64_t zeroed;      /* a */
 	_Atomic uint64_t scanned;     /* a */
