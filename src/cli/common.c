@@ -153,6 +153,7 @@ int cli_begin(struct cli *cli, int argc, char *argv[], const char *usage,
 	if (cli->n_args > max)
 		return usage_error(usage, "what is ", cli->args[max]);
 	cli->json = w.common[COMMON_JSON];
+	cli->remote = w.common[COMMON_URL];
 	const struct client_config cfg = {.socket_path = w.common[COMMON_SOCKET],
 					  .url = w.common[COMMON_URL],
 					  .token = getenv("MEZZ_TOKEN")};

@@ -28,6 +28,7 @@ struct cli_option {
  * struct cli - a command that is being run.
  * @client: to mezzd
  * @json: print the answer as it came
+ * @remote: mezzd may be on another machine
  * @args: words that are no options
  * @n_args: how many
  * @rest: words after --
@@ -37,6 +38,7 @@ struct cli_option {
 struct cli {
 	struct client *client;
 	bool json;
+	bool remote;
 	const char *args[CLI_ARGS];
 	int n_args;
 	char **rest;

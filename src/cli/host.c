@@ -1,27 +1,69 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mezz host: machine memory, advanced options, and whether the books are right. */
+/*
+ * mezz host: machine memory, what runs the processors, advanced options, and whether the
+ * books are right.
+ */
+#include <errno.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <api/paths.h>
 #include <cli/commands.h>
 #include <cli/common.h>
 #include <policy/state.h>
 
-static const char usage[] = "host [--options | --set NAME=VALUE | --audit]\n\n"
-			    "Show the host's memory, or its advanced options.";
+static const char usage[] =
+	"host [--engine | --options | --set NAME=VALUE | --audit]\n\n"
+	"Show the host's memory and what runs VMs there, or its advanced options.";
 
 enum {
+	HOST_ENGINE,
 	HOST_OPTIONS,
 	HOST_SET,
 	HOST_AUDIT
 };
 static const struct cli_option host_options[] = {
+	[HOST_ENGINE] = {"engine", 'e', NULL,
+			 "what runs VMs here, and why; needs no mezzd"},
 	[HOST_OPTIONS] = {"options", 'o', NULL, "list advanced options"},
 	[HOST_SET] = {"set", 's', "NAME=VALUE", "change one of them"},
 	[HOST_AUDIT] = {"audit", 0, NULL,
 			"recompute all bookkeeping and compare"},
 	{NULL, 0, NULL, NULL},
 };
+
+/* Known to the program that runs VMs, which knows KVM; this one does not. */
+static int show_engine(void)
+{
+	static const char *const places[] = {"mezz-vm", "../vm/mezz-vm",
+					     "../libexec/mezzanine/mezz-vm",
+					     NULL};
+	char program[PATHS_MAX];
+	char probe[] = "--probe";
+	char *argv[] = {program, probe, NULL};
+	struct err err;
+	int status = 0;
+	pid_t pid;
+
+	fflush(stdout);
+	if (!paths_beside(places, program)) {
+		err_set(&err, -ENOENT,
+			"the program mezz-vm is not beside this one");
+		return cli_fail(&err);
+	}
+	const int r = posix_spawn(&pid, program, NULL, NULL, argv, environ);
+
+	if (r) {
+		err_set(&err, -r, "cannot start %s: %s", program, strerror(r));
+		return cli_fail(&err);
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return status ? CLI_FAILED : CLI_OK;
+}
 
 static int show_host(struct cli *cli)
 {
@@ -57,7 +99,10 @@ static int show_host(struct cli *cli)
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		printf("  %-20s %12.1f MiB\n", rows[i].name, mib(rows[i].pages));
-	return CLI_OK;
+	if (cli->remote)
+		return CLI_OK;
+	puts("what runs VMs");
+	return show_engine();
 }
 
 static int show_options(struct cli *cli, const struct client_request *req)
@@ -118,7 +163,9 @@ int cmd_host(int argc, char *argv[])
 
 	if (status >= 0)
 		return status;
-	if (cli.values[HOST_SET])
+	if (cli.values[HOST_ENGINE])
+		status = show_engine();
+	else if (cli.values[HOST_SET])
 		status = set_option(&cli, cli.values[HOST_SET]);
 	else if (cli.values[HOST_OPTIONS])
 		status = show_options(&cli, &list);

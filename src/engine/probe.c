@@ -26,14 +26,23 @@
 
 #include <arch/x86.h>
 
-#define GUEST_BYTES   UINT64_C(0x5000)
-#define TABLES        UINT64_C(0x1000) /* PML4, PDPT, PD */
-#define CODE          UINT64_C(0x4000)
-#define LOOP_INSNS    2
-#define SHORT_LOOPS   2000
-#define LONG_LOOPS    200000
-#define TRIES         3
-#define TIME_LIMIT_MS 50
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+#define GUEST_BYTES UINT64_C(0x5000)
+#define TABLES      UINT64_C(0x1000) /* PML4, PDPT, PD */
+#define CODE        UINT64_C(0x4000)
+#define LOOP_INSNS  2
+#define SHORT_LOOPS 2000
+#define LONG_LOOPS  200000
+#define TRIES       3
+/* Far more than it takes: the host may be a guest whose processors others have. */
+#define TIME_LIMIT_MS   400
+#define SHORT_ENOUGH_NS 5000000
 /* For a KVM that sleeps instead of working. */
 #define WALL_LIMIT_MS 2000
 
@@ -279,8 +288,7 @@ static void time_within_limits(struct tiny *t, struct probe_run *ret)
 	if (start_timer(CLOCK_MONOTONIC, WALL_LIMIT_MS, &wall)) {
 		tiny_time(t, SHORT_LOOPS, ret);
 		/* A short loop is mostly the cost of going there and back. */
-		if (ret->result == PROBE_RAN &&
-		    ret->ns < TIME_LIMIT_MS * 100000ULL)
+		if (ret->result == PROBE_RAN && ret->ns < SHORT_ENOUGH_NS)
 			tiny_time(t, LONG_LOOPS, ret);
 		timer_delete(wall);
 	}
@@ -403,39 +411,111 @@ static const char *userfault_text(const struct kvm_userfault *f, char *text,
 {
 	if (!f->usable)
 		return f->reason;
-	snprintf(text, size, "yes, features 0x%llx",
-		 (unsigned long long)f->features);
+	snprintf(text, size, "yes, by %s",
+		 f->by_device ? "/dev/userfaultfd" : "the system call");
 	return text;
+}
+
+/* The word in brackets of a setting. */
+static void chosen_word(const char *path, char *text, size_t size)
+{
+	char line[128];
+	char *start = first_line(path, line, sizeof(line)) ? strchr(line, '[')
+							   : NULL;
+	char *end = start ? strchr(start, ']') : NULL;
+
+	if (end)
+		snprintf(text, size, "%.*s", (int)(end - start - 1), start + 1);
+	else
+		snprintf(text, size, "no");
+}
+
+/* On memory of our own, some of it touched: EINVAL is of what the kernel does not know. */
+static bool knows_advice(int advice)
+{
+	const size_t large = (size_t)2 << 20;
+	uint8_t *mem = mmap(NULL, 2 * large, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	uint8_t *at;
+	bool knows;
+
+	if (mem == MAP_FAILED)
+		return false;
+	/* One advice is of large pages, and wants the whole of one. */
+	at = mem + (-(uintptr_t)mem & (large - 1));
+	*at = 1;
+	knows = !madvise(at, large, advice) || errno != EINVAL;
+	munmap(mem, 2 * large);
+	return knows;
+}
+
+struct teller {
+	void (*fn)(void *arg, const char *name, const char *found,
+		   const char *use);
+	void *arg;
+};
+
+static void tell(const struct teller *t, const char *name, const char *found,
+		 const char *use)
+{
+	t->fn(t->arg, name, found, use);
+}
+
+static void tell_engine(const struct teller *t)
+{
+	struct probe_verdict verdict;
+	char text[160];
+
+	probe_kvm(&verdict);
+	tell(t, "engine", verdict.usable ? "kvm" : "soft", verdict.why);
+	tell(t, "page tables under KVM", paging(text, sizeof(text)),
+	     "who combines guest and machine addresses");
+}
+
+static void tell_userfault(const struct teller *t)
+{
+	struct kvm_userfault fault;
+	char text[160];
+	const int fd = kvm_userfault_open(&fault);
+
+	if (fd >= 0)
+		close(fd);
+	tell(t, "userfaultfd", userfault_text(&fault, text, sizeof(text)),
+	     "pages that were taken come back when KVM touches them; without it KVM is not used");
+	tell(t, "its write protection", yes(fault.write_protect),
+	     "shared pages are mapped (Linux 5.19); without it they are copied when touched");
+}
+
+static void tell_large(const struct teller *t)
+{
+	char text[64];
+
+	chosen_word("/sys/kernel/mm/transparent_hugepage/shmem_enabled", text,
+		    sizeof(text));
+	tell(t, "large pages of memory files", text,
+	     "guest RAM in 2 MiB pages, if it is advise, within_size or always: write advise to "
+	     "/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+	tell(t, "MADV_COLLAPSE", yes(knows_advice(MADV_COLLAPSE)),
+	     "large pages again after pressure (Linux 6.1); without it the kernel may make them");
+	tell(t, "MADV_POPULATE_WRITE", yes(knows_advice(MADV_POPULATE_WRITE)),
+	     "memory behind a page in one call (Linux 5.14); without it two");
 }
 
 void probe_facilities(void (*fn)(void *arg, const char *name, const char *found,
 				 const char *use),
 		      void *arg)
 {
-	struct kvm_userfault fault;
-	struct probe_verdict verdict;
+	const struct teller t = {fn, arg};
 	struct utsname uts;
-	char text[160];
-	const int fd = kvm_userfault_open(&fault);
+	char text[64];
 
-	if (fd >= 0)
-		close(fd);
-	probe_kvm(&verdict);
 	if (!uname(&uts))
-		fn(arg, "kernel", uts.release, "6.1 or newer for KVM");
-	fn(arg, "engine", verdict.usable ? "kvm" : "soft", verdict.why);
-	fn(arg, "KVM paging", paging(text, sizeof(text)),
-	   "who combines guest and machine addresses");
-	fn(arg, "userfaultfd", userfault_text(&fault, text, sizeof(text)),
-	   "pages come back under KVM");
-	fn(arg, "userfaultfd write protection", yes(fault.write_protect),
-	   "sharing under KVM; without it shared pages are copied at their first access");
-	if (!first_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled",
-			text, sizeof(text)))
-		snprintf(text, sizeof(text), "no");
-	fn(arg, "large pages of memory files", text,
-	   "2 MiB pages from the first touch, if advise, within_size or always");
+		tell(&t, "kernel", uts.release, "for KVM 6.1 or newer");
+	tell_engine(&t);
+	tell_userfault(&t);
+	tell_large(&t);
 	if (!first_line("/proc/sys/vm/max_map_count", text, sizeof(text)))
 		snprintf(text, sizeof(text), "unknown");
-	fn(arg, "mappings per process", text, "runs of shared pages under KVM");
+	tell(&t, "mappings per process", text,
+	     "bounds the runs of shared pages of a VM; those beyond it are copied");
 }

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include <api/vm_options.h>
+#include <engine/probe.h>
 #include <vm/console.h>
 #include <vm/console_socket.h>
 #include <vm/image.h>
@@ -293,6 +294,13 @@ static int run(const struct vm_config *cfg)
 	return status;
 }
 
+static void print_facility(void *arg, const char *name, const char *found,
+			   const char *use)
+{
+	(void)arg;
+	printf("  %-30s %s\n  %-30s     %s\n", name, found, "", use);
+}
+
 int main(int argc, char *argv[])
 {
 	struct vm_config cfg;
@@ -300,6 +308,11 @@ int main(int argc, char *argv[])
 	char dir[4096];
 	int status;
 
+	/* For mezz host, which cannot look by itself. */
+	if (argc == 2 && !strcmp(argv[1], "--probe")) {
+		probe_facilities(print_facility, NULL);
+		return 0;
+	}
 	vm_config_init(&cfg);
 	int r = vm_config_parse(&cfg, argc - 1, argv + 1, &err);
 

@@ -116,7 +116,7 @@ static void test_facilities(void **state)
 
 	(void)state;
 	probe_facilities(count_rows, &n);
-	assert_int_equal(n, 7);
+	assert_int_equal(n, 9);
 }
 
 int main(void)
