@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # For people. Meson does the work; "make help" lists what there is.
 .DEFAULT_GOAL := all
-.PHONY: all help setup demo soak tour check stress bench bench-mmu bench-fault guest lint tidy format clean
+.PHONY: all help setup demo soak tour check stress bench bench-mmu bench-fault bench-kvm hostbox guest lint tidy format clean
 
 BUILD := build
 CC    ?= gcc

@@ -31,6 +31,9 @@ SKIP = 77
 MODES = [tuple(mode.split(":")) for mode in
          os.environ.get("MEZZ_TEST_MODES", "soft:hardware soft:software").split()]
 
+# A processor that is itself emulated takes longer for everything.
+PATIENCE = float(os.environ.get("MEZZ_TEST_PATIENCE", "1"))
+
 # For tests of what only our own processor has.
 needs_soft = unittest.skipIf(any(engine != "soft" for engine, _ in MODES),
                              "only our own processor has this")
@@ -103,6 +106,7 @@ def program(words):
 
 def mezz_run(options, stdin=b"", timeout_s=60, image=IMAGE):
     """Run `mezz run` to its end with counters. Raises Hung if it does not end."""
+    timeout_s *= PATIENCE
     with tempfile.TemporaryDirectory(prefix="mezz-test-") as folder:
         stats = pathlib.Path(folder, "stats.json")
         proc = spawn(["--stats", stats, *options], image, stdin=subprocess.PIPE,
@@ -151,7 +155,7 @@ def boot(script, mode, options=(), append="", timeout_s=110):
         initrd.write(initrd_with(script))
         initrd.flush()
         line = f'{append} mezz.run="sh /test.sh"'.strip()
-        run = mezz_run([*mode_options(mode), "--timeout", str(timeout_s - 10), "--initrd",
+        run = mezz_run([*mode_options(mode), "--timeout", str(int((timeout_s - 10) * PATIENCE)), "--initrd",
                         initrd.name, "--append", line, *options], timeout_s=timeout_s)
     start, end = START.search(run.out), END.search(run.out)
     if run.status or not start or not end:
