@@ -204,8 +204,13 @@ static void reclaim_divide(struct maker *m)
 	}
 	given = split_pages(m->room, m->n, deficit, m->part);
 	m->sum->unmet_pages = deficit - given;
-	for (size_t i = 0; i < m->n; i++)
+	for (size_t i = 0; i < m->n; i++) {
 		m->actions[i].reclaim_pages = m->must[i] + m->part[i];
+		/* What is above a limit does not wait for memory to become scarce. */
+		if (m->must[i])
+			m->sum->period_ms = host_state_period_ms(
+				HOST_SOFT, m->host->options);
+	}
 }
 
 /* How much further a balloon may grow without hurting, or 0. */

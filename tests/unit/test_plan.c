@@ -323,6 +323,7 @@ static void limits_bind_in_high(void **state)
 	world_init(&w, 3, 4096);
 	w.nodes[1].alloc.limit_pages = MIB(170);
 	decide(&w);
+	assert_int_equal(w.sum.period_ms, 1000);
 	assert_int_equal(w.sum.state, HOST_HIGH);
 	assert_int_equal(w.actions[0].reclaim_pages, MIB(10) + MIB(170) / 64);
 	assert_int_equal(w.actions[0].balloon_target_pages, MIB(8));
