@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # For people. Meson does the work; "make help" lists what there is.
 .DEFAULT_GOAL := all
-.PHONY: all help setup demo soak tour check stress bench bench-mmu bench-fault bench-kvm hostbox guest lint tidy format clean
+.PHONY: all help setup demo soak tour check stress bench bench-mmu bench-fault bench-kvm bench-policy-live hostbox guest lint tidy format clean
 
 BUILD := build
 CC    ?= gcc
@@ -50,6 +50,9 @@ bench-fault: guest ## waits for compressed and swapped pages beside a raw read o
 stress: guest ## 20 boots in each mode while random pages come and go; minutes
 	@MEZZ_TEST_BUILD=$(abspath $(BUILD)) MEZZ_STRESS_BOOTS=$(or $(BOOTS),20) \
 		python3 -B tests/guest/test_options.py Options.test_revoke_stress
+
+bench-policy-live: guest ## the idle memory tax on two live guests, in 3 minutes
+	@bench/bench-policy-live
 
 lint: ## format, header, layer, documentation and spelling checks
 	@tools/setup check
