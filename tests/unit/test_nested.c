@@ -109,6 +109,88 @@ static void test_exit_information(void **state)
 	env_release(&e);
 }
 
+/* Bits of an entry that say what an access may do. */
+static const uint64_t entry_bits[] = {PTE_P, PTE_W, PTE_U, PTE_NX, BIT64(47)};
+
+#define N_COMBINATIONS (1U << ARRAY_SIZE(entry_bits))
+
+static uint64_t combination(uint64_t table, unsigned int bits)
+{
+	uint64_t entry = table & PTE_ADDR;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(entry_bits); i++)
+		if (bits & 1U << i)
+			entry |= entry_bits[i];
+	return entry;
+}
+
+/* What the architecture says of four entries, the top one first; 0: the access is allowed. */
+static uint64_t model_info1(const unsigned int *bits, unsigned int access)
+{
+	const bool table = access & NESTED_TABLE;
+	const bool write = table || (access & NESTED_WRITE);
+	const bool fetch = access & NESTED_FETCH;
+	const uint64_t info = (table ? NESTED_INFO_TABLE : NESTED_INFO_FINAL) |
+			      PF_U | (write ? PF_W : 0) | (fetch ? PF_I : 0);
+	unsigned int all = ~0U, any = 0;
+
+	for (unsigned int i = 0; i < 4; i++) {
+		if (!(bits[i] & 1))
+			return info;
+		if (bits[i] & 16)
+			return info | PF_P | PF_RSVD;
+		all &= bits[i];
+		any |= bits[i];
+	}
+	if (!(all & 4) || (write && !(all & 2)) || (fetch && (any & 8)))
+		return info | PF_P;
+	return 0;
+}
+
+/* Every combination of rights at every level, for every kind of access. */
+static void test_all_combinations(void **state)
+{
+	static const unsigned int accesses[] = {NESTED_READ, NESTED_WRITE,
+						NESTED_FETCH, NESTED_TABLE};
+	struct nested_violation v;
+	struct mem_page page;
+	uint64_t *slot[4], old[4], table;
+	struct env e;
+
+	(void)state;
+	env_init(&e, RAM, false, false);
+	assert_int_equal(nested_access(e.n, gpa(0x5678), NESTED_WRITE, &page),
+			 MEM_OK);
+	table = nested_root(e.n).v;
+	for (unsigned int i = 0; i < 4; i++) {
+		slot[i] = (uint64_t *)(void *)machine_ptr(guestmem_machine(e.mem),
+							  ma(table)) +
+			  (UINT64_C(0x5678) >> (39 - 9 * i) & 511);
+		old[i] = *slot[i];
+		table = old[i] & PTE_ADDR;
+	}
+	for (unsigned int n = 0; n < 1U << (4 * ARRAY_SIZE(entry_bits)); n++) {
+		unsigned int bits[4];
+
+		for (unsigned int i = 0; i < 4; i++) {
+			bits[i] = n >> (5 * i) & (N_COMBINATIONS - 1);
+			*slot[i] = combination(old[i], bits[i]);
+		}
+		for (unsigned int i = 0; i < ARRAY_SIZE(accesses); i++) {
+			const uint64_t want = model_info1(bits, accesses[i]);
+			const bool ok = nested_translate(e.n, gpa(0x5678),
+							 accesses[i], &page, &v);
+
+			if (ok != !want || (want && v.info1 != want))
+				fail_msg("entries %05x access %x: %lx, not %lx",
+					 n, accesses[i], ok ? 0 : v.info1, want);
+		}
+	}
+	for (unsigned int i = 0; i < 4; i++)
+		*slot[i] = old[i];
+	env_release(&e);
+}
+
 static void put_entry(struct guestmem *mem, uint64_t addr, uint64_t v)
 {
 	assert_true(guestmem_write(mem, gpa(addr), &v, sizeof(v)));
@@ -313,6 +395,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_exit_information),
+		cmocka_unit_test(test_all_combinations),
 		cmocka_unit_test(test_references_per_walk),
 		cmocka_unit_test(test_large_entries),
 		cmocka_unit_test(test_huge_entry),
