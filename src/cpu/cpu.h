@@ -237,7 +237,8 @@ struct cpu {
 	uint64_t gpr[REG_COUNT];
 	struct tlb tlb;
 	int64_t left; /* instructions left in this slice; < 0 is never stored */
-	uint16_t af;  /* arithmetic flags, form of LAHF and SETO: flags.h */
+	uint64_t accesses; /* memory operands of the blocks entered */
+	uint16_t af; /* arithmetic flags, form of LAHF and SETO: flags.h */
 	uint32_t code_mode; /* enum cpu_code_mode bits */
 
 	uint64_t scratch[8]

@@ -274,6 +274,19 @@ static void emit_bad(struct emitter *e, ZyanStatus status)
 	e->end = true;
 }
 
+/* Operands in memory, those of PUSH and RET included; one that is read and written counts once. */
+static unsigned int count_accesses(const ZydisDecodedInstruction *insn,
+				   const ZydisDecodedOperand *ops)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < insn->operand_count; i++)
+		n += ops[i].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+		     ops[i].mem.type == ZYDIS_MEMOP_TYPE_MEM &&
+		     ops[i].actions != 0;
+	return n;
+}
+
 /* One step of a block: decode at @code and emit. Return: bytes used, 0 if @n_bytes are too few. */
 static size_t decode_one(struct cpu *c, struct emitter *e, const uint8_t *code,
 			 size_t n_bytes)
@@ -296,6 +309,7 @@ static size_t decode_one(struct cpu *c, struct emitter *e, const uint8_t *code,
 	e->insn = &insn;
 	e->ops = ops;
 	emit_insn(e, d);
+	e->block->n_accesses += (uint8_t)count_accesses(&insn, ops);
 	e->insn = NULL;
 	return insn.length;
 }
@@ -345,6 +359,7 @@ void block_decode(struct cpu *c, struct block *b, const uint8_t *code,
 
 	*ret_need_next = false;
 	b->n_ops = 0;
+	b->n_accesses = 0;
 	while (!e.end && e.nth < max_insns &&
 	       b->n_ops < BLOCK_MAX_OPS - OPS_PER_INSN && at < n_bytes) {
 		size_t used;

@@ -96,8 +96,9 @@ struct block {
 	uint64_t key; /* PPN * PAGE_SIZE + offset of the first byte */
 	uint64_t key2; /* the same of the page that its only instruction reaches into, or 0 */
 	uint16_t mode; /* cpu.code_mode it was decoded for */
-	uint16_t heat; /* times that a slice ended here: run.c */
 	uint16_t bytes;
+	uint8_t heat;       /* times that a slice ended here: run.c */
+	uint8_t n_accesses; /* memory operands of all instructions */
 	uint8_t n_insns;
 	uint8_t n_ops;
 	struct op ops[];
@@ -221,6 +222,7 @@ struct block_cache_head {
 			c->left += enter_->n_insns;               \
 			return NULL;                              \
 		}                                                 \
+		c->accesses += enter_->n_accesses;                \
 		OP_GO(enter_->ops);                               \
 	} while (0)
 
@@ -235,6 +237,7 @@ struct block_cache_head {
 			c->left += enter_->n_insns;               \
 			return NULL;                              \
 		}                                                 \
+		c->accesses += enter_->n_accesses;                \
 		return enter_->ops;                               \
 	} while (0)
 

@@ -790,6 +790,11 @@ static void emit_loop_end(struct translator *t, unsigned int jcc, uint32_t head)
 	BYTES(t, 0x0f, 0x8c); /* jl */
 	out = t->len;
 	emit_u32(t, 0);
+	if (t->block->n_accesses) {
+		/* add qword [accesses], imm32 */
+		emit_cpu_op(t, 0x81, 0, offsetof(struct cpu, accesses));
+		emit_u32(t, t->block->n_accesses);
+	}
 	BYTES(t, 0xe9);
 	emit_u32(t, head - (t->len + 4));
 

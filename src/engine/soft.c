@@ -212,6 +212,10 @@ static void cpu_counters(const struct cpu *c, engine_counter_fn *fn, void *arg)
 	fn(arg, "cpu", "mmio", s->mmio);
 	fn(arg, "cpu", "pio", s->pio);
 	fn(arg, "cpu", "code_cache_bytes", block_cache_bytes(c));
+	/* What instructions ask for, less what had to be looked up. */
+	fn(arg, "tlb", "hits",
+	   c->accesses > c->tlb.stats.misses ? c->accesses - c->tlb.stats.misses
+					     : 0);
 	fn(arg, "tlb", "misses", c->tlb.stats.misses);
 	fn(arg, "tlb", "revalidations", c->tlb.stats.revalidations);
 	fn(arg, "tlb", "flushes", c->tlb.stats.flushes);

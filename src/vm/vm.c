@@ -3,6 +3,7 @@
 #include <vm/vm.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -208,6 +209,7 @@ int vm_new(const struct vm_config *cfg, const struct vm_callbacks *cb,
 	vm->ctx = ctx;
 	pthread_mutex_init(&vm->device_lock, NULL);
 	pthread_mutex_init(&vm->large_lock, NULL);
+	vm->status_fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 	vm->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = vm->kick_fd < 0
 		    ? err_set(err, -errno, "eventfd: %s", strerror(errno))
@@ -244,6 +246,8 @@ struct vm *vm_free(struct vm *vm)
 	guestmem_free(vm->mem);
 	if (vm->kick_fd >= 0)
 		close(vm->kick_fd);
+	if (vm->status_fd >= 0)
+		close(vm->status_fd);
 	pthread_mutex_destroy(&vm->device_lock);
 	pthread_mutex_destroy(&vm->large_lock);
 	free(vm);

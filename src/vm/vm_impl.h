@@ -71,8 +71,9 @@ struct vm {
 	atomic_bool pressed;     /* a vm_press_power(), not yet seen */
 
 	pthread_t thread;
-	bool started;       /* owner's thread */
-	int kick_fd;        /* I eventfd that wakes a sleeping processor */
+	bool started; /* owner's thread */
+	int kick_fd;  /* I eventfd that wakes a sleeping processor */
+	int status_fd; /* I what the kernel says of this process; nobody opens it later */
 	atomic_bool kicked; /* a something may have changed since the last look */
 	atomic_bool asleep;  /* a */
 	atomic_bool stop;    /* a vm_stop() */
