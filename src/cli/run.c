@@ -309,13 +309,22 @@ static void remove_stale(const char *tmp)
 	globfree(&found);
 }
 
+/* On a disk where there is one, for what does not fit into memory is swapped there. */
+static const char *tmp_folder(void)
+{
+	const char *said = getenv("TMPDIR");
+
+	if (said && *said)
+		return said;
+	return access("/var/tmp", W_OK | X_OK) ? "/tmp" : "/var/tmp";
+}
+
 static int run_with_host(const struct plan *p)
 {
 	static const char *const places[] = {"mezzd", "../host/mezzd", NULL};
 	char program[PATHS_MAX], dir[PATHS_MAX], socket[PATHS_MAX + 16];
 	char memory[32];
-	const char *said = getenv("TMPDIR");
-	const char *tmp = said && *said ? said : "/var/tmp";
+	const char *tmp = tmp_folder();
 	const char *argv[] = {
 		program,       "--run",    memory, "--state-dir", dir,
 		"--temporary", "--socket", socket, "--quiet",     "--memory",
@@ -326,7 +335,6 @@ static int run_with_host(const struct plan *p)
 
 	snprintf(memory, sizeof(memory), "%lluB",
 		 (unsigned long long)p->memory_bytes);
-	/* On a disk, for what does not fit into memory is swapped there. */
 	remove_stale(tmp);
 	snprintf(dir, sizeof(dir), "%s/" FOLDER "XXXXXX", tmp);
 	if (!all || !paths_beside(places, program)) {
