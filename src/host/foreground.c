@@ -14,9 +14,11 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #define STATUS_SIGNAL 128
+#define TOLD_MS       5000
 
 static struct termios saved;
 static bool have_saved;
@@ -51,6 +53,15 @@ void foreground_event(struct foreground *fg, const struct host_event *event)
 	kill(getpid(), FOREGROUND_SIGNAL);
 }
 
+/* The start of a VM that ends at once may fail a moment before its end is told. */
+static void wait_told(const struct foreground *fg)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+
+	for (int ms = 0; ms < TOLD_MS && !atomic_load(&fg->ended); ms++)
+		nanosleep(&pause, NULL);
+}
+
 int foreground_start(struct foreground *fg, struct host *host, struct err *err)
 {
 	struct host_vm_settings *set = &fg->settings;
@@ -60,10 +71,13 @@ int foreground_start(struct foreground *fg, struct host *host, struct err *err)
 	raw_terminal();
 	set->alloc.reservation_pages = set->size_pages;
 	r = host_vm_start(host, set, err);
-	if (r != -ENOSPC)
-		return r;
-	set->alloc.reservation_pages = 0;
-	return host_vm_start(host, set, err);
+	if (r == -ENOSPC) {
+		set->alloc.reservation_pages = 0;
+		r = host_vm_start(host, set, err);
+	}
+	if (r == -ECHILD)
+		wait_told(fg);
+	return r;
 }
 
 void foreground_wait(struct foreground *fg, struct host *host,

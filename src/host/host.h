@@ -158,7 +158,8 @@ int host_name_check(const char *name, struct err *err)
  * Returns when the process has started and is linked (at most a few seconds).
  *
  * Return: 0; -EEXIST (it runs); -EINVAL; -ENOENT (no such pool); -ENOSPC (reservation, host
- * memory or swap space); or what starting a process reports.
+ * memory or swap space); -ECHILD (it ended at its start, HOST_EVENT_VM_ENDED tells how); or
+ * what starting a process reports.
  */
 int host_vm_start(struct host *host, const struct host_vm_settings *settings,
 		  struct err *err) __attribute__((warn_unused_result));

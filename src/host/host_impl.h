@@ -160,7 +160,11 @@ int process_adopt_all(struct host *host, struct err *err)
 int process_hello(struct hvm *vm, const struct link_msg *msg, int *fds,
 		  struct err *err) __attribute__((warn_unused_result));
 
-/** process_ended() - say why a VM ended at its start, by its log. Return: -ECHILD. */
+/**
+ * process_ended() - say why a VM ended at its start, by its log.
+ *
+ * Return: -ECHILD. HOST_EVENT_VM_ENDED was told, or is about to be.
+ */
 int process_ended(struct host *host, const char *name, struct err *err);
 
 /** process_save() - write a VM's settings file. Under @lock. Return: 0 or -errno. */

@@ -155,7 +155,7 @@ static int spawn(struct host *host, const struct host_vm_settings *set,
 	r = spawn_with(host->vm_program, argv.out, log_fd, ret_pid);
 	/* Not as if the VM were not there. */
 	if (r)
-		r = err_set(err, r == -ENOENT ? -ECHILD : r,
+		r = err_set(err, r == -ENOENT ? -ENOEXEC : r,
 			    "cannot start %s: %s", host->vm_program,
 			    strerror(-r));
 	if (log_fd >= 0)
