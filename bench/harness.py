@@ -132,8 +132,8 @@ class Mezz:
             raise BenchError(f"{self.binary} is not there: run make first")
 
     def command(self, image, append, stats):
-        """Command line of one run."""
-        return [str(self.binary), "run", "--engine", "soft", "--mmu", self.mmu,
+        """Command line of one run. Without a memory manager, for the peer has none beside it."""
+        return [str(self.binary), "run", "--no-host", "--engine", "soft", "--mmu", self.mmu,
                 "--memory", f"{MEMORY_MIB}M", "--kernel", str(image.kernel),
                 "--initrd", str(image.initrd), "--bare", "--append", append, "--stats", stats, *self.extra]
 

@@ -21,6 +21,8 @@ static void show_config(const struct api_vm_config *c)
 	printf("  pool=%s group=%s sharing=%s autostart=%s\n",
 	       *c->pool ? c->pool : "(host)", *c->group ? c->group : "(alone)",
 	       c->share ? "on" : "off", c->autostart ? "on" : "off");
+	if (c->version)
+		printf("  changeVersion=%" PRIu64 "\n", c->version);
 	for (unsigned int i = 0; i < c->args.n; i++)
 		printf("%s%s%s", i ? " " : "  args: ", c->args.v[i],
 		       i + 1 == c->args.n ? "\n" : "");
@@ -80,11 +82,12 @@ int cmd_show(int argc, char *argv[])
 	status = cli_call(&cli, &req, &vm);
 	if (status == CLI_OK) {
 		show_config(&vm.config);
-		printf("  %s, process %" PRIu64 "%s\n",
-		       api_power_name(vm.runtime.power), vm.runtime.pid,
-		       vm.runtime.pending
-			       ? "; some changes wait for its next start"
-			       : "");
+		printf("  %s", api_power_name(vm.runtime.power));
+		if (vm.runtime.pid)
+			printf(", process %" PRIu64, vm.runtime.pid);
+		printf("%s\n", vm.runtime.pending
+				       ? "; some changes wait for its next start"
+				       : "");
 		if (vm.runtime.pid) {
 			show_stats(&vm.stats, vm.config.size_pages);
 			show_stalls(&vm.stats);

@@ -467,14 +467,15 @@ static int remove_vm(struct control *c, const struct api_request *req,
 }
 
 /* What was changed while it started is told to it now. */
-static void catch_up(struct control *c, const char *name)
+static void catch_up(struct control *c, const char *name, uint64_t version)
 {
 	struct host_vm_settings set;
 	size_t at;
 
 	pthread_mutex_lock(&c->lock);
-	if (find_def(c, name, &at)) {
+	if (find_def(c, name, &at) && c->defs[at]->config.version == version) {
 		c->defs[at]->args_changed = false;
+	} else if (find_def(c, name, &at)) {
 		fill_settings(&set, &c->defs[at]->config);
 		/* If it has ended, or promises are gone meanwhile, it keeps what it has. */
 		const int r = host_vm_set(c->host, &set, NULL);
@@ -490,6 +491,7 @@ static int start_named(struct control *c, const char *name, struct err *err)
 	struct api_vm_config config;
 	struct host_vm_settings set;
 	int r = get_config(c, name, &config, err);
+	const uint64_t version = r ? 0 : config.version;
 
 	if (r)
 		return r;
@@ -497,7 +499,7 @@ static int start_named(struct control *c, const char *name, struct err *err)
 	r = host_vm_start(c->host, &set, err);
 	api_release(&api_vm_config_schema, &config);
 	if (!r)
-		catch_up(c, name);
+		catch_up(c, name, version);
 	return r;
 }
 

@@ -208,9 +208,10 @@ static void do_hello(struct hvm *vm, const struct link_msg *msg, int *fds)
 		return;
 	}
 	host_replan(host);
-	host_tell(host, found ? HOST_EVENT_VM_FOUND : HOST_EVENT_VM_STARTED,
-		  vm->set.name, "VM %s %s", vm->set.name,
-		  found ? "was found running" : "started");
+	/* One that was started has still to make its devices. */
+	if (found)
+		host_tell(host, HOST_EVENT_VM_FOUND, vm->set.name,
+			  "VM %s was found running", vm->set.name);
 }
 
 void manager_do_chores(struct host *host)
@@ -233,6 +234,21 @@ void manager_do_chores(struct host *host)
 	}
 }
 
+static void on_up(struct hvm *vm)
+{
+	struct host *host = vm->host;
+	bool already;
+
+	pthread_mutex_lock(&host->lock);
+	already = vm->up;
+	vm->up = true;
+	pthread_cond_broadcast(&host->changed);
+	pthread_mutex_unlock(&host->lock);
+	if (!already)
+		host_tell(host, HOST_EVENT_VM_STARTED, vm->set.name,
+			  "VM %s started", vm->set.name);
+}
+
 static void on_message(struct hvm *vm, const struct link_msg *msg, int *fds)
 {
 	switch (msg->type) {
@@ -244,10 +260,7 @@ static void on_message(struct hvm *vm, const struct link_msg *msg, int *fds)
 			revoke_host_ack(vm->mem->revoke, msg->value);
 		break;
 	case LINK_UP:
-		pthread_mutex_lock(&vm->host->lock);
-		vm->up = true;
-		pthread_cond_broadcast(&vm->host->changed);
-		pthread_mutex_unlock(&vm->host->lock);
+		on_up(vm);
 		break;
 	case LINK_WANT:
 		atomic_store(&vm->host->replan, true);
