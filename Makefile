@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # For people. Meson does the work; "make help" lists what there is.
 .DEFAULT_GOAL := all
-.PHONY: all help setup demo soak tour check stress bench bench-mmu bench-fault bench-kvm bench-policy-live hostbox guest lint tidy format clean
+.PHONY: all help setup demo soak tour check stress bench bench-mmu bench-fault bench-sharing bench-reservation bench-kvm bench-policy-live hostbox guest lint tidy format clean
 
 BUILD := build
 CC    ?= gcc
@@ -43,6 +43,12 @@ bench: guest ## compare with QEMU's TCG: table, build/bench.json
 bench-mmu: guest ## compare software and hardware memory virtualization: table, JSON, plots
 	@tools/setup bench
 	@bench/bench-mmu
+
+bench-sharing: guest ## looking for equal pages beside Linux's KSM on the same contents; needs root
+	@bench/bench-sharing
+
+bench-reservation: guest ## what a VM inside its reservation loses while memory is taken from others
+	@bench/bench-reservation
 
 bench-fault: guest ## waits for compressed and swapped pages beside a raw read of the disk
 	@bench/bench-fault

@@ -19,7 +19,6 @@
 #include <base/verify.h>
 #include <host/vmmem.h>
 #include <mem/memfile.h>
-#include <mem/populate.h>
 
 uint64_t page_hash(const uint8_t *bytes)
 {
@@ -214,6 +213,16 @@ const uint8_t *group_bytes(const struct group *g, uint64_t frame)
 	return g->map + frame * PAGE_SIZE;
 }
 
+static bool write_frame(struct group *g, uint64_t frame, const uint8_t *bytes)
+{
+	ssize_t n;
+
+	do {
+		n = pwrite(g->fd, bytes, PAGE_SIZE, (off_t)(frame * PAGE_SIZE));
+	} while (n < 0 && errno == EINTR);
+	return n == (ssize_t)PAGE_SIZE;
+}
+
 int group_frame_new(struct group *g, uint32_t tag, const uint8_t *bytes,
 		    uint64_t *ret_frame)
 {
@@ -226,15 +235,13 @@ int group_frame_new(struct group *g, uint32_t tag, const uint8_t *bytes,
 	    !ledger_take(g->ledger, LEDGER_MOVE, 1))
 		return -ENOSPC;
 
-	uint8_t *frame = g->map + f * PAGE_SIZE;
-
-	if (populate_write(frame, g->fd, f * PAGE_SIZE) ||
+	/* Written and not copied, for that would clear the page first. */
+	if (!write_frame(g, f, bytes) ||
 	    !hints_add(&g->hints, tag, HINT_FRAME | (uint32_t)f)) {
 		memfile_drop(g->fd, f * PAGE_SIZE, PAGE_SIZE);
 		ledger_give(g->ledger, 1);
 		return -ENOSPC;
 	}
-	memcpy(frame, bytes, PAGE_SIZE);
 	g->tags[f] = tag;
 	if (f >= g->end_used)
 		g->end_used = f + 1;

@@ -26,14 +26,15 @@
 
 #include <base/verify.h>
 
-#define MATCHES_MAX    8
-#define CANDIDATES_MAX (2 * SHARE_WINDOW)
+#define MATCHES_MAX 8
+/* Many, for a revocation costs more for each batch than for each page. */
+#define CANDIDATES_MAX 1024
 #define ZERO_PAGE      UINT64_MAX
 /* Windows without any page at home are passed over, but not without end. */
 #define EMPTY_MAX 256
 
 struct candidate {
-	struct vmmem *vm; /* NULL: done */
+	struct vmmem *vm;
 	uint64_t page;
 	uint64_t frame; /* or ZERO_PAGE */
 };
@@ -86,6 +87,8 @@ static bool read_pages(const struct vmmem *vm, uint64_t page, unsigned n,
 	       (ssize_t)len;
 }
 
+static void flush(struct share *s);
+
 static void add_candidate(struct share *s, struct vmmem *vm, uint64_t page,
 			  uint64_t frame)
 {
@@ -110,8 +113,12 @@ static bool match_hint(struct share *s, struct vmmem *vm, uint64_t page,
 		vmmem_forget_hint(other, other_page);
 		return false;
 	}
-	if (group_frame_new(vm->group, tag, bytes, &frame))
-		return false;
+	if (group_frame_new(vm->group, tag, bytes, &frame)) {
+		/* What waits here gives back more than it took. */
+		flush(s);
+		if (group_frame_new(vm->group, tag, bytes, &frame))
+			return false;
+	}
 	add_candidate(s, vm, page, frame);
 	add_candidate(s, other, other_page, frame);
 	return true;
@@ -219,8 +226,18 @@ static void settle_batch(struct share *s, struct vmmem *vm,
 	}
 }
 
-/* All candidates of the VM of the first one that is left. */
-static void flush_vm(struct share *s, unsigned first)
+static int compare_candidates(const void *a, const void *b)
+{
+	const struct candidate *x = a;
+	const struct candidate *y = b;
+
+	if (x->vm != y->vm)
+		return (uintptr_t)x->vm < (uintptr_t)y->vm ? -1 : 1;
+	return x->page < y->page ? -1 : x->page > y->page;
+}
+
+/* Candidates of one VM from a place on, as many as a batch has. Return: how many. */
+static unsigned flush_batch(struct share *s, unsigned first)
 {
 	struct vmmem *vm = s->candidates[first].vm;
 	const struct candidate *wanted[REVOKE_BATCH_PAGES] = {0};
@@ -229,13 +246,11 @@ static void flush_vm(struct share *s, unsigned first)
 	unsigned n = 0;
 	int r;
 
-	for (unsigned i = first; i < s->n && n < REVOKE_BATCH_PAGES; i++) {
-		struct candidate *c = &s->candidates[i];
-
-		if (c->vm != vm)
-			continue;
-		pages[n] = ppn(c->page);
-		wanted[n++] = c;
+	while (n < REVOKE_BATCH_PAGES && first + n < s->n &&
+	       s->candidates[first + n].vm == vm) {
+		wanted[n] = &s->candidates[first + n];
+		pages[n] = ppn(wanted[n]->page);
+		n++;
 	}
 	r = vmmem_take(vm, pages, n, 1U << PHYSMAP_HOME, &batch);
 	if (r > 0) {
@@ -243,27 +258,28 @@ static void flush_vm(struct share *s, unsigned first)
 			settle_batch(s, vm, &batch, wanted, n);
 		vmmem_end(vm, &batch);
 	}
-	for (unsigned i = first; n && i < s->n; i++) {
-		struct candidate *c = &s->candidates[i];
-
-		if (c->vm != vm)
-			continue;
+	for (unsigned i = 0; i < n; i++) {
 		if (r <= 0)
-			vmmem_forget_hint(vm, c->page);
-		if (c->frame != ZERO_PAGE)
-			group_unref(vm->group, c->frame);
-		c->vm = NULL;
-		n--;
+			vmmem_forget_hint(vm, wanted[i]->page);
+		if (wanted[i]->frame != ZERO_PAGE)
+			group_unref(vm->group, wanted[i]->frame);
 	}
+	return n;
 }
 
+/* In order, so that pages side by side are read and released together. */
 static void flush(struct share *s)
 {
-	for (unsigned i = 0; i < s->n; i++) {
-		if (s->candidates[i].vm)
-			flush_vm(s, i);
-	}
+	qsort(s->candidates, s->n, sizeof(*s->candidates), compare_candidates);
+	for (unsigned i = 0; i < s->n;)
+		i += flush_batch(s, i);
 	s->n = 0;
+}
+
+static void flush_if_full(struct share *s)
+{
+	if (s->n > CANDIDATES_MAX - 2 * SHARE_WINDOW)
+		flush(s);
 }
 
 static unsigned scan_run(struct share *s, struct vmmem *vm, uint64_t page,
@@ -276,7 +292,7 @@ static unsigned scan_run(struct share *s, struct vmmem *vm, uint64_t page,
 	return n;
 }
 
-/* Up to SHARE_WINDOW pages; flush() is the caller's. */
+/* Up to SHARE_WINDOW pages; flush() is the caller's, if not full. */
 static unsigned scan_window(struct share *s, struct vmmem *vm, uint64_t start,
 			    uint64_t end)
 {
@@ -292,6 +308,7 @@ static unsigned scan_window(struct share *s, struct vmmem *vm, uint64_t start,
 		else
 			n = 1;
 	}
+	flush_if_full(s);
 	return hashed;
 }
 
@@ -307,11 +324,11 @@ uint64_t share_scan(struct share *s, struct vmmem *vm, uint64_t *cursor,
 					     : vm->n_pages;
 
 		hashed += scan_window(s, vm, start, end);
-		flush(s);
 		*cursor = end;
 		if (end == vm->n_pages)
 			break;
 	}
+	flush(s);
 	atomic_fetch_add(&vm->scanned, hashed);
 	return hashed;
 }
@@ -360,7 +377,6 @@ uint64_t share_filled(struct share *s, struct vmmem *vm, uint64_t max_pages)
 	const uint64_t before = s->settled;
 	struct link_filled f;
 	uint32_t common;
-	unsigned looked = 0; /* since the last flush() */
 	uint64_t hashed = 0;
 
 	if (!link_filled_any(vm->counters))
@@ -373,17 +389,13 @@ uint64_t share_filled(struct share *s, struct vmmem *vm, uint64_t max_pages)
 			break;
 		}
 		while (f.n_pages && common >> f.image & 1) {
-			const unsigned room = SHARE_WINDOW - looked;
-			const unsigned n = f.n_pages < room ? f.n_pages : room;
+			const unsigned n = f.n_pages < SHARE_WINDOW
+						   ? f.n_pages
+						   : SHARE_WINDOW;
 
 			hashed += scan_window(s, vm, f.page, f.page + n);
 			f.page += n;
 			f.n_pages -= n;
-			looked += n;
-			if (looked < SHARE_WINDOW)
-				continue;
-			flush(s);
-			looked = 0;
 		}
 	}
 	flush(s);

@@ -83,13 +83,24 @@ sleep 20
                 with self.subTest(mode=mode, balloon=balloon):
                     self.one(mode, balloon)
 
-    def one(self, mode, balloon):
+    # The process ends when its input does.
+    PROCESS = """
+sleep 8; echo quiet
+sleep 6 | faults 200 raw; echo freed
+sleep 20
+"""
+
+    def test_process(self):
+        """So does the memory of a process that ends."""
+        self.one(harness.MODES[0], "on", self.PROCESS, "filled")
+
+    def one(self, mode, balloon, script=SCRIPT, full_word="full"):
         """One guest."""
-        guest = Guest(self.SCRIPT, mode, ["--memory", "512M", "--balloon", balloon])
+        guest = Guest(script, mode, ["--memory", "512M", "--balloon", balloon])
         try:
             guest.wait_for("quiet")
             quiet = guest.home()
-            guest.wait_for("full")
+            guest.wait_for(full_word)
             full = guest.home()
             self.assertGreaterEqual(full - quiet, TOUCHED * 0.95)
             guest.wait_for("freed")
