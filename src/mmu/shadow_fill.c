@@ -117,14 +117,7 @@ static int link_child(struct shadow *s, struct shadow_table *t, gva_t addr,
 		return -ENOMEM;
 	if ((old & ~PTE_A) == new)
 		return 0;
-	/*
-	 * The guest needs no flush to make an entry present: what was stale in the
-	 * child, or below it, may be reached from elsewhere, but never yet from here.
-	 */
-	if (child->unsync)
-		shadow_resync(s, child);
-	while (shadow_level(child) > 1 && child->n_present && s->n_unsync)
-		shadow_resync(s, s->unsync[s->n_unsync - 1]);
+	shadow_sync_below(s, child);
 	shadow_set(s, t, i, new, 0);
 	return 0;
 }

@@ -230,6 +230,14 @@ void shadow_refresh(struct shadow *s, struct shadow_table *t, unsigned int i);
 /** shadow_resync() - the same for a table that is out of sync, which ends that. */
 void shadow_resync(struct shadow *s, struct shadow_table *t);
 
+/**
+ * shadow_sync_below() - before an entry leads to @child, or gives it more rights.
+ *
+ * The guest needs no flush for either. What is stale in the child, or below it, may be
+ * reached from elsewhere, or with fewer rights, but never yet in the new way.
+ */
+void shadow_sync_below(struct shadow *s, struct shadow_table *child);
+
 /** shadow_guest_entry() - what the guest's table says now. */
 uint64_t shadow_guest_entry(const struct shadow_table *t, unsigned int i);
 

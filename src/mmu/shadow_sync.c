@@ -101,13 +101,16 @@ static uint64_t entry_now(struct shadow *s, const struct shadow_table *t,
 
 void shadow_refresh(struct shadow *s, struct shadow_table *t, unsigned int i)
 {
+	const uint64_t old = t->entry[i];
 	uint64_t now;
 
-	if (!(t->entry[i] & PTE_P))
+	if (!(old & PTE_P))
 		return;
 	now = entry_now(s, t, i);
-	if (now == t->entry[i])
+	if (now == old)
 		return;
+	if (now != 0 && !shadow_is_leaf(t, old))
+		shadow_sync_below(s, shadow_child(s, old));
 	if (shadow_level(t) == 1 && now != 0)
 		t->entry[i] = now; /* the same page: chains stay as they are */
 	else
@@ -178,6 +181,14 @@ void shadow_resync(struct shadow *s, struct shadow_table *t)
 	refresh_all(s, t);
 	t->writes = 0;
 	s->mmu->stats.resyncs++;
+}
+
+void shadow_sync_below(struct shadow *s, struct shadow_table *child)
+{
+	if (child->unsync)
+		shadow_resync(s, child);
+	while (shadow_level(child) > 1 && child->n_present && s->n_unsync)
+		shadow_resync(s, s->unsync[s->n_unsync - 1]);
 }
 
 void shadow_sync_all(struct shadow *s)

@@ -118,6 +118,11 @@ struct program {
 	/* Since when translations may be cached: by PCID and address; global ones. */
 	uint64_t flushed[N_PCID][N_VA];
 	uint64_t flushed_global[N_VA];
+	/* The same of large pages, which INVLPG of any address in them flushes: 2 MiB, 1 GiB. */
+	uint64_t flushed_large[2][N_VA];
+	/* When the structure caches were flushed, in order; any PCID's. */
+	uint64_t *cut;
+	uint32_t n_cuts, max_cuts;
 	/* When a root was last in use with a PCID. */
 	uint64_t root_used[N_PCID][N_ROOTS];
 
@@ -297,6 +302,7 @@ static void store_bytes(struct program *p, uint64_t addr, const uint8_t *from,
 struct chain {
 	struct program *p;
 	uint64_t va;
+	unsigned int vi;
 	unsigned int access;
 	uint64_t window;
 	bool global_only;
@@ -1044,7 +1050,7 @@ static void step_update(struct program *p)
 
 /*
  * A last-level table gets out of sync where it is reached through one parent, and then a
- * second parent that was not present, which takes no flush.
+ * second parent that was not present or allowed less, which takes no flush.
  */
 static void step_relink(struct program *p)
 {
@@ -1052,19 +1058,22 @@ static void step_relink(struct program *p)
 	struct model_result now, other;
 	const unsigned int vi = likely_va(p, access, &now);
 	const unsigned int vj = likely_va(p, access, &other);
-	uint64_t parent, last, v;
+	uint64_t parent, last, v, fewer;
 
 	if (now.kind != MMU_OK || now.n_refs != 4 || other.n_refs != 4 ||
 	    other.ref[2] >= RAM || now.ref[2] == other.ref[2])
 		return;
 	parent = model_load(p, now.ref[2]);
+	fewer = chance(p, 50) ? 0 : parent & ~(chance(p, 50) ? PTE_W : PTE_U);
 	last = now.ref[3] & PAGE_MASK;
 	access_at(p, vi, access);
 	store(p, other.ref[2], parent);
 	invlpg(p, vj);
 	access_at(p, vj, access);
-	store(p, now.ref[2], 0);
+	store(p, now.ref[2], fewer);
 	invlpg(p, vi);
+	if (fewer)
+		access_at(p, vi, access & ~(unsigned int)MMU_ACC_WRITE);
 	v = model_load(p, now.ref[3]);
 	for (unsigned int i = 0; i < 10; i++)
 		store(p, last + 8 * below(p, 512), 0);
@@ -1312,7 +1321,7 @@ static void program_init(struct program *p, uint64_t seed)
 		world_init(&p->world[k], &configs[k]);
 
 	p->regs = (struct mmu_regs){
-		.cr0 = CR0_PE | CR0_PG | CR0_WP,
+		.cr0 = CR0_PE | CR0_PG | (seed & 8 ? 0 : CR0_WP),
 		.cr3 = ROOT(0),
 		.cr4 = CR4_PAE | CR4_PGE | (seed & 1 ? CR4_PKE : 0) |
 		       (seed & 2 ? CR4_PCIDE : 0) | (seed & 4 ? CR4_SMAP : 0),
