@@ -44,6 +44,7 @@
 #define N_PCID   3U
 #define N_ROOTS  3U
 #define MAX_SEEN 512U
+#define MAX_CUTS 8192U
 
 /* Frames: roots, tables of any level, last-level tables, data. */
 #define ROOT(i)  (UINT64_C(0x1000) * (1 + (i)))
@@ -118,11 +119,12 @@ struct program {
 	/* Since when translations may be cached: by PCID and address; global ones. */
 	uint64_t flushed[N_PCID][N_VA];
 	uint64_t flushed_global[N_VA];
-	/* The same of large pages, which INVLPG of any address in them flushes: 2 MiB, 1 GiB. */
-	uint64_t flushed_large[2][N_VA];
-	/* When the structure caches were flushed, in order; any PCID's. */
-	uint64_t *cut;
-	uint32_t n_cuts, max_cuts;
+	/* Since when pages of 2 MiB and 1 GiB may: INVLPG of any address in them flushes them. */
+	uint64_t flushed_large[N_PCID][2][N_VA];
+	uint64_t flushed_large_global[2][N_VA];
+	/* When all of a PCID's structure caches were flushed, in order. */
+	uint64_t cut[N_PCID][MAX_CUTS];
+	unsigned int n_cuts[N_PCID];
 	/* When a root was last in use with a PCID. */
 	uint64_t root_used[N_PCID][N_ROOTS];
 
@@ -302,9 +304,8 @@ static void store_bytes(struct program *p, uint64_t addr, const uint8_t *from,
 struct chain {
 	struct program *p;
 	uint64_t va;
-	unsigned int vi;
 	unsigned int access;
-	uint64_t window;
+	const uint64_t *large; /* since when translations of large pages may be cached */
 	bool global_only;
 	uint64_t rsvd;
 };
@@ -356,24 +357,68 @@ static bool older_allowed(const struct chain *c, uint64_t rights, uint64_t leaf)
 	return true;
 }
 
+/* When an entry or a path may have been read: not before @since, and before @until. */
+struct span {
+	uint64_t since, until;
+};
+
+static struct span both_spans(struct span a, struct span b)
+{
+	return (struct span){
+		.since = a.since > b.since ? a.since : b.since,
+		.until = a.until < b.until ? a.until : b.until,
+	};
+}
+
+/*
+ * Whether a walk can have begun with entries that were gone at @path.until, and have read
+ * the last one at @path.since: from structure caches, unless these were flushed between.
+ */
+static bool can_be_read(const struct chain *c, struct span path)
+{
+	const struct program *p = c->p;
+	const unsigned int pcid = pcid_now(p);
+
+	if (path.since < path.until || c->global_only)
+		return true;
+	for (unsigned int i = p->n_cuts[pcid]; i; i--) {
+		const uint64_t at = p->cut[pcid][i - 1];
+
+		if (at < path.until)
+			break;
+		if (at <= path.since)
+			return false;
+	}
+	return true;
+}
+
 static void older_leaf(const struct chain *c, uint64_t rights, uint64_t leaf,
-		       unsigned int shift, bool current)
+		       unsigned int shift, struct span path, uint64_t until,
+		       bool current)
 {
 	const uint64_t mask = (UINT64_C(1) << shift) - 1;
+	uint64_t flushed = 0;
 
 	if (c->global_only && !(leaf & PTE_G))
 		return;
 	if (!current && (c->access & MMU_ACC_WRITE) && !(leaf & PTE_D))
 		return;
-	if (older_allowed(c, rights, leaf))
+	if (shift > PAGE_SHIFT)
+		flushed = c->large[shift > 21];
+	if (!current && until <= flushed)
+		return;
+	if (flushed > path.since)
+		path.since = flushed;
+	if (can_be_read(c, path) && older_allowed(c, rights, leaf))
 		add_older(c->p, (leaf & PTE_ADDR & ~mask) | (c->va & mask));
 }
 
 static void older_walk(const struct chain *c, unsigned int level,
-		       uint64_t table, uint64_t rights, uint64_t from);
+		       uint64_t table, uint64_t rights, struct span path);
 
 static void older_entry(const struct chain *c, unsigned int level, uint64_t v,
-			uint64_t rights, uint64_t from, bool current)
+			uint64_t rights, struct span path, struct span span,
+			bool current)
 {
 	const unsigned int shift = 3 + 9 * level;
 	uint64_t rsvd = c->rsvd | UINT64_C(0xfc00) << 36;
@@ -386,18 +431,20 @@ static void older_entry(const struct chain *c, unsigned int level, uint64_t v,
 	if (!(v & PTE_P) || (v & rsvd) || (!current && !(v & PTE_A)))
 		return;
 	rights &= v ^ PTE_NX;
+	path = both_spans(path, span);
 	if (leaf)
-		older_leaf(c, rights, v, shift, current);
+		older_leaf(c, rights, v, shift, path, span.until, current);
 	else
-		older_walk(c, level - 1, v & PTE_ADDR, rights, from);
+		older_walk(c, level - 1, v & PTE_ADDR, rights, path);
 }
 
-/* @from: the entry above may have been read at this time at the earliest. */
+/* @path: of the entries above; none below is read before they are. */
 static void older_walk(const struct chain *c, unsigned int level,
-		       uint64_t table, uint64_t rights, uint64_t from)
+		       uint64_t table, uint64_t rights, struct span path)
 {
 	const uint64_t word = table + 8 * (c->va >> (3 + 9 * level) & 511);
 	struct program *p = c->p;
+	struct span span = {0, UINT64_MAX};
 	bool current = true;
 
 	if (word >= RAM)
@@ -406,42 +453,49 @@ static void older_walk(const struct chain *c, unsigned int level,
 	for (uint32_t i = p->newest[word / 8]; i; i = p->past[i - 1].older) {
 		const struct past *h = &p->past[i - 1];
 
-		older_entry(c, level, h->value, rights,
-			    h->since > from ? h->since : from, current);
+		span.since = h->since;
+		older_entry(c, level, h->value, rights, path, span, current);
 		/* What it was before was gone by then. */
-		if (h->since <= from)
+		if (h->since <= path.since)
 			return;
 		current = false;
+		span.until = h->since;
 	}
-	older_entry(c, level, 0, rights, from, current);
+	span.since = 0;
+	older_entry(c, level, 0, rights, path, span, current);
 }
 
 static void find_older(struct program *p, unsigned int vi, unsigned int access)
 {
 	const unsigned int pcid = pcid_now(p);
+	struct span path = {p->flushed[pcid][vi], UINT64_MAX};
+	uint64_t large[2];
 	struct chain c = {
 		.p = p,
 		.va = va_of(vi),
 		.access = access,
+		.large = large,
 		.rsvd = p->regs.efer & EFER_NXE ? 0 : PTE_NX,
 	};
 
 	p->n_older = 0;
 	p->n_seen = 0;
-	c.window = p->flushed[pcid][vi];
+	for (unsigned int k = 0; k < 2; k++)
+		large[k] = p->flushed_large[pcid][k][vi];
 	for (unsigned int r = 0; r < N_ROOTS; r++)
-		if (p->root_used[pcid][r] >= c.window ||
+		if (p->root_used[pcid][r] >= path.since ||
 		    ROOT(r) == (p->regs.cr3 & PTE_ADDR))
-			older_walk(&c, 4, ROOT(r), ~UINT64_C(0), c.window);
+			older_walk(&c, 4, ROOT(r), ~UINT64_C(0), path);
 	if (!(p->regs.cr4 & CR4_PGE))
 		return;
-	c.window = p->flushed_global[vi];
+	path.since = p->flushed_global[vi];
+	for (unsigned int k = 0; k < 2; k++)
+		large[k] = p->flushed_large_global[k][vi];
 	c.global_only = true;
 	for (unsigned int q = 0; q < N_PCID; q++)
 		for (unsigned int r = 0; r < N_ROOTS; r++)
-			if (p->root_used[q][r] >= c.window)
-				older_walk(&c, 4, ROOT(r), ~UINT64_C(0),
-					   c.window);
+			if (p->root_used[q][r] >= path.since)
+				older_walk(&c, 4, ROOT(r), ~UINT64_C(0), path);
 }
 
 static bool is_older(const struct program *p, uint64_t addr)
@@ -887,9 +941,17 @@ static void step_odd_store(struct program *p)
 
 /* Flushes */
 
+static void cut(struct program *p, unsigned int pcid)
+{
+	assert_true(p->n_cuts[pcid] < MAX_CUTS);
+	p->cut[pcid][p->n_cuts[pcid]++] = p->now;
+}
+
 static void flushed_all(struct program *p, bool global)
 {
 	p->now++;
+	for (unsigned int q = 0; q < N_PCID; q++)
+		cut(p, q);
 	for (unsigned int v = 0; v < N_VA; v++) {
 		for (unsigned int q = 0; q < N_PCID; q++)
 			p->flushed[q][v] = p->now;
@@ -910,9 +972,11 @@ static void load_cr3(struct program *p, uint64_t root, uint64_t pcid, bool keep)
 	use_root(p);
 	p->regs.cr3 = root | pcid;
 	p->now++;
-	if (!keep)
+	if (!keep) {
+		cut(p, (unsigned int)pcid);
 		for (unsigned int v = 0; v < N_VA; v++)
 			p->flushed[pcid][v] = p->now;
+	}
 	use_root(p);
 	for (unsigned int k = 0; k < N_WORLDS; k++)
 		mmu_load_cr3(p->world[k].mmu,
@@ -929,8 +993,18 @@ static void step_cr3(struct program *p)
 
 static void invlpg(struct program *p, unsigned int vi)
 {
-	p->flushed[pcid_now(p)][vi] = ++p->now;
+	const unsigned int pcid = pcid_now(p);
+
+	p->flushed[pcid][vi] = ++p->now;
 	p->flushed_global[vi] = p->now;
+	cut(p, pcid);
+	for (unsigned int v = 0; v < N_VA; v++)
+		for (unsigned int k = 0; k < 2; k++)
+			if (va_of(v) >> (21 + 9 * k) ==
+			    va_of(vi) >> (21 + 9 * k)) {
+				p->flushed_large[pcid][k][v] = p->now;
+				p->flushed_large_global[k][v] = p->now;
+			}
 	for (unsigned int k = 0; k < N_WORLDS; k++)
 		mmu_invlpg(p->world[k].mmu, gva(va_of(vi)));
 }
@@ -947,6 +1021,8 @@ static void invpcid(struct program *p, unsigned int type, unsigned int pcid,
 	p->now++;
 	if (type == 0)
 		p->flushed[pcid][vi] = p->now;
+	if (type == 1)
+		cut(p, pcid);
 	for (unsigned int v = 0; type == 1 && v < N_VA; v++)
 		p->flushed[pcid][v] = p->now;
 	if (type >= 2)
