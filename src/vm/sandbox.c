@@ -78,6 +78,7 @@ static const int allowed[] = {
 	SCMP_SYS(sigaltstack),
 	SCMP_SYS(membarrier),
 	SCMP_SYS(getrandom),
+	SCMP_SYS(getrusage),
 	SCMP_SYS(prctl),
 	SCMP_SYS(exit),
 	SCMP_SYS(exit_group),

@@ -183,9 +183,9 @@ static uint64_t overhead_bytes(const struct vm *vm)
 static void add_process(const struct vm *vm, json_t *root)
 {
 	json_t *g = group(root, "process");
-	struct rusage u;
+	struct rusage u = {0};
 
-	getrusage(RUSAGE_SELF, &u);
+	(void)getrusage(RUSAGE_SELF, &u);
 	put(g, "peak_rss_bytes", status_bytes(vm, "\nVmHWM"));
 	put(g, "anonymous_bytes", status_bytes(vm, "\nRssAnon"));
 	put(g, "beyond_guest_ram_bytes", overhead_bytes(vm));

@@ -36,6 +36,9 @@ class ForkStorm(unittest.TestCase):
             with self.subTest(run=name):
                 self.assertEqual(self.runs["hardware"].out, run.out)
                 self.assertGreater(run.counter("vm.audited_entries"), 10000)
+                # What a VM in its sandbox knows of itself.
+                self.assertTrue(100_000 < run.counter("process.user_us") < 1e9)
+                self.assertGreater(run.counter("process.peak_rss_bytes"), 50 << 20)
 
     def test_bound(self):
         """Shadow memory reaches its bound, stays under it, and tables are recycled."""
