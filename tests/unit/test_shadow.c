@@ -296,6 +296,63 @@ static void test_large_pages(void **state)
 	env_release(&e);
 }
 
+/* Two large pages of the same frames, split, with different protection keys. */
+static void test_split_pages_keep_their_keys(void **state)
+{
+	const uint64_t two_mib = UINT64_C(2) << 20;
+	const uint64_t slot = process_root(0) + 2 * PAGE_SIZE;
+	struct env e;
+	struct mmu_xlat x;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	put(&e, slot + 8, DATA | USED | PTE_PS);
+	put(&e, slot + 16, DATA | USED | PTE_PS | UINT64_C(1) << PTE_PKEY_SHIFT);
+	e.regs.cr3 = process_root(0);
+	e.regs.cr4 |= CR4_PKE;
+	e.regs.pkru = 4;
+	mmu_set_regs(e.mmu, &e.regs);
+	assert_int_equal(access_to(&e, two_mib, MMU_ACC_WRITE, &x), MMU_OK);
+	assert_int_equal(access_to(&e, 2 * two_mib + PAGE_SIZE, MMU_ACC_FETCH,
+				   &x),
+			 MMU_OK);
+	assert_int_equal(access_to(&e, 2 * two_mib, MMU_ACC_READ, &x),
+			 MMU_FAULT);
+	assert_int_equal(x.fault_code, PF_P | PF_U | PF_PK);
+	env_release(&e);
+}
+
+/* With CR0.WP clear stores are allowed without W: the dirty bit of a split page is due still. */
+static void test_split_page_gets_dirty(void **state)
+{
+	const uint64_t two_mib = UINT64_C(2) << 20;
+	const uint64_t slot = process_root(0) + 2 * PAGE_SIZE + 8;
+	struct env e;
+	struct mmu_xlat x;
+	uint64_t v = 0;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	put(&e, DATA, 1);
+	put(&e, slot, DATA | PTE_P | PTE_U | PTE_PS);
+	e.regs.cr0 &= ~CR0_WP;
+	e.regs.cr3 = process_root(0);
+	mmu_set_regs(e.mmu, &e.regs);
+	for (unsigned int i = 0; i < 2; i++) {
+		assert_int_equal(mmu_translate(e.mmu, gva(two_mib),
+					       MMU_ACC_READ, &x),
+				 MMU_OK);
+		assert_false(x.write);
+	}
+	assert_int_equal(mmu_translate(e.mmu, gva(two_mib), MMU_ACC_WRITE, &x),
+			 MMU_OK);
+	assert_true(guestmem_read(e.mem, gpa(slot), &v, sizeof(v)));
+	assert_true(v & PTE_D);
+	env_release(&e);
+}
+
 /* The same last-level table under parents with different rights. */
 static void test_two_parents(void **state)
 {
@@ -476,6 +533,8 @@ int main(void)
 		cmocka_unit_test(test_traced_stores),
 		cmocka_unit_test(test_out_of_sync),
 		cmocka_unit_test(test_large_pages),
+		cmocka_unit_test(test_split_pages_keep_their_keys),
+		cmocka_unit_test(test_split_page_gets_dirty),
 		cmocka_unit_test(test_two_parents),
 		cmocka_unit_test(test_subtree_is_synced_before_linking),
 		cmocka_unit_test(test_tables_taken_away),
