@@ -3,6 +3,7 @@
 """Both kinds of memory virtualization under a storm of processes, their counters, and the report."""
 
 import json
+import os
 import pathlib
 import tempfile
 import unittest
@@ -89,6 +90,36 @@ class ForkStorm(unittest.TestCase):
             other = harness.program(("mmu", "report", folder + "/other.json"))
             self.assertEqual((2, ""), (other.status, other.out))
             self.assertIn("no counters of a run", other.err)
+
+
+@harness.needs_soft
+class Tables(unittest.TestCase):
+    """A guest that breaks its own page tables, and knows what must come of it.
+
+    MEZZ_TABLE_SEEDS=N runs N programs (4 by default)."""
+
+    SEEDS = int(os.environ.get("MEZZ_TABLE_SEEDS", "4"))
+
+    def program(self, mode, seed, options=()):
+        """What it prints."""
+        run = harness.mezz_run([*harness.mode_options(mode), "--no-host", "--memory", "64M",
+                                "--kernel", harness.PAYLOADS / "tables", "--timeout", "30",
+                                "--bare", "--append", f"{seed} 3000", *options])
+        self.assertEqual(0, run.status, run.said())
+        self.assertRegex(run.out, r"\Amezz-tables: \d+ loads, .*, 0 wrong\n\Z", run.said())
+        return run.out
+
+    def test_programs(self):
+        """The same comes of each program in both modes, with optimizations and without."""
+        everything = ["--without", "caches,large,prefetch,unsync,translate"]
+        stress = ["--revoke-stress", "20000", "--audit", "20"]
+        for seed in range(1, self.SEEDS + 1):
+            want = self.program(HARDWARE, seed)
+            for mode, options in ((SOFTWARE, []), (SOFTWARE, everything), (HARDWARE, everything),
+                                  (SOFTWARE, ["--shadow-memory", "128K", *stress]),
+                                  (HARDWARE, stress)):
+                with self.subTest(seed=seed, mode=mode, options=options):
+                    self.assertEqual(want, self.program(mode, seed, options))
 
 
 @harness.needs_soft
