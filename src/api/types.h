@@ -165,6 +165,9 @@ struct api_host {
 	uint32_t n_vms;
 	uint32_t n_pools;
 	double overcommit;
+	double overcommit_1min;
+	double overcommit_5min;
+	double overcommit_15min;
 	uint64_t share_scanned;
 	uint64_t share_cpu_ns;
 	uint64_t share_book_bytes;

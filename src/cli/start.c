@@ -21,6 +21,8 @@ int cmd_start(int argc, char *argv[])
 						   .name = cli.args[i]};
 
 		status = cli_call(&cli, &req, NULL);
+		if (status == CLI_OK)
+			printf("%s runs\n", cli.args[i]);
 		if (status > 0)
 			worst = status;
 	}

@@ -215,8 +215,9 @@ static void print_time(const struct top_screen *s)
 	if (localtime_r(&secs, &tm))
 		strftime(clock, sizeof(clock), "%T", &tm);
 	printf("%s up %" PRIu64 ":%02" PRIu64 ":%02" PRIu64
-	       ", %u VMs; MEM overcommit: %.2f\n",
-	       clock, up / 3600, up / 60 % 60, up % 60, h->n_vms, h->overcommit);
+	       ", %u VMs; MEM overcommit avg: %.2f, %.2f, %.2f\n",
+	       clock, up / 3600, up / 60 % 60, up % 60, h->n_vms,
+	       h->overcommit_1min, h->overcommit_5min, h->overcommit_15min);
 }
 
 static void print_memory(const struct api_host *h)

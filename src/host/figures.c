@@ -213,6 +213,7 @@ static void host_figures(struct host *host, struct host_snapshot *s)
 	h->share_cpu_ns = atomic_load(&host->share_cpu_ns);
 	h->plan_ns = host->plan_ns;
 	h->uptime_ms = monotonic_ms() - host->start_ms;
+	memcpy(h->overcommit, host->overcommit, sizeof(h->overcommit));
 	for (uint32_t i = 0; i < s->n_vms; i++)
 		host_sums(h, &s->vms[i]);
 

@@ -405,6 +405,8 @@ struct host_vm_figures {
  * @share_book_bytes: memory of hash tables and counts now
  * @plan_ns: processor time of the last decision
  * @uptime_ms: since the start of this host
+ * @overcommit: configured sizes and overhead over machine memory, less 1, at least 0; averages
+ *              over 1, 5 and 15 minutes
  */
 struct host_figures {
 	uint64_t managed_pages;
@@ -434,6 +436,7 @@ struct host_figures {
 	uint64_t share_book_bytes;
 	uint64_t plan_ns;
 	uint64_t uptime_ms;
+	double overcommit[3];
 };
 
 /**

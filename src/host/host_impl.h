@@ -141,6 +141,7 @@ struct host {
 	_Atomic bool ending;       /* a */
 	_Atomic bool replan;       /* a */
 	uint64_t next_plan_ms;     /* g */
+	double overcommit[3];      /* l averages, each second */
 	uint64_t next_overhead_ms; /* g */
 	uint64_t earliest_plan_ms; /* g */
 };

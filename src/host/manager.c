@@ -368,6 +368,23 @@ static void measure_latency(struct hvm *vm)
 	vm->stalled_ms = now_ms;
 }
 
+/* As load averages are made: each second a bit of what is now. Under @lock. */
+static void average_overcommit(struct host *host)
+{
+	static const double seconds[] = {60, 300, 900};
+	uint64_t wanted = host->self_pages;
+	double now;
+
+	for (uint32_t i = 0; i < host->n_vms; i++)
+		wanted += host->vms[i]->set.size_pages +
+			  host->vms[i]->overhead_pages;
+	now = (double)wanted / (double)host->managed_pages - 1;
+	for (unsigned i = 0; i < ARRAY_SIZE(seconds); i++)
+		host->overcommit[i] += ((now > 0 ? now : 0) -
+					host->overcommit[i]) *
+				       (OVERHEAD_MS / 1000.0) / seconds[i];
+}
+
 /* Everything that is looked at regularly. Return: a VM waits for memory. */
 static bool tick(struct host *host)
 {
@@ -390,6 +407,7 @@ static bool tick(struct host *host)
 	if (now >= host->next_overhead_ms) {
 		host->next_overhead_ms = now + OVERHEAD_MS;
 		overhead_measure(host);
+		average_overcommit(host);
 		for (uint32_t i = 0; i < host->n_vms; i++) {
 			if (!is_running(host->vms[i]))
 				continue;

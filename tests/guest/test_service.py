@@ -89,6 +89,11 @@ class Service(unittest.TestCase):
                 self.assertNotIn(os.stat(fd).st_ino, [os.stat(o).st_ino for o in pathlib.Path(
                     f"/proc/{other['pid']}/fd").iterdir()
                     if os.readlink(o).startswith("/memfd:")])
+            elif target.startswith(f"/proc/{runtime['pid']}/"):
+                # What it tells about its own memory.
+                self.assertEqual("status", pathlib.Path(target).name)
+                flags = (fd.parent.parent / "fdinfo" / fd.name).read_text().split()[3]
+                self.assertEqual(os.O_RDONLY, int(flags, 8) & os.O_ACCMODE)
             elif target.startswith("/") and target != "/dev/null":
                 self.assertEqual(str(folder), str(pathlib.Path(target).parent))
             else:
