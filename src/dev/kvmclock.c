@@ -7,13 +7,14 @@
 #include <base/verify.h>
 #include <mem/guestmem.h>
 
-#define MSR_ENABLE      UINT64_C(1)
-#define NS_PER_S        UINT64_C(1000000000)
+#define MSR_ENABLE         UINT64_C(1)
+#define NS_PER_S           UINT64_C(1000000000)
 
-#define TSC_HZ_MIN      UINT64_C(1000)
-#define TSC_HZ_MAX      UINT64_C(1000000000000)
+#define TSC_HZ_MIN         UINT64_C(1000)
+#define TSC_HZ_MAX         UINT64_C(1000000000000)
 
-#define FLAG_TSC_STABLE 1
+#define FLAG_TSC_STABLE    1
+#define FLAG_GUEST_STOPPED 2
 
 __extension__ typedef unsigned __int128 uint128_t;
 
@@ -81,14 +82,14 @@ static bool write_versioned(struct guestmem *mem, gpa_t addr, uint32_t *version,
 	return guestmem_write(mem, addr, &even, sizeof(even));
 }
 
-static void write_system_time(struct kvmclock *kc)
+static void write_system_time(struct kvmclock *kc, uint8_t flags)
 {
 	struct time_page page = {
 		.tsc_timestamp = kc->ref_tsc,
 		.system_time = kc->ref_ns,
 		.tsc_to_ns_mul = kc->tsc_to_ns_mul,
 		.tsc_shift = kc->tsc_shift,
-		.flags = FLAG_TSC_STABLE,
+		.flags = FLAG_TSC_STABLE | flags,
 	};
 
 	if (!(kc->system_time & MSR_ENABLE))
@@ -131,7 +132,7 @@ void kvmclock_msr_write(struct kvmclock *kc, uint32_t msr, uint64_t value)
 {
 	if (msr == KVM_PV_MSR_SYSTEM_TIME || msr == KVM_PV_MSR_SYSTEM_TIME_OLD) {
 		kc->system_time = value;
-		write_system_time(kc);
+		write_system_time(kc, 0);
 	} else {
 		kc->wall_clock = value;
 		write_wall_clock(kc);
@@ -152,7 +153,15 @@ void kvmclock_update(struct kvmclock *kc, const struct kvmclock *leader)
 	} else {
 		take_reference(kc);
 	}
-	write_system_time(kc);
+	write_system_time(kc, 0);
+}
+
+void kvmclock_tell_stopped(struct kvmclock *kc)
+{
+	if (!(kc->system_time & MSR_ENABLE))
+		return;
+	kc->stats.stops++;
+	write_system_time(kc, FLAG_GUEST_STOPPED);
 }
 
 void kvmclock_init(struct kvmclock *kc, struct guestmem *mem,

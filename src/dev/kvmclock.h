@@ -42,10 +42,12 @@ struct guestmem;
  * struct kvmclock_stats - counters.
  * @updates: pages written
  * @bad_address: pages that the guest placed outside its RAM
+ * @stops: times that the guest was told that it had stood still
  */
 struct kvmclock_stats {
 	uint64_t updates;
 	uint64_t bad_address;
+	uint64_t stops;
 };
 
 /**
@@ -106,6 +108,15 @@ void kvmclock_msr_write(struct kvmclock *kc, uint32_t msr, uint64_t value);
  *          processors of a VM follow the first, so that time never differs between them.
  */
 void kvmclock_update(struct kvmclock *kc, const struct kvmclock *leader);
+
+/**
+ * kvmclock_tell_stopped() - say in the page that the host has held the processor up.
+ * @kc: the clock
+ *
+ * The guest's watchdogs then start anew instead of reporting a lockup that is none. The
+ * guest takes the mark out when it has seen it. Context: the processor thread.
+ */
+void kvmclock_tell_stopped(struct kvmclock *kc);
 
 /**
  * kvmclock_scale() - how ticks become nanoseconds: ((ticks << shift) * mul) >> 32, with

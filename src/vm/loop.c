@@ -9,6 +9,8 @@
 #include <vm/vm_impl.h>
 
 #define FLUSH_NS 2000000 /* console output waits no longer than this */
+/* A slice takes milliseconds. One that took this long has waited for the host. */
+#define STOPPED_NS UINT64_C(1000000000)
 
 void vm_kick(struct vm *vm)
 {
@@ -29,12 +31,21 @@ void vm_request_end(struct vm *vm, enum vm_end end)
 	atomic_store(&vm->over, true);
 }
 
+/* The host had no memory or no processor for it, or has stopped it: no fault of the guest's. */
+static void tell_stopped(struct vm *vm, uint64_t now)
+{
+	if (vm->seen_ns && now - vm->seen_ns > STOPPED_NS)
+		kvmclock_tell_stopped(&vm->kvmclock);
+	vm->seen_ns = now;
+}
+
 /* Timers, then the interrupt that is due, if the processor takes one. Return: one waits. */
 static bool serve_interrupts(struct vm *vm)
 {
 	const uint64_t now = vm->clock.now_ns(vm);
 	int vector;
 
+	tell_stopped(vm, now);
 	pthread_mutex_lock(&vm->device_lock);
 	lapic_poll(&vm->lapic, now, now);
 	vm_balloon_poll(vm, now);
@@ -109,10 +120,16 @@ static void idle(struct vm *vm)
 	vm->halts++;
 	if (vm->cfg->clock == VM_CLOCK_INSTRUCTIONS && due != LAPIC_NEVER) {
 		vm->skipped_ns += due > now ? due - now : 0;
+		vm->seen_ns = vm->clock.now_ns(vm);
 		return;
 	}
 	sleep_until(vm, now, due);
-	vm->idle_ns += vm->clock.now_ns(vm) - now;
+
+	const uint64_t after = vm->clock.now_ns(vm);
+
+	vm->idle_ns += after - now;
+	/* What it overslept, it was held up. */
+	vm->seen_ns = after <= due ? after : due > now ? due : now;
 }
 
 static void audit(struct vm *vm)

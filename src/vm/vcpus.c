@@ -2,6 +2,9 @@
 /*
  * Threads of a VM whose engine has interrupt controllers of its own: one for each processor,
  * and the VM's, which looks after the balloon and the end.
+ *
+ * LIMIT: the guest is not told that the host has held it up (kvmclock_tell_stopped()), since
+ * a processor in the kernel's hands cannot be seen to stand still.
  */
 #include <poll.h>
 #include <stdlib.h>

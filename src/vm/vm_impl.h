@@ -84,11 +84,12 @@ struct vm {
 	uint64_t start_ns;   /* I host time at vm_start() */
 	uint64_t skipped_ns; /* p idle time left out by VM_CLOCK_INSTRUCTIONS */
 	uint64_t flushed_ns; /* p when the console was flushed last */
-	uint64_t slices;     /* p */
-	uint64_t halts;      /* p */
-	uint64_t idle_ns;    /* p */
-	uint64_t audited;    /* p entries that audits looked at */
-	uint64_t end_ns;     /* p */
+	uint64_t seen_ns; /* p when the processor was between two slices last */
+	uint64_t slices;  /* p */
+	uint64_t halts;   /* p */
+	uint64_t idle_ns; /* p */
+	uint64_t audited; /* p entries that audits looked at */
+	uint64_t end_ns;  /* p */
 };
 
 /** vm_devices_init() - make all devices and put them on the bus. Return: 0 or -errno. */

