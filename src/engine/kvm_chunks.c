@@ -124,14 +124,6 @@ void chunks_start_plain(struct kvm_window *w)
 	}
 }
 
-void chunks_start_watched(struct kvm_window *w)
-{
-	for (uint64_t page = 0; page < w->n_pages; page += w->chunk_pages) {
-		chunk_watch(w, page);
-		set_state(w, chunk_of(w, page), CHUNK_QUIET);
-	}
-}
-
 bool chunk_is_plain(const struct kvm_window *w, uint64_t page)
 {
 	return w->chunks[chunk_of(w, page)].state <= CHUNK_SMALL;
@@ -361,24 +353,43 @@ static void give_back_chunk(struct kvm_window *w, uint64_t chunk)
 
 	if (w->uffd < 0 || !next_hole(w, start, limit, &first, &end))
 		return;
-	chunk_watch(w, start);
+	if (chunk_is_plain(w, start)) {
+		chunk_watch(w, start);
+		set_state(w, chunk, CHUNK_QUIET);
+	}
 	/* Anew: a processor may have touched it before it was watched. */
 	for (uint64_t page = start; next_hole(w, page, limit, &first, &end);
 	     page = end)
 		for (uint64_t p = first; p < end; p++)
 			drop_hole(w, p);
-	set_state(w, chunk, CHUNK_QUIET);
+}
+
+static bool has_untouched(struct kvm_window *w)
+{
+	return physmap_counts(w->map).pages[PHYSMAP_HOME] > file_pages(w);
+}
+
+void chunks_start_watched(struct kvm_window *w)
+{
+	for (uint64_t page = 0; page < w->n_pages; page += w->chunk_pages) {
+		chunk_watch(w, page);
+		set_state(w, chunk_of(w, page), CHUNK_QUIET);
+	}
+	/* The allowance may have ended while all of RAM was being claimed. */
+	for (uint64_t c = 0; c < w->n_chunks && has_untouched(w); c++)
+		give_back_chunk(w, c);
 }
 
 void chunks_give_back(struct kvm_window *w)
 {
+	if (!has_untouched(w))
+		return;
 	for (uint64_t c = 0; c < w->n_chunks; c += GIVE_BACK_MAX) {
 		pthread_mutex_lock(w->cfg.lock);
 		for (uint64_t i = c; i < c + GIVE_BACK_MAX && i < w->n_chunks &&
 				     !w->open && atomic_load(&w->broken);
 		     i++)
-			if (w->chunks[i].state <= CHUNK_SMALL)
-				give_back_chunk(w, i);
+			give_back_chunk(w, i);
 		pthread_mutex_unlock(w->cfg.lock);
 	}
 }

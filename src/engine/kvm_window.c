@@ -332,6 +332,9 @@ static uint64_t look_after(struct kvm_window *w, bool busy, uint64_t looked_ns)
 	if (broken && !w->gave_back)
 		chunks_give_back(w);
 	w->gave_back = broken;
+	/* And what was left then, for its chunk was not to be had. */
+	if (broken && now - looked_ns >= LOOK_MS * UINT64_C(1000000))
+		w->gave_back = false;
 	if (!busy || now - looked_ns < LOOK_MS * UINT64_C(1000000))
 		return looked_ns;
 	chunks_look(w);

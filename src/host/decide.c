@@ -210,7 +210,8 @@ static void large_set(struct host *host, struct hvm *vm)
 
 	vm->breaks_large = vm->action.break_large ||
 			   !host->options.v[OPT_ALLOC_GUEST_LARGE_PAGE] ||
-			   (scarce && vmmem_untouched_pages(vm->mem));
+			   ((scarce || atomic_load(&vm->mem->counters->want)) &&
+			    vmmem_untouched_pages(vm->mem));
 	atomic_store(&vm->mem->counters->break_large, vm->breaks_large);
 }
 

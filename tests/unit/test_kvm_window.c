@@ -59,6 +59,9 @@ struct box {
 /* Whether a box asks for large pages. */
 static bool large_pages;
 
+/* Pages from here on that are claimed before a box starts, as if its allowance ended there. */
+static uint64_t claimed_first, claimed_end;
+
 /* Which processor the tests use. */
 static bool use_kvm;
 
@@ -286,6 +289,11 @@ static struct box *new_box(uint64_t max_runs, uint64_t limit_pages)
 	load_guest(b);
 	if (use_kvm)
 		start_guest(b);
+	for (uint64_t p = claimed_first; p < claimed_end; p++)
+		assert_int_equal(physmap_change(guestmem_physmap(b->mem),
+						PHYSMAP_BY_VM, ppn(p),
+						physmap_zero(), physmap_home()),
+				 PHYSMAP_CHANGED);
 	assert_int_equal(kvm_window_start(b->window, &err), 0);
 	return b;
 }
@@ -629,6 +637,23 @@ static void test_given_back(void **state)
 	free_box(b);
 }
 
+/* All of RAM could not be claimed: nothing stays behind that nobody uses and nobody may have. */
+static void test_half_claimed(void **state)
+{
+	struct box *b;
+
+	(void)state;
+	claimed_first = 2048;
+	claimed_end = 2148;
+	b = new_box(100, N_PAGES / 2);
+	claimed_first = claimed_end = 0;
+	assert_int_equal(entry(b, 2050), physmap_zero());
+	assert_int_equal(count(b, PHYSMAP_HOME), used_pages(b));
+	store(b, 2050, 3);
+	assert_int_equal(load(b, 2050), 3);
+	free_box(b);
+}
+
 /* The host spoils and returns pages as fast as it can while they are counted up. */
 static void test_stress(void **state)
 {
@@ -724,6 +749,7 @@ int main(void)
 		cmocka_unit_test(test_limited),
 		cmocka_unit_test(test_rebuilt),
 		cmocka_unit_test(test_given_back),
+		cmocka_unit_test(test_half_claimed),
 		cmocka_unit_test(test_stress),
 		cmocka_unit_test(test_end_while_waiting),
 	};
