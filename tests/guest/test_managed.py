@@ -134,7 +134,7 @@ class Overcommitted(unittest.TestCase):
 
     def scenario(self, mode):
         """Fill, reclaim, kill the daemon, kill a VM, verify."""
-        seconds = 20
+        seconds = 20 if harness.PATIENCE == 1 else 40
         host = Host("256M", ["Mem.SamplePeriod=5"])
         self.addCleanup(host.close)
         most = {}
