@@ -25,8 +25,11 @@
 #include <host/vmmem.h>
 #include <mem/guestmem.h>
 #include <mem/memfile.h>
+#include <policy/options.h>
 
 #define VMS_MAX 16
+
+static struct options options;
 
 struct guest {
 	struct guestmem *mem;
@@ -190,7 +193,8 @@ static uint64_t pass(struct share *share)
 			if (done[i])
 				continue;
 			vmmem_drain(g->host);
-			scanned += share_scan(share, g->host, &g->cursor, 1024);
+			scanned += share_scan(share, g->host, &g->cursor, 1024,
+					      options.v[OPT_SHARE_SKIP_MAX]);
 			if (g->cursor < g->host->n_pages)
 				continue;
 			g->cursor = 0;
@@ -224,6 +228,7 @@ int main(int argc, char *argv[])
 
 	if (passes < 1 || !share)
 		fail("usage", "share-scan PASSES FILE...");
+	options_init(&options);
 	ledger_init(&ledger, UINT64_C(1) << 24);
 	check(group_new("bench", UINT64_C(1) << 22, &ledger, &group, &err),
 	      err.text);

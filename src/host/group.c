@@ -336,6 +336,7 @@ uint64_t group_book_bytes(const struct group *g)
 			 g->end_used * (sizeof(*g->refs) + sizeof(*g->tags));
 
 	for (uint32_t i = 0; i < g->n_members; i++)
-		bytes += g->members[i]->n_pages * sizeof(uint32_t);
+		bytes += g->members[i]->n_pages * sizeof(uint32_t) +
+			 g->members[i]->n_pages / VMMEM_WINDOW;
 	return bytes;
 }

@@ -163,9 +163,11 @@ static void scan(struct hvm *vm, double seconds)
 	const uint64_t start = thread_ns();
 	double rate;
 	double most;
+	unsigned max_skip;
 	bool share;
 
 	pthread_mutex_lock(&host->lock);
+	max_skip = host->options.v[OPT_SHARE_SKIP_MAX];
 	rate = (double)vm->action.share_rate;
 	share = vm->set.share && !vm->mem->group->adopting &&
 		(vm->breaks_large || !atomic_load(&vm->mem->counters->large));
@@ -180,7 +182,7 @@ static void scan(struct hvm *vm, double seconds)
 		return;
 
 	const uint64_t n = share_scan(host->share, vm->mem, &vm->cursor,
-				      (uint64_t)vm->share_credit);
+				      (uint64_t)vm->share_credit, max_skip);
 
 	vm->share_credit -= (double)n;
 	/* A VM with hardly anything at home has been looked at whole. */

@@ -46,6 +46,7 @@ struct share {
 	struct candidate candidates[CANDIDATES_MAX];
 	unsigned n;
 	uint64_t settled; /* pages that got a frame, ever */
+	unsigned news;    /* of a window: pages that were not as last time */
 };
 
 struct share *share_new(void)
@@ -153,25 +154,29 @@ static bool match(struct share *s, struct vmmem *vm, uint64_t page,
 	return false;
 }
 
-static void look_at(struct share *s, struct vmmem *vm, uint64_t page,
+/* Return: whether there was anything new about it. */
+static bool look_at(struct share *s, struct vmmem *vm, uint64_t page,
 		    const uint8_t *bytes)
 {
 	uint32_t tag;
 
 	/* It has left a frame, and that has not been heard yet. */
 	if (vm->words[page] & WORD_SHARED)
-		return;
+		return true;
 	if (page_is_zero(bytes)) {
 		add_candidate(s, vm, page, ZERO_PAGE);
-		return;
+		return true;
 	}
 	tag = hints_tag(page_hash(bytes));
-	if (vm->words[page] == tag || match(s, vm, page, tag, bytes))
-		return;
+	if (vm->words[page] == tag)
+		return false;
+	if (match(s, vm, page, tag, bytes))
+		return true;
 	/* The words tell what is in the table, so a page has one hint at most. */
 	vmmem_forget_hint(vm, page);
 	if (hints_add(&vm->group->hints, tag, vm->base + (uint32_t)page))
 		vm->words[page] = tag;
+	return true;
 }
 
 /* One page of a batch, which stands still now. Return: what it becomes. */
@@ -288,8 +293,33 @@ static unsigned scan_run(struct share *s, struct vmmem *vm, uint64_t page,
 	if (!read_pages(vm, page, n, s->window))
 		return 0;
 	for (unsigned i = 0; i < n; i++)
-		look_at(s, vm, page + i, s->window + i * PAGE_SIZE);
+		s->news += look_at(s, vm, page + i, s->window + i * PAGE_SIZE);
 	return n;
+}
+
+/*
+ * A window in which nothing was new is passed over once, then twice, and so on. What its
+ * pages held is in the table meanwhile, so that others find it. A byte says how often it
+ * is to be passed over (high half), and how often still (low half).
+ */
+static bool is_skipped(uint8_t *quiet, unsigned max_skip)
+{
+	const unsigned left = *quiet & 0xf;
+
+	if (!left || !max_skip)
+		return false;
+	*quiet = (uint8_t)((*quiet & 0xf0) | (left - 1));
+	return true;
+}
+
+static void note_quiet(uint8_t *quiet, bool is_quiet, unsigned max_skip)
+{
+	const unsigned before = *quiet >> 4;
+	unsigned times = before ? 2 * before : 1;
+
+	if (times > max_skip)
+		times = max_skip;
+	*quiet = is_quiet ? (uint8_t)(times << 4 | times) : 0;
 }
 
 /* Up to SHARE_WINDOW pages; flush() is the caller's, if not full. */
@@ -313,7 +343,7 @@ static unsigned scan_window(struct share *s, struct vmmem *vm, uint64_t start,
 }
 
 uint64_t share_scan(struct share *s, struct vmmem *vm, uint64_t *cursor,
-		    uint64_t max_pages)
+		    uint64_t max_pages, unsigned max_skip)
 {
 	uint64_t hashed = 0;
 
@@ -323,7 +353,16 @@ uint64_t share_scan(struct share *s, struct vmmem *vm, uint64_t *cursor,
 					     ? start + SHARE_WINDOW
 					     : vm->n_pages;
 
-		hashed += scan_window(s, vm, start, end);
+		uint8_t *quiet = &vm->quiet[start / SHARE_WINDOW];
+
+		if (!is_skipped(quiet, max_skip)) {
+			s->news = 0;
+
+			const unsigned n = scan_window(s, vm, start, end);
+
+			note_quiet(quiet, n && !s->news, max_skip);
+			hashed += n;
+		}
 		*cursor = end;
 		if (end == vm->n_pages)
 			break;

@@ -6,7 +6,7 @@
 #include <base/types.h>
 #include <host/vmmem.h>
 
-#define SHARE_WINDOW 64
+#define SHARE_WINDOW VMMEM_WINDOW
 
 struct share;
 
@@ -22,6 +22,7 @@ struct share *share_free(struct share *s);
  * @vm: VM, a member of its group
  * @cursor: where to go on; moves
  * @max_pages: hash at most that many, whole windows
+ * @max_skip: pass at most that often over a window in which nothing changed; 0: never
  *
  * Pages are read while the guest runs; only those that seem to match are revoked and
  * compared in full.
@@ -29,7 +30,7 @@ struct share *share_free(struct share *s);
  * Return: how many pages were hashed. Context: the mover.
  */
 uint64_t share_scan(struct share *s, struct vmmem *vm, uint64_t *cursor,
-		    uint64_t max_pages);
+		    uint64_t max_pages, unsigned max_skip);
 
 /**
  * share_filled() - look at pages that a VM has just read from an image that others have.

@@ -115,6 +115,9 @@ static int vmmem_build(struct vmmem *vm, const int fds[LINK_FDS_NEW],
 	if (words == MAP_FAILED)
 		return err_set(err, -errno, "out of memory");
 	vm->words = words;
+	vm->quiet = calloc(vm->n_pages / VMMEM_WINDOW + 1, sizeof(*vm->quiet));
+	if (!vm->quiet)
+		return err_set(err, -ENOMEM, "out of memory");
 	r = revoke_host_new(vm->map, vm->home_fd, send, ctx, &vm->revoke);
 	return r ? err_set(err, r, "out of memory") : 0;
 }
@@ -198,6 +201,7 @@ struct vmmem *vmmem_free(struct vmmem *vm)
 	vm->map = physmap_free(vm->map);
 	if (vm->words)
 		munmap(vm->words, vm->n_pages * sizeof(*vm->words));
+	free(vm->quiet);
 	close(vm->home_fd);
 	close(vm->tables_fd);
 	pthread_mutex_destroy(&vm->commit_lock);

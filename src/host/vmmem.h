@@ -28,6 +28,8 @@
 
 /* A page's word: the frame that it shares, or the tag that it is hinted by, or 0. */
 #define WORD_SHARED HINT_FRAME
+/* Pages that the scan looks at together. */
+#define VMMEM_WINDOW 64
 
 /**
  * struct vmmem - one VM's memory.
@@ -48,6 +50,7 @@ struct vmmem {
 	struct group *group;            /* I */
 	uint32_t base;   /* m of its pages' numbers in the group */
 	uint32_t *words; /* m by PPN */
+	uint8_t *quiet;  /* m by VMMEM_WINDOW pages: share.c */
 
 	pthread_mutex_t commit_lock;
 	uint64_t committed; /* c pages entered for it: what it has or may take */

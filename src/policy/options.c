@@ -75,6 +75,10 @@ static const struct option_info table[] = {
 	[OPT_SHARE_SCAN_TIME] = {"Mem.ShareScanTime", NULL, "min",
 				 "time in which a VM should be scanned once",
 				 10, 600, 60},
+	[OPT_SHARE_SKIP_MAX] =
+		{"Mem.ShareSkipMax", NULL, "passes",
+		 "how often at most a scan passes over pages that do not change; 0 looks at all",
+		 0, 8, 8},
 	[OPT_VM_OVERHEAD_GROWTH_LIMIT] =
 		{"Mem.VMOverheadGrowthLimit", NULL, "MiB",
 		 "how far a VM's overhead may grow beyond what was reserved at its start",
