@@ -129,16 +129,33 @@ static bool reclaim_vm(struct host *host, uint32_t i)
 	return moved;
 }
 
+/*
+ * To watch or to share a small page breaks up the large page around it. While there is
+ * memory for all, that would cost more than can be won.
+ */
+static bool keeps_large(const struct hvm *vm)
+{
+	/* What runs it is not known before it is up. */
+	return (!vm->up && !vm->ran_before) ||
+	       (!vm->breaks_large && atomic_load(&vm->mem->counters->large));
+}
+
 static void look_after(struct hvm *vm, const struct options *options)
 {
 	struct host *host = vm->host;
 	uint64_t pages;
 	bool known;
+	bool large;
+
+	pthread_mutex_lock(&host->lock);
+	large = keeps_large(vm);
+	pthread_mutex_unlock(&host->lock);
 
 	vmmem_drain(vm->mem);
 	vmmem_sync(vm->mem);
 	shrink_zip(vm);
-	sample_tick(&vm->sample, vm->mem, options);
+	if (!large)
+		sample_tick(&vm->sample, vm->mem, options);
 	known = workset_pages(&vm->sample.ws, vm->set.size_pages,
 			      options->v[OPT_SAMPLE_ACTIVE_PCT_MIN], &pages);
 	pthread_mutex_lock(&host->lock);
@@ -169,8 +186,7 @@ static void scan(struct hvm *vm, double seconds)
 	pthread_mutex_lock(&host->lock);
 	max_skip = host->options.v[OPT_SHARE_SKIP_MAX];
 	rate = (double)vm->action.share_rate;
-	share = vm->set.share && !vm->mem->group->adopting &&
-		(vm->breaks_large || !atomic_load(&vm->mem->counters->large));
+	share = vm->set.share && !vm->mem->group->adopting && !keeps_large(vm);
 	pthread_mutex_unlock(&host->lock);
 	if (!share || rate <= 0)
 		return;
