@@ -512,18 +512,24 @@ static void shared_pages_are_copied_on_write(void **state)
 	guestmem_free(vm.mem);
 }
 
+/* Page 0 is HOME, page 1 ZERO, and the host waits for the next touch of both. */
+static void watch_two(struct vm *vm)
+{
+	resolve(vm, 0, MEM_WRITE);
+	for (unsigned i = 0; i < 2; i++) {
+		const uint64_t stable = entry_of(vm, i);
+
+		host_moves(vm, i, physmap_busy(stable, PHYSMAP_BY_HOST));
+		host_moves(vm, i, physmap_watched(stable));
+	}
+}
+
 static void watched_pages_count_one_touch(void **state)
 {
 	struct vm vm = vm_make(MIB);
 
 	(void)state;
-	resolve(&vm, 0, MEM_WRITE);
-	for (unsigned i = 0; i < 2; i++) {
-		const uint64_t stable = entry_of(&vm, i);
-
-		host_moves(&vm, i, physmap_busy(stable, PHYSMAP_BY_HOST));
-		host_moves(&vm, i, physmap_watched(stable));
-	}
+	watch_two(&vm);
 	assert_true(physmap_is_watched(entry_of(&vm, 0)));
 	assert_true(physmap_is_watched(entry_of(&vm, 1)));
 	assert_int_equal(guestmem_stats(vm.mem).touched, 0);
@@ -542,13 +548,7 @@ static void giving_up_is_no_touch(void **state)
 	struct vm vm = vm_make(MIB);
 
 	(void)state;
-	resolve(&vm, 0, MEM_WRITE);
-	for (unsigned i = 0; i < 2; i++) {
-		const uint64_t stable = entry_of(&vm, i);
-
-		host_moves(&vm, i, physmap_busy(stable, PHYSMAP_BY_HOST));
-		host_moves(&vm, i, physmap_watched(stable));
-	}
+	watch_two(&vm);
 	assert_int_equal(guestmem_drop_run(vm.mem, ppn(0), 2, PHYSMAP_ZERO),
 			 MEM_OK);
 	assert_int_equal(guestmem_stats(vm.mem).touched, 0);
