@@ -696,6 +696,7 @@ static int set_locked(struct host *host, struct hvm *vm,
 int host_vm_set(struct host *host, const struct host_vm_settings *set,
 		struct err *err)
 {
+	char changes[SETTINGS_CHANGES] = "";
 	struct hvm *vm;
 	int r;
 
@@ -710,12 +711,13 @@ int host_vm_set(struct host *host, const struct host_vm_settings *set,
 		r = mem_alloc_check_vm(&set->alloc, vm->set.size_pages, err);
 	if (!r)
 		r = check_swap(vm, &set->alloc, err);
-	if (!r)
+	/* Whoever makes sure that a VM has what it should have changes nothing mostly. */
+	if (!r && *settings_changes(&vm->set, set, changes))
 		r = set_locked(host, vm, set, err);
 	pthread_mutex_unlock(&host->lock);
-	if (!r) {
+	if (!r && *changes) {
 		host_tell(host, HOST_EVENT_VM_SETTINGS, set->name,
-			  "settings of VM %s changed", set->name);
+			  "settings of VM %s changed: %s", set->name, changes);
 		host_replan(host);
 	}
 	return r;

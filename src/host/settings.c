@@ -142,3 +142,61 @@ int settings_read(int dir_fd, struct settings_file *ret, struct err *err)
 	*ret = s;
 	return 0;
 }
+
+struct text {
+	char *buf;
+	size_t len;
+};
+
+static void add(struct text *t, const char *what, const char *value)
+{
+	const int n = snprintf(t->buf + t->len, SETTINGS_CHANGES - t->len,
+			       "%s%s %s", t->len ? ", " : "", what, value);
+
+	t->len += (size_t)n;
+	if (t->len >= SETTINGS_CHANGES)
+		t->len = SETTINGS_CHANGES - 1;
+}
+
+static void add_pages(struct text *t, const char *what, uint64_t from,
+		      uint64_t to)
+{
+	char value[UNITS_TEXT];
+
+	if (from != to)
+		add(t, what,
+		    to == ALLOC_UNLIMITED ? "unlimited"
+					  : size_format(to * PAGE_SIZE, value));
+}
+
+static void add_shares(struct text *t, const struct mem_alloc *from,
+		       const struct mem_alloc *to)
+{
+	char number[UNITS_TEXT];
+
+	if (from->level == to->level &&
+	    (to->level != SHARES_CUSTOM || from->shares == to->shares))
+		return;
+	snprintf(number, sizeof(number), "%" PRIu32, to->shares);
+	add(t, "shares",
+	    to->level == SHARES_CUSTOM ? number : shares_level_name(to->level));
+}
+
+const char *settings_changes(const struct host_vm_settings *from,
+			     const struct host_vm_settings *to,
+			     char buf[SETTINGS_CHANGES])
+{
+	struct text t = {.buf = buf};
+
+	buf[0] = '\0';
+	add_pages(&t, "reservation", from->alloc.reservation_pages,
+		  to->alloc.reservation_pages);
+	add_pages(&t, "limit", from->alloc.limit_pages, to->alloc.limit_pages);
+	add_shares(&t, &from->alloc, &to->alloc);
+	add_pages(&t, "floor", from->floor_pages, to->floor_pages);
+	if (strcmp(from->pool, to->pool) != 0)
+		add(&t, "pool", to->pool[0] ? to->pool : "(host)");
+	if (from->share != to->share)
+		add(&t, "sharing", to->share ? "on" : "off");
+	return buf;
+}

@@ -27,4 +27,18 @@ int settings_write(int dir_fd, const struct settings_file *s, struct err *err)
 int settings_read(int dir_fd, struct settings_file *ret, struct err *err)
 	__attribute__((warn_unused_result));
 
+#define SETTINGS_CHANGES 320
+
+/**
+ * settings_changes() - what a running VM's settings were changed to, for people.
+ * @from: before
+ * @to: after; name, size, group and arguments are not looked at
+ * @buf: "limit 256M, shares low"; empty if nothing was changed
+ *
+ * Return: @buf.
+ */
+const char *settings_changes(const struct host_vm_settings *from,
+			     const struct host_vm_settings *to,
+			     char buf[SETTINGS_CHANGES]);
+
 #endif
