@@ -20,7 +20,7 @@ _mezz_commands() {
 }
 
 _mezz() {
-	local cur prev words cword command
+	local cur prev command
 	local keys='memory= reservation= limit= shares= pool= group= sharing= floor= autostart='
 	COMPREPLY=()
 	cur=${COMP_WORDS[COMP_CWORD]}
@@ -36,9 +36,25 @@ _mezz() {
 		COMPREPLY=($(compgen -f -- "$cur"))
 		return
 		;;
+	--pool | --parent)
+		COMPREPLY=($(compgen -W "$(_mezz_pools)" -- "$cur"))
+		return
+		;;
+	--shares)
+		COMPREPLY=($(compgen -W 'low normal high' -- "$cur"))
+		return
+		;;
+	--sharing | --autostart | --expandable)
+		COMPREPLY=($(compgen -W 'on off' -- "$cur"))
+		return
+		;;
 	esac
 	if [[ $cur == -* ]]; then
-		COMPREPLY=($(compgen -W "$(_mezz_options "$command")" -- "$cur"))
+		local options
+		options=$(_mezz_options "$command")
+		# What defines a VM understands the options of its process too.
+		[[ $command == create || $command == set ]] && options+=" $(_mezz_options run)"
+		COMPREPLY=($(compgen -W "$(printf '%s\n' $options | sort -u)" -- "$cur"))
 		return
 	fi
 	case $command in

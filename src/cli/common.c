@@ -25,7 +25,16 @@ enum {
 	COMMON_N
 };
 
-static void print_options(FILE *to, const struct cli_option *o)
+struct words {
+	int argc;
+	char **argv;
+	int at;
+	const char *usage;
+	const struct cli_option *options;
+	const char *common[COMMON_N];
+};
+
+static void print_options(FILE *to, const struct cli_option *o, int width)
 {
 	for (; o && o->name; o++) {
 		char left[64];
@@ -33,10 +42,10 @@ static void print_options(FILE *to, const struct cli_option *o)
 		snprintf(left, sizeof(left), "--%s%s%s", o->name,
 			 o->value ? " " : "", o->value ? o->value : "");
 		if (o->letter)
-			fprintf(to, "  -%c, %-24s %s\n", o->letter, left,
+			fprintf(to, "  -%c, %-*s %s\n", o->letter, width, left,
 				o->help);
 		else
-			fprintf(to, "      %-24s %s\n", left, o->help);
+			fprintf(to, "      %-*s %s\n", width, left, o->help);
 	}
 }
 
@@ -47,11 +56,14 @@ static int usage_error(const char *usage, const char *what, const char *word)
 	return CLI_USAGE;
 }
 
-static int help(const char *usage, const struct cli_option *options)
+static int help(const struct words *w, enum cli_words_kind kind)
 {
-	printf("usage: mezz %s\n\n", usage);
-	print_options(stdout, options);
-	print_options(stdout, common_options);
+	const int width = kind == CLI_WORDS_NONE ? 24 : CLI_WORDS_COLUMN;
+
+	printf("usage: mezz %s\n\n", w->usage);
+	cli_words_help(kind, stdout);
+	print_options(stdout, w->options, width);
+	print_options(stdout, common_options, width);
 	return CLI_OK;
 }
 
@@ -77,14 +89,21 @@ static int find_option(const struct cli_option *o, const char *word,
 	return -1;
 }
 
-struct words {
-	int argc;
-	char **argv;
-	int at;
-	const char *usage;
-	const struct cli_option *options;
-	const char *common[COMMON_N];
-};
+/* An option that defines a VM or a pool, the one before @at. Return: as read_option(). */
+static int read_defining(struct cli *cli, struct words *w, const char *word)
+{
+	const int n = cli_words_read(&cli->words, w->argc - w->at + 1,
+				     w->argv + w->at - 1);
+
+	if (n == CLI_WORDS_NO_VALUE)
+		return usage_error(w->usage, "a value is missing after ", word);
+	if (n == CLI_WORDS_TOO_MANY)
+		return usage_error(w->usage, "too many words", "");
+	if (!n)
+		return usage_error(w->usage, "there is no option ", word);
+	w->at += n - 1;
+	return -1;
+}
 
 /* Return: -1 to go on, else the exit status. */
 static int read_option(struct cli *cli, struct words *w)
@@ -100,7 +119,7 @@ static int read_option(struct cli *cli, struct words *w)
 		i = find_option(table, word, &glued);
 	}
 	if (i < 0)
-		return usage_error(w->usage, "there is no option ", word);
+		return read_defining(cli, w, word);
 	if (table[i].value && !glued && w->at == w->argc)
 		return usage_error(w->usage, "a value is missing after ", word);
 	values[i] = !table[i].value ? "" : glued ? glued : w->argv[w->at++];
@@ -135,6 +154,14 @@ static int read_words(struct cli *cli, struct words *w)
 int cli_begin(struct cli *cli, int argc, char *argv[], const char *usage,
 	      const struct cli_option *options, int min, int max)
 {
+	return cli_begin_defining(cli, CLI_WORDS_NONE, argc, argv, usage,
+				  options, min, max);
+}
+
+int cli_begin_defining(struct cli *cli, enum cli_words_kind kind, int argc,
+		       char *argv[], const char *usage,
+		       const struct cli_option *options, int min, int max)
+{
 	struct words w = {.argc = argc,
 			  .argv = argv,
 			  .usage = usage,
@@ -142,12 +169,13 @@ int cli_begin(struct cli *cli, int argc, char *argv[], const char *usage,
 	struct err err = {0};
 
 	memset(cli, 0, sizeof(*cli));
+	cli->words.kind = kind;
 	const int status = read_words(cli, &w);
 
 	if (status >= 0)
 		return status;
 	if (w.common[COMMON_HELP])
-		return help(usage, options);
+		return help(&w, kind);
 	if (cli->n_args < min)
 		return usage_error(usage, "words are missing", "");
 	if (cli->n_args > max)
@@ -196,159 +224,25 @@ int cli_call(struct cli *cli, const struct client_request *request, void *reply)
 	return -1;
 }
 
-/* The object "memoryAllocation" of a request, made if it is not there. Borrowed. */
-static json_t *allocation(json_t *body)
-{
-	json_t *a = json_object_get(body, "memoryAllocation");
-
-	if (!a) {
-		a = json_object();
-		json_object_set_new(body, "memoryAllocation", a);
-	}
-	return a;
-}
-
-static int set_size(json_t *to, const char *name, const char *value,
-		    struct err *err)
-{
-	uint64_t pages;
-	const int r = size_parse_pages(value, &pages, err);
-
-	if (!r)
-		json_object_set_new(to, name,
-				    json_integer(
-					    (json_int_t)(pages * PAGE_SIZE)));
-	return r;
-}
-
-static int set_limit(json_t *to, const char *name, const char *value,
-		     struct err *err)
-{
-	if (strcmp(value, "unlimited") != 0)
-		return set_size(to, name, value, err);
-	json_object_set_new(to, name, json_integer(-1));
-	return 0;
-}
-
-/* A level, or a number of shares. */
-static int set_shares(json_t *to, const char *name, const char *value,
-		      struct err *err)
-{
-	struct mem_alloc alloc;
-
-	mem_alloc_init(&alloc);
-	const int r = mem_alloc_set(&alloc, "shares", value, err);
-
-	if (r)
-		return r;
-	json_t *shares = json_pack("{s:s}", "level",
-				   shares_level_name(alloc.level));
-
-	if (alloc.level == SHARES_CUSTOM)
-		json_object_set_new(shares, "shares",
-				    json_integer(alloc.shares));
-	json_object_set_new(to, name, shares);
-	return 0;
-}
-
-static int set_switch(json_t *to, const char *name, const char *value,
-		      struct err *err)
-{
-	const bool yes = !strcmp(value, "on") || !strcmp(value, "true");
-
-	if (!yes && strcmp(value, "off") != 0 && strcmp(value, "false") != 0)
-		return err_set(err, -EINVAL, "'%s' is neither on nor off",
-			       value);
-	json_object_set_new(to, name, json_boolean(yes));
-	return 0;
-}
-
-static int set_text(json_t *to, const char *name, const char *value,
-		    struct err *err)
-{
-	json_t *j = json_string(value);
-
-	if (!j)
-		return err_set(err, -EINVAL, "this is no text in UTF-8");
-	json_object_set_new(to, name, j);
-	return 0;
-}
-
-struct setting {
-	const char *key;
-	const char *name; /* in JSON */
-	bool promise;     /* in memoryAllocation */
-	int (*set)(json_t *to, const char *name, const char *value,
-		   struct err *err);
-};
-
-static const struct setting settings[] = {
-	{"memory", "memorySize", false, set_size},
-	{"reservation", "reservation", true, set_size},
-	{"limit", "limit", true, set_limit},
-	{"shares", "shares", true, set_shares},
-	{"expandable", "expandableReservation", true, set_switch},
-	{"pool", "resourcePool", false, set_text},
-	{"parent", "parent", false, set_text},
-	{"group", "shareGroup", false, set_text},
-	{"sharing", "pageSharing", false, set_switch},
-	{"floor", "memoryFloor", false, set_size},
-	{"autostart", "autostart", false, set_switch},
-};
-
-int cli_setting(json_t *body, const char *key, const char *value,
-		struct err *err)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
-		const struct setting *s = &settings[i];
-
-		if (strcmp(s->key, key) != 0)
-			continue;
-		const int r = s->set(s->promise ? allocation(body) : body,
-				     s->name, value, err);
-
-		if (r)
-			err_prefix(err, "%s: ", key);
-		return r;
-	}
-	return err_set(
-		err, -ENOENT,
-		"there is no setting '%s', but memory, reservation, limit, shares, pool, group, sharing, floor, autostart; for pools parent and expandable",
-		key);
-}
-
 json_t *cli_settings(const struct cli *cli, int first)
 {
-	json_t *body = json_object();
 	struct err err = {0};
+	json_t *body = cli_words_settings(&cli->words, cli->args + first,
+					  cli->n_args - first, &err);
 
-	for (int i = first; i < cli->n_args; i++) {
-		const char *equals = strchr(cli->args[i], '=');
-		char key[32];
-
-		if (!equals || equals - cli->args[i] >= (long)sizeof(key)) {
-			err_set(&err, -EINVAL, "'%s' is not KEY=VALUE",
-				cli->args[i]);
-			goto failed;
-		}
-		snprintf(key, sizeof(key), "%.*s", (int)(equals - cli->args[i]),
-			 cli->args[i]);
-		if (cli_setting(body, key, equals + 1, &err))
-			goto failed;
-	}
+	if (!body)
+		cli_fail(&err);
 	return body;
-failed:
-	cli_fail(&err);
-	json_decref(body);
-	return NULL;
 }
 
-json_t *cli_rest(const struct cli *cli)
+json_t *cli_vm_args(const struct cli *cli)
 {
-	json_t *list = json_array();
+	json_t *list = cli_words_args(cli->words.args, cli->words.n_args,
+				      cli->remote);
+	json_t *rest = cli_words_args(cli->rest, cli->n_rest, cli->remote);
 
-	for (int i = 0; i < cli->n_rest; i++)
-		json_array_append_new(list, json_string(cli->rest[i]));
+	json_array_extend(list, rest);
+	json_decref(rest);
 	return list;
 }
 

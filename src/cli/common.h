@@ -3,6 +3,7 @@
 #ifndef CLI_COMMON_H
 #define CLI_COMMON_H
 #include <api/client.h>
+#include <cli/settings.h>
 
 #define CLI_OK      0
 #define CLI_FAILED  1
@@ -33,6 +34,7 @@ struct cli_option {
  * @n_args: how many
  * @rest: words after --
  * @n_rest: how many
+ * @words: options that define a VM or a pool
  * @values: by option of the command: its value, or "" if it takes none; NULL: not given
  */
 struct cli {
@@ -43,6 +45,7 @@ struct cli {
 	int n_args;
 	char **rest;
 	int n_rest;
+	struct cli_words words;
 	const char *values[CLI_OPTIONS];
 };
 
@@ -58,6 +61,14 @@ struct cli {
  */
 int cli_begin(struct cli *cli, int argc, char *argv[], const char *usage,
 	      const struct cli_option *options, int min, int max);
+
+/**
+ * cli_begin_defining() - cli_begin() for a command that defines a VM or a pool.
+ * @kind: which; its settings are options too, and so are those of a VM's process
+ */
+int cli_begin_defining(struct cli *cli, enum cli_words_kind kind, int argc,
+		       char *argv[], const char *usage,
+		       const struct cli_option *options, int min, int max);
 
 /** cli_end() - free it. Return: @status. */
 int cli_end(struct cli *cli, int status);
@@ -79,23 +90,14 @@ int cli_print_json(json_t *json);
 int cli_call(struct cli *cli, const struct client_request *request, void *reply);
 
 /**
- * cli_setting() - put one setting of a VM or pool, as people write it, into a request.
- * @body: object to add to
- * @key: memory, reservation, limit, shares, pool, group, sharing, floor, autostart,
- *       expandable or parent
- * @value: text
- * @err: message
+ * cli_settings() - settings given as options, and KEY=VALUE words from @first on.
  *
- * Return: 0, -ENOENT (no such setting), -EINVAL, -ERANGE.
+ * Return: new object, NULL: said why.
  */
-int cli_setting(json_t *body, const char *key, const char *value,
-		struct err *err) __attribute__((warn_unused_result));
-
-/** cli_settings() - KEY=VALUE words from @first on. Return: new object, NULL: said why. */
 json_t *cli_settings(const struct cli *cli, int first);
 
-/** cli_rest() - the words after -- as a list. Return: new array. */
-json_t *cli_rest(const struct cli *cli);
+/** cli_vm_args() - options of the VM's process, before and after --. Return: new array. */
+json_t *cli_vm_args(const struct cli *cli);
 
 /** mib() - pages in MiB, for the eye. */
 double mib(uint64_t pages);

@@ -6,10 +6,9 @@
 #include <cli/common.h>
 
 static const char usage[] =
-	"create NAME [KEY=VALUE]... [--start] [-- OPTION-OF-mezz-vm...]\n\n"
-	"Define a VM: memory=SIZE (512M), reservation=SIZE, limit=SIZE|unlimited,\n"
-	"shares=low|normal|high|NUMBER, pool=NAME, group=NAME, sharing=on|off, floor=SIZE,\n"
-	"autostart=on|off. What follows -- goes to mezz-vm: --kernel, --disk and so on.";
+	"create NAME [OPTION]... [KEY=VALUE]... [--start] [-- OPTION-OF-THE-VM...]\n\n"
+	"Define a VM. The settings below may be written KEY=VALUE as well; all options of the VM's\n"
+	"process, such as --kernel, --disk and --append, are understood: see mezz run --help.";
 
 static const struct cli_option options[] = {
 	{"start", 's', NULL, "start it too"},
@@ -26,14 +25,15 @@ static json_t *make_body(const struct cli *cli)
 		json_object_set_new(body, "memorySize",
 				    json_integer(INT64_C(512) << 20));
 	json_object_set_new(body, "name", json_string(cli->args[0]));
-	json_object_set_new(body, "args", cli_rest(cli));
+	json_object_set_new(body, "args", cli_vm_args(cli));
 	return body;
 }
 
 int cmd_create(int argc, char *argv[])
 {
 	struct cli cli;
-	int status = cli_begin(&cli, argc, argv, usage, options, 1, CLI_ARGS);
+	int status = cli_begin_defining(&cli, CLI_WORDS_VM, argc, argv, usage,
+					options, 1, CLI_ARGS);
 
 	if (status >= 0)
 		return status;

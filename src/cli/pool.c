@@ -52,17 +52,17 @@ static int dispatch(struct cli *cli)
 	if (!strcmp(cli->args[0], "rm") && cli->n_args == 2)
 		return cli_call(cli, &rm, NULL);
 	fprintf(stderr,
-		"mezz: pool takes ls, set NAME [KEY=VALUE]... or rm NAME\n");
+		"mezz: pool takes ls, set NAME [OPTION]... or rm NAME\n");
 	return CLI_USAGE;
 }
 
 int cmd_pool(int argc, char *argv[])
 {
 	struct cli cli;
-	int status = cli_begin(
-		&cli, argc, argv,
-		"pool ls | set NAME [KEY=VALUE]... | rm NAME\n\n"
-		"Resource pools: reservation, limit, shares, expandable, parent.",
+	int status = cli_begin_defining(
+		&cli, CLI_WORDS_POOL, argc, argv,
+		"pool ls | set NAME [OPTION]... [KEY=VALUE]... | rm NAME\n\n"
+		"Resource pools. Settings may be written KEY=VALUE as well.",
 		NULL, 1, CLI_ARGS);
 
 	if (status >= 0)

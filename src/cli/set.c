@@ -8,20 +8,19 @@
 int cmd_set(int argc, char *argv[])
 {
 	struct cli cli;
-	int status = cli_begin(
-		&cli, argc, argv,
-		"set NAME [KEY=VALUE]... [-- OPTION-OF-mezz-vm...]\n\n"
-		"Change a VM: memory, reservation, limit, shares, pool, group, sharing, floor,\n"
-		"autostart. At once, but for memory, group and the options after --, which wait for\n"
-		"its next start and replace those that it had.",
+	int status = cli_begin_defining(
+		&cli, CLI_WORDS_VM, argc, argv,
+		"set NAME [OPTION]... [KEY=VALUE]... [-- OPTION-OF-THE-VM...]\n\n"
+		"Change a VM: at once, but for memory, group and options of its process, which wait for\n"
+		"its next start and replace those that it had. Settings may be written KEY=VALUE as well.",
 		NULL, 1, CLI_ARGS);
 
 	if (status >= 0)
 		return status;
 	json_t *body = cli_settings(&cli, 1);
 
-	if (body && cli.rest)
-		json_object_set_new(body, "args", cli_rest(&cli));
+	if (body && (cli.rest || cli.words.n_args))
+		json_object_set_new(body, "args", cli_vm_args(&cli));
 	const struct client_request req = {.op = API_SET_VM,
 					   .name = cli.args[0],
 					   .body = body};

@@ -83,6 +83,9 @@ class Install(unittest.TestCase):
         self.assertEqual(set(), set(complete("mezz", "console", "w")))
         self.assertEqual({"--force"}, set(complete("mezz", "stop", "--fo")))
         self.assertIn("--machine-memory", complete("mezz", "run", "--m"))
+        self.assertEqual(["--limit"], complete("mezz", "create", "x", "--lim"))
+        self.assertEqual(["--kernel"], complete("mezz", "set", "x", "--ker"))
+        self.assertEqual({"high"}, set(complete("mezz", "create", "x", "--shares", "h")))
 
     @unittest.skipUnless(shutil.which("man"), "there is no man here")
     def test_manual(self):
