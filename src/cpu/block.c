@@ -38,7 +38,8 @@ struct block_cache {
 	struct block *hash[1U << HASH_BITS];
 	struct code_page *pages[1U << PAGES_BITS];
 	struct code_page records[CODE_PAGES]; /* used ones are in pages[], others free */
-	struct code_page *free_records;
+	struct code_page *free_records;       /* of the first n_records */
+	size_t n_records; /* those after have never been used, and have no memory */
 	size_t n_free_records;
 	uint8_t *pool;
 	size_t pool_bytes;
@@ -66,24 +67,34 @@ int block_cache_new(struct cpu *c, size_t pool_bytes)
 		return -ENOMEM;
 	}
 	bc->pool_bytes = pool_bytes;
-	for (size_t i = 0; i < CODE_PAGES; i++)
-		record_free(bc, &bc->records[i]);
+	bc->n_free_records = CODE_PAGES;
 	c->blocks = bc;
 	return 0;
+}
+
+static struct code_page *record_new(struct block_cache *bc)
+{
+	struct code_page *p = bc->free_records;
+
+	VERIFY(bc->n_free_records); /* make_room() keeps two for every block */
+	bc->n_free_records--;
+	if (!p)
+		return &bc->records[bc->n_records++];
+	bc->free_records = p->next;
+	return p;
 }
 
 static void pages_clear(struct cpu *c, struct block_cache *bc)
 {
 	uint8_t *flags = guestmem_flags(c->mem);
 
-	for (size_t i = 0; i < ARRAY_SIZE(bc->pages); i++)
-		while (bc->pages[i]) {
-			struct code_page *p = bc->pages[i];
-
-			bc->pages[i] = p->next;
-			flags[p->ppn.v] &= (uint8_t)~GUESTMEM_CODE;
-			record_free(bc, p);
-		}
+	/* Those of free records have none of the flag already. */
+	for (size_t i = 0; i < bc->n_records; i++)
+		flags[bc->records[i].ppn.v] &= (uint8_t)~GUESTMEM_CODE;
+	memset(bc->pages, 0, sizeof(bc->pages));
+	bc->free_records = NULL;
+	bc->n_records = 0;
+	bc->n_free_records = CODE_PAGES;
 }
 
 void block_cache_free(struct cpu *c)
@@ -192,11 +203,8 @@ static struct code_page *page_get(struct cpu *c, ppn_t page)
 	struct code_page **slot = page_slot(bc, page);
 
 	if (!*slot) {
-		struct code_page *p = bc->free_records;
+		struct code_page *p = record_new(bc);
 
-		VERIFY(p); /* make_room() keeps two for every block */
-		bc->free_records = p->next;
-		bc->n_free_records--;
 		*p = (struct code_page){.ppn = page};
 		*slot = p;
 		guestmem_flags(c->mem)[page.v] |= GUESTMEM_CODE;
