@@ -38,7 +38,7 @@ struct block_cache {
 	struct block *hash[1U << HASH_BITS];
 	struct code_page *pages[1U << PAGES_BITS];
 	struct code_page records[CODE_PAGES]; /* used ones are in pages[], others free */
-	struct code_page *free_records;       /* of the first n_records */
+	struct code_page *free_records; /* of the first n_records */
 	size_t n_records; /* those after have never been used, and have no memory */
 	size_t n_free_records;
 	uint8_t *pool;

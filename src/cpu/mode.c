@@ -137,10 +137,16 @@ void cpu_reset(struct cpu *c)
 	c->pat = UINT64_C(0x0007040600070406);
 	c->mtrr_def_type = 0xc06;
 	c->misc_enable = 1;
+	c->star = c->lstar = c->cstar = c->sfmask = c->kernel_gs_base = 0;
+	c->sysenter_cs = c->sysenter_esp = c->sysenter_eip = 0;
+	c->tsc_aux = c->tsc_offset = 0;
+	c->random = 0;
 	c->sys_flags = 0;
 	c->af = af_from_rflags(0);
-	c->exc.pending = false;
+	c->exc = (struct cpu_exception){0};
 	c->halted = c->shadow = c->shadow_ss = c->shutdown = c->stopped = false;
+	c->tf_after = c->nmi_blocked = c->fetch_failed = false;
+	c->debug_hits = 0;
 	fp_reset(c);
 	cpu_set_cpl(c, 0);
 	cpu_state_changed(c);
