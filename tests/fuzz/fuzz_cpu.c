@@ -30,6 +30,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define MAX_INSNS 3000
 #define SLICE     512
 
+/* Of a machine, with its tables; more than they come to. */
+#define MAX_PAGES 32
+
 /* What an input comes to. */
 struct outcome {
 	enum cpu_exit exit;
@@ -38,9 +41,9 @@ struct outcome {
 	uint64_t rflags;
 	uint16_t sel[SEG_COUNT];
 	uint64_t cr0, cr2, cr3, cr4, efer;
-	uint64_t memory; /* hash */
 	uint8_t x87[160];
 	uint8_t xmm[256];
+	uint8_t memory[MAX_PAGES][PAGE_SIZE];
 };
 
 enum variant {
@@ -85,44 +88,116 @@ static void fill_data(struct cpu_harness *h, uint64_t seed)
 	cpu_harness_write(h, DATA, words, sizeof(words));
 }
 
-static struct cpu_harness *new_machine(unsigned int flags, enum variant variant)
+/*
+ * Making a machine takes longer than most inputs, so they are kept, with what their memory was
+ * like at the beginning.
+ */
+struct machine_kept {
+	struct cpu_harness *h;
+	struct mmu_options mmu;
+	uint64_t home_pages;
+	uint8_t memory[MAX_PAGES][PAGE_SIZE];
+};
+
+static uint64_t home_pages(const struct cpu_harness *h)
 {
-	const bool all = flags & FLAG_SHOW;
+	return guestmem_stats(h->mem).pages.pages[PHYSMAP_HOME];
+}
+
+static void read_memory(struct cpu_harness *h,
+			uint8_t memory[MAX_PAGES][PAGE_SIZE])
+{
+	VERIFY(guestmem_read(h->mem, gpa(0), memory, h->next_page));
+}
+
+static void new_machine(struct machine_kept *m, bool show, bool locked,
+			enum variant variant)
+{
 	const struct cpu_features features = {
-		.pcid = all,
-		.fsgsbase = all,
-		.pku = all,
-		.umip = all,
+		.pcid = show,
+		.fsgsbase = show,
+		.pku = show,
+		.umip = show,
 		.repeatable = true,
 		.no_translate = variant != TRANSLATED,
 		.translate_at_once = variant == TRANSLATED,
-		.n_cpus = flags & FLAG_LOCKED ? 2 : 1,
+		.n_cpus = locked ? 2 : 1,
 		.tsc_khz = 1000000,
 	};
-	struct mmu_options mmu = mmu_options_default();
-	const uint64_t user = flags & FLAG_USER ? PTE_U : 0;
+	uint8_t breaks[2 * PAGE_SIZE];
 
-	mmu.mode = variant == SHADOW ? MMU_SOFTWARE : MMU_HARDWARE;
-	struct cpu_harness *h = cpu_harness_new(&features, &mmu);
-
-	cpu_harness_map(h, CODE, 2, PTE_P | PTE_W | user);
-	cpu_harness_map(h, DATA, 1, PTE_P | PTE_W | user);
-	cpu_harness_map(h, STACK, 1, PTE_P | PTE_W | user);
-	return h;
+	m->mmu = mmu_options_default();
+	m->mmu.mode = variant == SHADOW ? MMU_SOFTWARE : MMU_HARDWARE;
+	m->h = cpu_harness_new(&features, &m->mmu);
+	cpu_harness_map(m->h, CODE, 2, PTE_P | PTE_W);
+	cpu_harness_map(m->h, DATA, 1, PTE_P | PTE_W);
+	cpu_harness_map(m->h, STACK, 1, PTE_P | PTE_W);
+	/* Code that runs on behind its end is over there. */
+	memset(breaks, 0xcc, sizeof(breaks));
+	cpu_harness_write(m->h, CODE, breaks, sizeof(breaks));
+	VERIFY(m->h->next_page <= sizeof(m->memory));
+	read_memory(m->h, m->memory);
+	m->home_pages = home_pages(m->h);
 }
 
-static uint64_t hash_memory(struct cpu_harness *h)
+/* Pages that an input reached by other ways than what is mapped: the first, and beyond. */
+static void drop_strays(struct machine_kept *m)
 {
-	uint64_t words[PAGE_SIZE / 8];
-	uint64_t hash = 0;
+	const ppn_t first = ppn(m->h->next_page / PAGE_SIZE);
+	const uint64_t n = HARNESS_RAM_BYTES / PAGE_SIZE - first.v;
 
-	for (uint64_t at = 0; at < h->next_page; at += PAGE_SIZE) {
-		VERIFY(guestmem_read(h->mem, gpa(at), words, sizeof(words)));
-		for (unsigned int i = 0; i < ARRAY_SIZE(words); i++)
-			hash = (hash ^ words[i]) * UINT64_C(0x100000001b3) +
-			       (hash >> 29);
-	}
-	return hash;
+	if (home_pages(m->h) == m->home_pages)
+		return;
+	VERIFY(guestmem_drop(m->h->mem, ppn(0), PHYSMAP_ZERO) == MEM_OK);
+	VERIFY(guestmem_drop_run(m->h->mem, first, n, PHYSMAP_ZERO) == MEM_OK);
+	VERIFY(home_pages(m->h) == m->home_pages);
+}
+
+/* @now: what its memory is like */
+static void restore_memory(struct machine_kept *m,
+			   uint8_t now[MAX_PAGES][PAGE_SIZE])
+{
+	for (uint64_t i = 1; i < m->h->next_page / PAGE_SIZE; i++)
+		if (memcmp(now[i], m->memory[i], PAGE_SIZE))
+			VERIFY(guestmem_write(m->h->mem, gpa(i * PAGE_SIZE),
+					      m->memory[i], PAGE_SIZE));
+	drop_strays(m);
+}
+
+/* What a machine has cached of one input's memory must not hide faults of another's. */
+static void forget(struct machine_kept *m)
+{
+	struct cpu *c = m->h->cpu;
+	struct err err;
+
+	cpu_harness_reset(m->h);
+	mmu_free(c->mmu);
+	VERIFY(!mmu_new(m->h->mem, &c->tlb, &m->mmu, &c->mmu, &err));
+	tlb_flush_all(&c->tlb);
+	cpu_state_changed(c);
+}
+
+static struct machine_kept *machine_for(unsigned int flags, enum variant variant)
+{
+	static struct machine_kept kept[2][2][N_VARIANTS];
+	const bool show = flags & FLAG_SHOW;
+	const bool locked = flags & FLAG_LOCKED;
+	struct machine_kept *m = &kept[show][locked][variant];
+
+	if (m->h)
+		forget(m);
+	else
+		new_machine(m, show, locked, variant);
+	return m;
+}
+
+static void map_all(struct cpu_harness *h, uint64_t flags)
+{
+	static const uint64_t pages[] = {CODE, CODE + PAGE_SIZE, DATA, STACK};
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(pages); i++)
+		cpu_harness_map_at(h, pages[i], cpu_harness_gpa(h, pages[i]),
+				   PTE_P | PTE_W | flags);
 }
 
 static void take_outcome(struct cpu_harness *h, struct outcome *out)
@@ -138,7 +213,7 @@ static void take_outcome(struct cpu_harness *h, struct outcome *out)
 	out->cr3 = c->cr3;
 	out->cr4 = c->cr4;
 	out->efer = c->efer;
-	out->memory = hash_memory(h);
+	read_memory(h, out->memory);
 	memcpy(out->x87, &c->x87, sizeof(out->x87));
 	memcpy(out->xmm, c->xmm, sizeof(out->xmm));
 }
@@ -146,14 +221,15 @@ static void take_outcome(struct cpu_harness *h, struct outcome *out)
 static void run(unsigned int flags, uint64_t seed, const uint8_t *code,
 		size_t n_code, enum variant variant, struct outcome *out)
 {
-	struct cpu_harness *h = new_machine(flags, variant);
+	struct machine_kept *m = machine_for(flags, variant);
+	struct cpu_harness *h = m->h;
 	struct cpu *c = h->cpu;
 	const uint64_t at = CODE + (flags & FLAG_CROSS
 					    ? PAGE_SIZE - 1 - (seed & 31)
 					    : 64 + (seed & 63));
 	const uint64_t start = cpu_retired(c);
 
-	memset(out, 0, sizeof(*out));
+	map_all(h, flags & FLAG_USER ? PTE_U : 0);
 	fill_data(h, seed);
 	cpu_harness_write(h, at, code, n_code);
 	cpu_harness_set_mode(h, flags & FLAG_32 ? 32 : 64,
@@ -168,12 +244,12 @@ static void run(unsigned int flags, uint64_t seed, const uint8_t *code,
 		out->exit = cpu_run(c, SLICE);
 	out->insns = cpu_retired(c) - start;
 	take_outcome(h, out);
-	cpu_harness_free(h);
+	restore_memory(m, out->memory);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct outcome outcome[N_VARIANTS];
+	static struct outcome outcome[N_VARIANTS];
 	uint64_t seed;
 
 	if (size < 10)

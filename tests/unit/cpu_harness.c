@@ -9,6 +9,9 @@
 
 #include <cmocka.h>
 
+#include <cpu/block.h>
+#include <cpu/sys.h>
+
 #define GDT_OFFSET     0x0000
 #define TSS_OFFSET     0x0200
 #define IDT_OFFSET     0x1000
@@ -405,6 +408,18 @@ struct cpu_harness *cpu_harness_new(const struct cpu_features *features,
 	set_tables(h);
 	cpu_harness_set_mode(h, 64, 0);
 	return h;
+}
+
+void cpu_harness_reset(struct cpu_harness *h)
+{
+	cpu_reset(h->cpu);
+	block_flush(h->cpu);
+	set_tables(h);
+	cpu_harness_set_mode(h, 64, 0);
+	memset(h->mmio, 0, sizeof(h->mmio));
+	h->n_io = 0;
+	h->pio_value = 0;
+	h->tsc = 0;
 }
 
 struct cpu_harness *cpu_harness_free(struct cpu_harness *h)

@@ -87,6 +87,12 @@ struct harness_end {
 struct cpu_harness *cpu_harness_new(const struct cpu_features *features,
 				    const struct mmu_options *mmu);
 
+/**
+ * cpu_harness_reset() - the processor, its caches and the devices as they were made; guest
+ * memory and what is mapped stay.
+ */
+void cpu_harness_reset(struct cpu_harness *h);
+
 /** cpu_harness_free() - end it; NULL is fine. Return: NULL. */
 struct cpu_harness *cpu_harness_free(struct cpu_harness *h);
 
