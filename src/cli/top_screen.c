@@ -97,14 +97,15 @@ static double actv(const struct row *r)
 	return size ? 100.0 * (double)r->now->active_pages / (double)size : 0;
 }
 
+/* What is not known yet is negative. */
 static double actvs(const struct row *r)
 {
-	return r->now->active_slow_pct < 0 ? 0 : r->now->active_slow_pct;
+	return r->now->active_slow_pct;
 }
 
 static double actvf(const struct row *r)
 {
-	return r->now->active_fast_pct < 0 ? 0 : r->now->active_fast_pct;
+	return r->now->active_fast_pct;
 }
 
 static double mctl(const struct row *r)
@@ -294,6 +295,8 @@ static void print_vm(const struct top_screen *s, const struct api_vm *vm)
 			continue;
 		if (c->decimals < 0)
 			printf("%*s", c->width, c->value(&r) > 0 ? "Y" : "N");
+		else if (c->value(&r) < 0)
+			printf("%*s", c->width, "-");
 		else
 			printf("%*.*f", c->width, c->decimals, c->value(&r));
 	}
