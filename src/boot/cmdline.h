@@ -10,13 +10,21 @@
  * 8250.nr_uarts=1		do not probe ports that are not there
  * no_timer_check		the timer works; do not spin to see whether it ticks
  * tsc=reliable			no watchdog clock to compare with
- * panic=-1 reboot=t		a guest that panics ends at once, by a triple fault
+ * panic=-1 reboot=panic_warm	a guest that panics ends at once; the word that BIOSes look at
+ *				tells that from a reboot, which is cold (see BOOT_WARM_FLAG)
  */
 #ifndef BOOT_CMDLINE_H
 #define BOOT_CMDLINE_H
 
+/*
+ * Linux writes there how it restarts, before it does: a word of the BIOS data area of PCs.
+ * With reboot=panic_warm only a panic is warm.
+ */
+#define BOOT_WARM_FLAG_AT UINT64_C(0x472)
+#define BOOT_WARM_FLAG    0x1234
+
 #define BOOT_CMDLINE_DEFAULT                                \
 	"console=ttyS0 quiet loglevel=3 cryptomgr.notests " \
-	"8250.nr_uarts=1 no_timer_check tsc=reliable panic=-1 reboot=t"
+	"8250.nr_uarts=1 no_timer_check tsc=reliable panic=-1 reboot=panic_warm"
 
 #endif

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include <host/host_impl.h>
+#include <mem/link_msg.h>
 #include <policy/units.h>
 
 #define MEMORY_MIN    (UINT64_C(16) << 20)
@@ -79,18 +80,46 @@ void host_tell(struct host *host, enum host_event_kind kind, const char *vm,
 	tell(host, &event);
 }
 
+/* How a VM's process ended, in words. @buf: left alone if that is not known. */
+static void ended_how(struct host *host, const char *vm, int status, char *buf,
+		      size_t size)
+{
+	char words[256];
+
+	if (status == -1)
+		return;
+	if (WIFSIGNALED(status)) {
+		snprintf(buf, size, " by signal %d (%s)", WTERMSIG(status),
+			 strsignal(WTERMSIG(status)));
+		return;
+	}
+	switch (WEXITSTATUS(status)) {
+	case VM_STATUS_OFF:
+		snprintf(buf, size, ": the guest switched itself off");
+		return;
+	case VM_STATUS_RESET:
+		snprintf(buf, size, ": the guest asked for a reset");
+		return;
+	case VM_STATUS_STOPPED:
+		snprintf(buf, size, ": it was stopped from outside");
+		return;
+	default:
+		break;
+	}
+	if (process_last_words(host, vm, words, sizeof(words)))
+		snprintf(buf, size, " with status %d: %s", WEXITSTATUS(status),
+			 words);
+	else
+		snprintf(buf, size, " with status %d", WEXITSTATUS(status));
+}
+
 void host_tell_ended(struct host *host, const char *vm, int status)
 {
 	struct host_event event = {.kind = HOST_EVENT_VM_ENDED,
 				   .status = status};
-	char how[64] = "";
+	char how[320] = "";
 
-	if (status != -1 && WIFSIGNALED(status))
-		snprintf(how, sizeof(how), " by signal %d (%s)",
-			 WTERMSIG(status), strsignal(WTERMSIG(status)));
-	else if (status != -1 && WEXITSTATUS(status))
-		snprintf(how, sizeof(how), " with status %d",
-			 WEXITSTATUS(status));
+	ended_how(host, vm, status, how, sizeof(how));
 	snprintf(event.vm, sizeof(event.vm), "%s", vm);
 	snprintf(event.text, sizeof(event.text), "VM %s ended%s", vm, how);
 	tell(host, &event);

@@ -162,6 +162,16 @@ int process_hello(struct hvm *vm, const struct link_msg *msg, int *fds,
 		  struct err *err) __attribute__((warn_unused_result));
 
 /**
+ * process_last_words() - the last line that a VM's log holds, printable ASCII.
+ * @buf: the line, without its end; empty if there is none
+ * @size: of @buf; what is longer loses its beginning
+ *
+ * Return: whether there is one.
+ */
+bool process_last_words(struct host *host, const char *name, char *buf,
+			size_t size);
+
+/**
  * process_ended() - say why a VM ended at its start, by its log.
  *
  * Return: -ECHILD. HOST_EVENT_VM_ENDED was told, or is about to be.

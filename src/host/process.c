@@ -165,39 +165,40 @@ static int spawn(struct host *host, const struct host_vm_settings *set,
 	return r;
 }
 
-/* The last whole line of a VM's log, without its end. */
-static bool last_line(int fd, char *buf, size_t size)
-{
-	const off_t all = lseek(fd, 0, SEEK_END);
-	const off_t from = all > (off_t)size - 1 ? all - (off_t)size + 1 : 0;
-	ssize_t n = pread(fd, buf, size - 1, from);
-	char *line;
-
-	while (n > 0 && strchr("\r\n", buf[n - 1]))
-		n--;
-	if (n <= 0)
-		return false;
-	buf[n] = 0;
-	line = strrchr(buf, '\n');
-	if (line)
-		memmove(buf, line + 1, strlen(line));
-	return *buf;
-}
-
-int process_ended(struct host *host, const char *name, struct err *err)
+bool process_last_words(struct host *host, const char *name, char *buf,
+			size_t size)
 {
 	const int dir_fd = process_dir(host, name);
 	const int fd = dir_fd < 0 || host->foreground
 			       ? -1
 			       : openat(dir_fd, "vm.log", O_RDONLY | O_CLOEXEC);
-	char line[400];
-	const bool known = fd >= 0 && last_line(fd, line, sizeof(line));
+	const off_t all = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+	const off_t from = all > (off_t)size - 1 ? all - (off_t)size + 1 : 0;
+	ssize_t n = fd < 0 ? 0 : pread(fd, buf, size - 1, from);
+	char *line;
 
 	if (fd >= 0)
 		close(fd);
 	if (dir_fd >= 0)
 		close(dir_fd);
-	if (known)
+	while (n > 0 && strchr("\r\n", buf[n - 1]))
+		n--;
+	buf[n > 0 ? n : 0] = 0;
+	line = strrchr(buf, '\n');
+	if (line)
+		memmove(buf, line + 1, strlen(line));
+	/* A guest writes there, too, and this goes to terminals and into JSON. */
+	for (char *c = buf; *c; c++)
+		if (*c < ' ' || *c > '~')
+			*c = '?';
+	return *buf;
+}
+
+int process_ended(struct host *host, const char *name, struct err *err)
+{
+	char line[400];
+
+	if (process_last_words(host, name, line, sizeof(line)))
 		return err_set(err, -ECHILD, "VM %s ended at its start: %s",
 			       name, line);
 	return err_set(err, -ECHILD,

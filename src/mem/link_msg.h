@@ -42,6 +42,16 @@ enum link_side {
 	LINK_FROM_HOST,
 };
 
+/* What a VM's process ends with, besides what the guest says at the debug exit port. */
+enum vm_status {
+	VM_STATUS_OFF = 0,   /* the guest switched itself off */
+	VM_STATUS_USAGE = 2, /* the VM could not be made */
+	VM_STATUS_RESET = 3, /* the guest asked for a reset */
+	VM_STATUS_CRASH = 4, /* triple fault, jump into nothing, host out of memory */
+	VM_STATUS_TIMEOUT = 124,
+	VM_STATUS_STOPPED = 130, /* from outside */
+};
+
 /* Descriptors of a HELLO, in this order; the last three only of an attached VM. */
 enum link_hello_fd {
 	LINK_FD_HOME,

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include <boot/cmdline.h>
 #include <dev/acpi.h>
 #include <mem/link_counters.h>
 #include <vm/vm_impl.h>
@@ -229,10 +230,22 @@ static const struct serial_ops console_ops = {
 	.room = serial_has_room,
 };
 
+/* A reset by Linux: did it panic? */
+static bool panicked(const struct vm *vm)
+{
+	uint16_t flag = 0;
+
+	return guestmem_read(vm->mem, (gpa_t){BOOT_WARM_FLAG_AT}, &flag,
+			     sizeof(flag)) &&
+	       flag == BOOT_WARM_FLAG;
+}
+
 static void power_request(void *ctx, enum power_event event)
 {
-	vm_request_end(ctx,
-		       event == POWER_OFF ? VM_END_POWER_OFF : VM_END_RESET);
+	if (event == POWER_OFF)
+		vm_request_end(ctx, VM_END_POWER_OFF);
+	else
+		vm_request_end(ctx, panicked(ctx) ? VM_END_PANIC : VM_END_RESET);
 }
 
 static void exit_request(void *ctx, int status)

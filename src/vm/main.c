@@ -18,18 +18,12 @@
 
 #include <api/vm_options.h>
 #include <engine/probe.h>
+#include <mem/link_msg.h>
 #include <vm/console.h>
 #include <vm/console_socket.h>
 #include <vm/image.h>
 #include <vm/sandbox.h>
 #include <vm/vm.h>
-
-/* Exit statuses besides 0 and those of the debug exit port. */
-#define STATUS_USAGE   2
-#define STATUS_RESET   3
-#define STATUS_CRASH   4 /* triple fault, jump into nothing, host out of memory */
-#define STATUS_TIMEOUT 124
-#define STATUS_STOPPED 130
 
 struct runner {
 	struct vm *vm;
@@ -184,7 +178,7 @@ static int crash(const struct vm *vm)
 
 	vm_end_text(vm, text, sizeof(text));
 	fprintf(stderr, "mezz: %s\n", text);
-	return STATUS_CRASH;
+	return VM_STATUS_CRASH;
 }
 
 static int status_of(const struct runner *r, enum vm_end end,
@@ -192,20 +186,21 @@ static int status_of(const struct runner *r, enum vm_end end,
 {
 	switch (end) {
 	case VM_END_POWER_OFF:
-		return 0;
+		return VM_STATUS_OFF;
 	case VM_END_EXIT_PORT:
 		return vm_exit_status(r->vm) & 0xff;
 	case VM_END_RESET:
 		fprintf(stderr, "mezz: the guest asked for a reset\n");
-		return STATUS_RESET;
+		return VM_STATUS_RESET;
 	case VM_END_STOPPED:
 		if (r->timed_out) {
 			fprintf(stderr, "mezz: time limit of %llu s reached\n",
 				(unsigned long long)cfg->timeout_s);
-			return STATUS_TIMEOUT;
+			return VM_STATUS_TIMEOUT;
 		}
-		return STATUS_STOPPED;
+		return VM_STATUS_STOPPED;
 	case VM_END_NONE:
+	case VM_END_PANIC:
 	case VM_END_SHUTDOWN:
 	case VM_END_BAD_FETCH:
 	case VM_END_MEMORY:
@@ -219,7 +214,7 @@ static int status_of(const struct runner *r, enum vm_end end,
 static int fail(const struct err *err)
 {
 	fprintf(stderr, "mezz: %s\n", err->text);
-	return STATUS_USAGE;
+	return VM_STATUS_USAGE;
 }
 
 /* Only for a VM that there is: a file without counters in it would be no help. */

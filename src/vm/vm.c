@@ -326,14 +326,16 @@ void vm_end_text(const struct vm *vm, char *buf, size_t size)
 	case VM_END_RESET:
 		snprintf(buf, size, "the guest asked for a reset");
 		break;
+	case VM_END_PANIC:
+		snprintf(buf, size, "the guest panicked");
+		break;
 	case VM_END_EXIT_PORT:
 		snprintf(buf, size, "the guest ended with status %d",
 			 vm->exit_status);
 		break;
 	case VM_END_SHUTDOWN:
 		snprintf(buf, size,
-			 "the guest ended in a triple fault at RIP 0x%llx (a panic or reboot under reboot=t does so too)",
-			 rip);
+			 "the guest ended in a triple fault at RIP 0x%llx", rip);
 		break;
 	case VM_END_BAD_FETCH:
 		snprintf(buf, size,

@@ -21,6 +21,7 @@ enum vm_end {
 	VM_END_NONE,      /* it has not */
 	VM_END_POWER_OFF, /* the guest switched itself off */
 	VM_END_RESET,     /* the guest asked for a reset */
+	VM_END_PANIC,     /* it did so because it panicked */
 	VM_END_EXIT_PORT, /* debug exit port; see vm_exit_status() */
 	VM_END_SHUTDOWN,  /* triple fault */
 	VM_END_BAD_FETCH, /* the guest jumped to an address without memory */
