@@ -486,7 +486,7 @@ static void catch_up(struct control *c, const char *name, uint64_t version)
 }
 
 /* Without the lock: it takes seconds. */
-static int start_named(struct control *c, const char *name, struct err *err)
+int control_start(struct control *c, const char *name, struct err *err)
 {
 	struct api_vm_config config;
 	struct host_vm_settings set;
@@ -506,7 +506,7 @@ static int start_named(struct control *c, const char *name, struct err *err)
 static int start_vm(struct control *c, const struct api_request *req,
 		    void *reply, struct err *err)
 {
-	const int r = start_named(c, req->name, err);
+	const int r = control_start(c, req->name, err);
 
 	return r ? r : get_vm_named(c, req->name, reply, err);
 }
@@ -1023,7 +1023,7 @@ void control_autostart(struct control *control,
 			return;
 		if (!start)
 			continue;
-		const int r = start_named(control, name, &err);
+		const int r = control_start(control, name, &err);
 
 		if (r && r != -EEXIST) /* it ran on without us */
 			failed(ctx, name, &err);

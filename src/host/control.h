@@ -32,6 +32,13 @@ int control_new(struct host *host, const char *state_dir, const char *version,
 struct control *control_free(struct control *control);
 
 /**
+ * control_start() - start a VM that is defined, as clients do.
+ * Return: 0 or -errno. Takes seconds; any thread but the host's.
+ */
+int control_start(struct control *control, const char *name, struct err *err)
+	__attribute__((warn_unused_result));
+
+/**
  * control_autostart() - start what is to be started with the host, in the order of names.
  * @control: control
  * @failed: called for each VM that could not be started

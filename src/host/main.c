@@ -2,6 +2,7 @@
 /* mezzd: the host memory manager, its definitions and its HTTP server; or one VM with its own. */
 #include <errno.h>
 #include <getopt.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include <host/control.h>
 #include <host/foreground.h>
 #include <host/host.h>
+#include <host/restart.h>
 #include <policy/units.h>
 
 #define STATUS_FAILED 1
@@ -39,8 +41,10 @@ struct settings {
 
 /* What events go to, from when on there is something. */
 struct listeners {
-	_Atomic(struct api_server *) server;
-	struct foreground *fg; /* or NULL */
+	pthread_mutex_t lock;      /* held while one of them is told */
+	struct api_server *server; /* or NULL */
+	struct restart *restart;   /* or NULL */
+	struct foreground *fg;     /* or NULL */
 };
 
 static const char usage_text[] =
@@ -61,13 +65,16 @@ static const char usage_text[] =
 static void on_event(void *ctx, const struct host_event *event)
 {
 	struct listeners *listeners = ctx;
-	struct api_server *to = atomic_load(&listeners->server);
 	struct api_event e;
 
 	log_info("%s", event->text);
 	control_event(event, &e);
-	if (to)
-		api_server_event(to, &e);
+	pthread_mutex_lock(&listeners->lock);
+	if (listeners->server)
+		api_server_event(listeners->server, &e);
+	if (listeners->restart)
+		restart_event(listeners->restart, event);
+	pthread_mutex_unlock(&listeners->lock);
 	if (listeners->fg)
 		foreground_event(listeners->fg, event);
 }
@@ -105,8 +112,17 @@ static void raise_descriptors(void)
 			 strerror(errno));
 }
 
+static void listen_to(struct listeners *listeners, struct api_server *server,
+		      struct restart *restart)
+{
+	pthread_mutex_lock(&listeners->lock);
+	listeners->server = server;
+	listeners->restart = restart;
+	pthread_mutex_unlock(&listeners->lock);
+}
+
 static int serve(const struct settings *s, struct control *control,
-		 _Atomic(struct api_server *) *ret, struct err *err)
+		 struct api_server **ret, struct err *err)
 {
 	const struct api_server_config cfg = {
 		.backend = control_backend(control),
@@ -116,13 +132,9 @@ static int serve(const struct settings *s, struct control *control,
 		.web_page = *s->web_page ? s->web_page : NULL,
 		.version = MEZZ_VERSION,
 	};
-	struct api_server *server = NULL;
-	int r = paths_make_parents(s->socket, err);
+	const int r = paths_make_parents(s->socket, err);
 
-	if (!r)
-		r = api_server_new(&cfg, &server, err);
-	atomic_store(ret, server);
-	return r;
+	return r ? r : api_server_new(&cfg, ret, err);
 }
 
 static int wait_for_end(const sigset_t *set)
@@ -140,6 +152,8 @@ static int run_with_host(struct settings *s, struct host *host,
 			 struct listeners *listeners, const sigset_t *set)
 {
 	struct control *control = NULL;
+	struct api_server *server = NULL;
+	struct restart *restart = NULL;
 	struct err err = {0};
 	int r = s->run ? foreground_start(&s->fg, host, &err) : 0;
 
@@ -147,7 +161,11 @@ static int run_with_host(struct settings *s, struct host *host,
 		r = control_new(host, s->state_dir, MEZZ_VERSION, &control,
 				&err);
 	if (!r)
-		r = serve(s, control, &listeners->server, &err);
+		r = serve(s, control, &server, &err);
+	/* A VM on our terminal ends with a reset: whoever typed that wants to know. */
+	if (!r && !s->run)
+		r = restart_new(control, &restart, &err);
+	listen_to(listeners, server, restart);
 	/* A VM that ended has said why by itself. */
 	if (r && !(s->run && atomic_load(&s->fg.ended)))
 		log_error("%s", err.text);
@@ -159,9 +177,9 @@ static int run_with_host(struct settings *s, struct host *host,
 	} else if (!r) {
 		foreground_wait(&s->fg, host, set);
 	}
-	struct api_server *old = atomic_exchange(&listeners->server, NULL);
-
-	api_server_free(old);
+	listen_to(listeners, NULL, NULL);
+	restart_free(restart);
+	api_server_free(server);
 	control_free(control);
 	return s->run ? foreground_end(&s->fg) : r ? STATUS_FAILED : 0;
 }
@@ -183,7 +201,7 @@ static void block_signals(const struct settings *s, sigset_t *set)
 
 static int run(struct settings *s)
 {
-	static struct listeners listeners;
+	static struct listeners listeners = {.lock = PTHREAD_MUTEX_INITIALIZER};
 	struct host_config cfg = {.state_dir = s->state_dir,
 				  .vm_program = s->vm_program,
 				  .foreground = s->run,

@@ -3,6 +3,7 @@
 """mezzd as a service with real guests: what a VM may do, its console, its power button."""
 
 import contextlib
+import json
 import os
 import pathlib
 import pty
@@ -69,6 +70,51 @@ class Service(unittest.TestCase):
             self.assertTrue(part, f"no {wanted!r} in {seen[-1500:]!r}")
             seen += part
         return seen
+
+    def ended(self, name):
+        """What the event says about the last end of a VM; waits for it."""
+        con = self.daemon.connection()
+        self.addCleanup(con.close)
+        con.request("GET", "/v1/events?since=0")
+        lines = con.getresponse()
+        while True:
+            key, _, value = lines.readline().decode().partition(": ")
+            event = json.loads(value) if key == "data" else {}
+            if event.get("kind") == "vmEnded" and event.get("vm") == name:
+                return event["text"]
+
+    def test_end(self):
+        """The event of a VM's end says how it came about."""
+        for name, does, how in (
+                ("off", "true", ": the guest switched itself off"),
+                ("crash", "echo c >/proc/sysrq-trigger",
+                 " with status 4: mezz: the guest panicked"),
+                ("forced", "sleep 1000", ": it was stopped from outside")):
+            with self.subTest(name):
+                self.start(name, "--append", harness.command_parameter(does))
+                if name == "forced":
+                    self.daemon.mezz("stop", name, "--wait", "0ms", "--force")
+                self.assertEqual(f"VM {name} ended{how}", self.ended(name))
+
+    def test_reboot(self):
+        """A guest that reboots runs again, on what is defined by then."""
+        runtime = self.start("again", "--append", harness.command_parameter(
+            "sleep 3; reboot -f"))
+        status, _, err = self.daemon.mezz("set", "again", "--", "--engine", "soft", "--append",
+                                          harness.command_parameter("echo second; sleep 1000"))
+        self.assertEqual(0, status, err)
+        self.assertEqual("VM again ended: the guest asked for a reset", self.ended("again"))
+        self.wait_for_log(runtime, "second")
+        self.assertIn("reboot: Restarting system", pathlib.Path(runtime["log"]).read_text())
+        again = self.daemon.get("/v1/vms/again").json["runtime"]
+        self.assertNotEqual(runtime["pid"], again["pid"])
+
+    def wait_for_log(self, runtime, word):
+        """Until a VM's log has a line."""
+        end = time.monotonic() + 60
+        while f"\n{word}\n" not in pathlib.Path(runtime["log"]).read_text(errors="replace"):
+            self.assertLess(time.monotonic(), end, f"no {word}")
+            time.sleep(0.1)
 
     def test_sandbox(self):
         """No capability, no new privileges, system calls filtered, and only its own files open."""
