@@ -33,11 +33,54 @@ static int wrong(const struct api_field *f, struct err *err, const char *what)
 
 /* Strings */
 
+#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
+
+/* Bytes of the UTF-8 character at @s, or 0 if there is none. */
+static size_t character(const char *s, size_t n)
+{
+	for (size_t len = 1; len <= 4 && len <= n; len++) {
+		json_t *j = json_stringn(s, len);
+
+		json_decref(j);
+		if (j)
+			return len;
+	}
+	return 0;
+}
+
+/*
+ * Messages quote what clients sent, paths, and what programs said; and they are cut where
+ * they are full. Such bytes must not keep anybody from getting an answer.
+ */
+static json_t *encode_bytes(const char *s, size_t n)
+{
+	char *text = malloc(n * strlen(REPLACEMENT) + 1);
+	size_t len = 0;
+	json_t *j;
+
+	if (!text)
+		return NULL;
+	for (size_t at = 0; at < n;) {
+		const size_t good = character(s + at, n - at);
+		const char *from = good ? s + at : REPLACEMENT;
+		const size_t more = good ? good : strlen(REPLACEMENT);
+
+		memcpy(text + len, from, more);
+		len += more;
+		at += good ? good : 1;
+	}
+	j = json_stringn(text, len);
+	free(text);
+	return j;
+}
+
 static json_t *encode_string(const struct api_field *f, const void *p)
 {
-	const char *s = p;
+	const size_t n = strnlen(p, f->size);
+	json_t *j = json_stringn(p, n);
 
-	return json_stringn(s, strnlen(s, f->size));
+	/* NULL for what is no UTF-8, which is seldom. */
+	return j ? j : encode_bytes(p, n);
 }
 
 static int decode_string(const struct api_field *f, const json_t *j, void *p,

@@ -103,7 +103,11 @@ struct api_schema {
 	void (*decoded)(const json_t *from, void *object);
 };
 
-/** api_encode() - a struct as JSON. Return: a new reference, NULL without memory. */
+/**
+ * api_encode() - a struct as JSON; what is no UTF-8 in its strings becomes U+FFFD.
+ *
+ * Return: a new reference, NULL without memory.
+ */
 json_t *api_encode(const struct api_schema *schema, const void *object);
 
 enum api_decode_mode {

@@ -82,6 +82,17 @@ class Clients(unittest.TestCase):
                 answer = self.daemon.ask("POST", "/v1/vms", body)
                 self.assertEqual(400, answer.status, answer.body)
 
+    def test_no_text(self):
+        """Bytes that are no UTF-8, and characters that a message cuts in half: still an answer."""
+        cut = '{"' + "a" * 59 + "é" * 9 + '":1}'
+        for method, path, body, status in (
+                ("GET", "/v1/vms?%ff=1", None, 400), ("GET", "/v1/vms/%ff%c3", None, 404),
+                ("PUT", "/v1/pools/%c3", b"{}", 400), ("POST", "/v1/vms", cut.encode(), 400)):
+            with self.subTest(path=path):
+                answer = self.daemon.ask(method, path, body)
+                self.assertEqual(status, answer.status, answer.body)
+                self.assertTrue(answer.json["message"])
+
     def test_no_http(self):
         """Bytes that are no request."""
         for data in (b"\0" * 1000, b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 1000,
@@ -100,38 +111,32 @@ class Clients(unittest.TestCase):
                     self.assertFalse(answer.startswith(b"HTTP/1.1 2"), answer)
                 self.alive()
 
-    def test_thousand_clients(self):
-        """A thousand half-open connections, then a thousand listeners: others are not slowed."""
-        before = statistics.median(self.alive() for _ in range(20))
-        held = []
-        try:
+    @contextlib.contextmanager
+    def clients(self, *words):
+        """A thousand connections that say these in turn, and nothing more; closed at the end."""
+        with contextlib.ExitStack() as held:
             for i in range(CLIENTS):
-                sock = socket.socket(socket.AF_UNIX)
-                held.append(sock)
+                sock = held.enter_context(socket.socket(socket.AF_UNIX))
                 sock.settimeout(30)
                 sock.connect(str(self.daemon.socket))
-                # Some say nothing, some half a request, some half a body.
-                sock.sendall((b"", b"GET /v1/ho", b"POST /v1/vms HTTP/1.1\r\nHost: x\r\n"
-                              b"Content-Length: 100\r\n\r\n{")[i % 3])
+                sock.sendall(words[i % len(words)])
+            yield
+        self.alive()
+
+    def test_thousand_clients(self):
+        """A thousand half-open connections: others are not slowed."""
+        before = statistics.median(self.alive() for _ in range(20))
+        # Some say nothing, some half a request, some half a body.
+        with self.clients(b"", b"GET /v1/ho", b"POST /v1/vms HTTP/1.1\r\nHost: x\r\n"
+                          b"Content-Length: 100\r\n\r\n{"):
             during = statistics.median(self.alive() for _ in range(20))
             self.assertLess(during, max(20 * before, 0.5))
             self.assertEqual(201, self.daemon.create("while").status)
             self.assertEqual(200, self.daemon.ask("DELETE", "/v1/vms/while").status)
-        finally:
-            for sock in held:
-                sock.close()
-        self.alive()
 
     def test_thousand_listeners(self):
         """A thousand who follow events, of whom none reads, and one who does."""
-        held = []
-        try:
-            for _ in range(CLIENTS):
-                sock = socket.socket(socket.AF_UNIX)
-                held.append(sock)
-                sock.settimeout(30)
-                sock.connect(str(self.daemon.socket))
-                sock.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        with self.clients(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n"):
             con = self.daemon.connection()
             self.addCleanup(con.close)
             con.request("GET", "/v1/events")
@@ -141,10 +146,6 @@ class Clients(unittest.TestCase):
             while b"Mem.ShareScanTime" not in response.readline():
                 pass
             self.assertLess(self.alive(), 5)
-        finally:
-            for sock in held:
-                sock.close()
-        self.alive()
 
     def test_vanishing_clients(self):
         """Clients that go before their answer, over and over, cost nothing that stays."""
@@ -238,26 +239,25 @@ class Places(unittest.TestCase):
         self.refused(third, str(first.socket))
         self.assertEqual(200, first.get("/v1/host").status)
 
-    @unittest.skipIf(os.geteuid(), "only root can mount")
-    def test_read_only(self):
-        """A file system that cannot be written."""
+    def daemon_on(self, options):
+        """A mezzd whose state directory is a file system of its own."""
         mezzd = self.daemon()
         mezzd.state.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(mezzd.state)],
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(mezzd.state)],
                           check=False, capture_output=True).returncode:
             self.skipTest("mounting is not permitted here")
         self.addCleanup(subprocess.run, ["umount", str(mezzd.state)], check=True)
-        self.refused(mezzd, "Read-only file system")
+        return mezzd
+
+    @unittest.skipIf(os.geteuid(), "only root can mount")
+    def test_read_only(self):
+        """A file system that cannot be written."""
+        self.refused(self.daemon_on("ro"), "Read-only file system")
 
     @unittest.skipIf(os.geteuid(), "only root can mount")
     def test_disk_full(self):
         """A disk without room: for the definitions at start, and for a VM's swap file."""
-        mezzd = self.daemon()
-        mezzd.state.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(mezzd.state)],
-                          check=False, capture_output=True).returncode:
-            self.skipTest("mounting is not permitted here")
-        self.addCleanup(subprocess.run, ["umount", str(mezzd.state)], check=True)
+        mezzd = self.daemon_on("size=2m")
         filler = mezzd.state / "filler"
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as out:
             while out.write(bytes(4096)):
