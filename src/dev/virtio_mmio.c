@@ -117,11 +117,14 @@ void virtio_dev_fail(struct virtio_dev *dev, const char *why)
 	dev->stats.broken++;
 	if (dev->status & VIRTIO_STATUS_DRIVER_OK)
 		raise(dev, VIRTIO_ISR_CONFIG);
-	if (!dev->report.fn)
+	if (!dev->report.fn || dev->stats.broken > VIRTIO_REPORTS_MAX)
 		return;
 	snprintf(text, sizeof(text),
-		 "the guest's driver of %s broke the rules (%s): the device is stopped until the guest resets it",
-		 dev->ops->name, why);
+		 "the guest's driver of %s broke the rules (%s): the device is stopped until the guest resets it%s",
+		 dev->ops->name, why,
+		 dev->stats.broken < VIRTIO_REPORTS_MAX
+			 ? ""
+			 : "; more of these are counted and not told any more");
 	dev->report.fn(dev->report.ctx, text);
 }
 

@@ -74,9 +74,13 @@ struct virtio_ops {
 			     const void *buf, uint32_t len);
 };
 
+/* A guest that resets its device and breaks the rules again may be heard of so often. */
+#define VIRTIO_REPORTS_MAX 8
+
 /**
- * struct virtio_report - where one message about a misbehaving guest goes.
- * @fn: called with one sentence, at most once between two resets; may be NULL
+ * struct virtio_report - where messages about a misbehaving guest go.
+ * @fn: called with one sentence, at most once between two resets and VIRTIO_REPORTS_MAX
+ *      times in all; may be NULL
  * @ctx: for @fn
  */
 struct virtio_report {

@@ -327,6 +327,22 @@ static void test_needs_reset(void **state)
 	assert_int_equal(f->echo.resets, 2);
 }
 
+/* A guest that goes on and on like that must not fill a log, which lies on the host's disk. */
+static void test_reports_end(void **state)
+{
+	struct fixture *f = *state;
+	struct driver *d = &f->d;
+
+	for (unsigned int i = 0; i < 100; i++) {
+		driver_start(d, 0, 1);
+		driver_offer(d, 0, DRIVER_QUEUE);
+		driver_kick(d, 0);
+	}
+	assert_int_equal(f->echo.dev.stats.broken, 100);
+	assert_int_equal(d->reports, VIRTIO_REPORTS_MAX);
+	assert_non_null(strstr(d->report, "not told any more"));
+}
+
 static void test_event_index(void **state)
 {
 	struct fixture *f = *state;
@@ -389,6 +405,7 @@ int main(void)
 		T(test_queue_registers), T(test_bad_queue),
 		T(test_needs_reset),     T(test_event_index),
 		T(test_keeps),           T(test_slots),
+		T(test_reports_end),
 	};
 
 	return cmocka_run_group_tests_name("virtio_mmio", tests, NULL, NULL);
