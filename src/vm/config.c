@@ -2,6 +2,7 @@
 /* Options of a VM: one table, from which both the parser and the help text come. */
 #include <vm/config.h>
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +25,7 @@ int parse_size(const char *text, uint64_t *ret_bytes)
 	if (errno)
 		return -ERANGE;
 	if (*end) {
-		const char *u = strchr(units, *end & ~0x20);
+		const char *u = strchr(units, toupper((unsigned char)*end));
 
 		if (!u)
 			return -EINVAL;

@@ -228,9 +228,13 @@ void console_socket_push(struct console_socket *con, struct vm *vm)
 static void read_client(struct console_socket *con, struct client *c,
 			struct vm *vm)
 {
-	const ssize_t n = read(c->fd, con->input + con->n_input,
-			       INPUT_BYTES - con->n_input);
+	const size_t room = INPUT_BYTES - con->n_input;
+	const ssize_t n = room ? read(c->fd, con->input + con->n_input, room)
+			       : 0;
 
+	/* Another client has filled it since poll(): this one waits, it has not gone. */
+	if (!room)
+		return;
 	if (n > 0)
 		con->n_input += (size_t)n;
 	else if (!n || (errno != EAGAIN && errno != EINTR))

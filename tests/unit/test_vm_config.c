@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The options of mezz-vm: sizes, lists, and what is refused. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <base/types.h>
+#include <vm/config.h>
+
+static void test_sizes(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes;
+	} good[] = {
+		{"0", 0},
+		{"4096", 4096},
+		{"512M", UINT64_C(512) << 20},
+		{"512m", UINT64_C(512) << 20},
+		{"2GiB", UINT64_C(2) << 30},
+		{"3tb", UINT64_C(3) << 40},
+		{"65536K", UINT64_C(65536) << 10},
+	};
+	static const char *const bad[] = {"",    " 1",   "1 ",   "1 M",
+					  "-1",  "+1",   "M",    "1X",
+					  "1MM", "1.5G", "0x10", "1MiBs"};
+	uint64_t bytes = 7;
+
+	(void)state;
+	for (unsigned int i = 0; i < ARRAY_SIZE(good); i++) {
+		assert_int_equal(parse_size(good[i].text, &bytes), 0);
+		assert_int_equal(bytes, good[i].bytes);
+	}
+	bytes = 7;
+	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(parse_size(bad[i], &bytes), -EINVAL);
+	assert_int_equal(parse_size("99999999999999999999", &bytes), -ERANGE);
+	assert_int_equal(parse_size("16777216T", &bytes), -ERANGE);
+	assert_int_equal(bytes, 7);
+}
+
+/* As main() has it: words that nobody changes, in an array that does not say so. */
+static int parse(struct vm_config *cfg, const char *const *words, int n,
+		 struct err *err)
+{
+	union {
+		const char *const *in;
+		char *const *out;
+	} argv = {words};
+
+	vm_config_init(cfg);
+	return vm_config_parse(cfg, n, argv.out, err);
+}
+
+/* Parse words, and look whether they are refused with a word of the message. */
+static void refuse(const char *const *words, int n, const char *said)
+{
+	struct vm_config cfg;
+	struct err err = {""};
+
+	assert_true(parse(&cfg, words, n, &err) < 0);
+	if (!strstr(err.text, said))
+		fail_msg("\"%s\" does not say %s", err.text, said);
+	vm_config_release(&cfg);
+}
+
+static void test_refused(void **state)
+{
+	static const char *const words[][2] = {
+		{"--memory", "15M"},    {"--memory", "17M1"},
+		{"--cpus", "0"},        {"--cpus", "17"},
+		{"--disk", ",ro"},      {"--disk", ""},
+		{"--without", "speed"}, {"--cpu", "pcid,avx"},
+		{"--engine", "fast"},   {"--timeout", "-1"},
+		{"--balloon", "1"},     {"--shadow-memory", "2 "},
+	};
+	static const char *const unknown[] = {"--nothing"};
+	static const char *const lacks[] = {"--memory"};
+
+	(void)state;
+	for (unsigned int i = 0; i < ARRAY_SIZE(words); i++)
+		refuse(words[i], 2, words[i][0]);
+	refuse(unknown, 1, "--nothing");
+	refuse(lacks, 1, "--memory needs a value");
+}
+
+static void test_accepted(void **state)
+{
+	static const char *const words[] = {
+		"-m",    "1G",          "--disk=a,ro",
+		"-d",    "b,c",         "--without=caches,translate",
+		"--cpu", "pcid,nosmap", "--balloon",
+		"off"};
+	struct vm_config cfg;
+	struct err err = {""};
+
+	(void)state;
+	assert_int_equal(parse(&cfg, words, ARRAY_SIZE(words), &err), 0);
+	assert_int_equal(cfg.memory_bytes, UINT64_C(1) << 30);
+	assert_int_equal(cfg.n_disks, 2);
+	assert_string_equal(cfg.disks[0].path, "a");
+	assert_true(cfg.disks[0].read_only);
+	assert_string_equal(cfg.disks[1].path, "b,c");
+	assert_false(cfg.disks[1].read_only);
+	assert_false(cfg.mmu_options.structure_caches);
+	assert_true(cfg.mmu_options.large_pages);
+	assert_true(cfg.features.no_translate);
+	assert_true(cfg.features.pcid && cfg.features.no_smap);
+	assert_false(cfg.features.umip || cfg.balloon);
+	vm_config_release(&cfg);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_accepted),
+	};
+
+	return cmocka_run_group_tests_name("vm_config", tests, NULL, NULL);
+}
