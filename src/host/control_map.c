@@ -405,9 +405,10 @@ static int build(struct control *c, struct builder *b,
 	return r;
 }
 
-int map_vm(struct control *control, const struct api_request *request,
-	   struct api_map *ret, struct err *err)
+int control_get_map(struct control *control, const struct api_request *request,
+		    void *reply, struct err *err)
 {
+	struct api_map *ret = reply;
 	struct builder *b = calloc(1, sizeof(*b));
 
 	if (!b)
