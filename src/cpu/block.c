@@ -483,19 +483,27 @@ struct block *block_lookup(struct cpu *c)
 void block_sample(struct cpu *c)
 {
 	const uint64_t rip = c->gpr[REG_RIP];
-	const struct jump_entry *e = cpu_jump_slot(c->blocks->head.jump, rip);
+	struct jump_entry *e = cpu_jump_slot(c->blocks->head.jump, rip);
 	struct block *b = e->block;
 	struct code_fetch code;
 
 	if (!c->translator || c->exc.pending ||
 	    (c->code_mode & (CODE_BITS | CODE_SINGLE)) != CODE_64 ||
 	    e->rip != rip || e->key != cpu_jump_key(c) ||
-	    b->ops[0].fn == op_stale || b->heat > HOT || b->heat++ < HOT)
+	    b->ops[0].fn == op_stale || b->heat > HOT)
 		return;
-	/* The cached fetch cannot fault or move pages. */
-	if (fetch_cached(c, rip, &code))
-		translate_block(c->translator, c, b,
-				code.host + (rip & ~PAGE_MASK));
+	if (b->heat < HOT) {
+		b->heat++;
+		return;
+	}
+	/* Only a cached fetch is sure not to fault or to move pages. */
+	if (!fetch_cached(c, rip, &code)) {
+		/* An interrupt handler took its place: fetch again when the block goes on. */
+		e->key = UINT64_MAX;
+		return;
+	}
+	b->heat++;
+	translate_block(c->translator, c, b, code.host + (rip & ~PAGE_MASK));
 }
 
 const struct op *cpu_enter_slow(struct cpu *c)
