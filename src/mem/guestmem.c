@@ -236,14 +236,6 @@ uint64_t guestmem_ram_bytes(const struct guestmem *mem)
 	return mem->machine->ram_bytes;
 }
 
-gpa_t guestmem_gpa(const struct guestmem *mem, ppn_t page)
-{
-	VERIFY(page.v < mem->hot.n_pages);
-	if (page.v < mem->hot.low_pages)
-		return gpa(page.v * PAGE_SIZE);
-	return gpa((page.v - mem->hot.low_pages) * PAGE_SIZE + GUESTMEM_HOLE_END);
-}
-
 uint8_t *guestmem_flags(struct guestmem *mem)
 {
 	return mem->flags;

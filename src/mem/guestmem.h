@@ -13,6 +13,7 @@
 
 #include <base/error.h>
 #include <base/types.h>
+#include <base/verify.h>
 #include <mem/machine.h>
 #include <mem/physmap.h>
 #include <mem/revoke.h>
@@ -141,7 +142,15 @@ static inline bool guestmem_ppn(const struct guestmem *mem, gpa_t addr,
 }
 
 /** guestmem_gpa() - the address of a page of RAM; the inverse of guestmem_ppn(). */
-gpa_t guestmem_gpa(const struct guestmem *mem, ppn_t page);
+static inline gpa_t guestmem_gpa(const struct guestmem *mem, ppn_t page)
+{
+	const struct guestmem_hot *hot = (const struct guestmem_hot *)mem;
+
+	VERIFY(page.v < hot->n_pages);
+	if (page.v < hot->low_pages)
+		return gpa(page.v * PAGE_SIZE);
+	return gpa((page.v - hot->low_pages) * PAGE_SIZE + GUESTMEM_HOLE_END);
+}
 
 /** guestmem_resolve_slow() - the part of guestmem_resolve() for pages that are not HOME. */
 enum mem_status guestmem_resolve_slow(struct guestmem *mem, ppn_t page,

@@ -91,7 +91,8 @@ enum guest_walk_status guest_walk_read(struct guest_walk *g,
 	if (step == WALK_RESERVED)
 		return fault(g, p, access, PF_P | PF_RSVD);
 
-	const bool key = paging_key_denies(p, g->w.rights, g->w.entry, access);
+	const bool key = unlikely(p->keys) &&
+			 paging_key_denies(p, g->w.rights, g->w.entry, access);
 
 	if (key || !paging_allows(p, g->w.rights, access))
 		return fault(g, p, access, PF_P | (key ? PF_PK : 0));
@@ -133,11 +134,9 @@ void guest_walk_describe(const struct guest_walk *g, const struct paging *p,
 
 	*ret = (struct mmu_xlat){
 		.gpa = gpa(walk_target(w)),
-		.read = paging_allows(p, w->rights, read) &&
-			!paging_key_denies(p, w->rights, w->entry, read),
+		.read = paging_permits(p, w->rights, w->entry, read),
 		.write = (w->entry & PTE_D) &&
-			 paging_allows(p, w->rights, write) &&
-			 !paging_key_denies(p, w->rights, w->entry, write),
+			 paging_permits(p, w->rights, w->entry, write),
 		.global = p->pge && (w->entry & PTE_G),
 		.smap_window = p->smap && (w->rights & WALK_U) &&
 			       !(access & MMU_ACC_USER),

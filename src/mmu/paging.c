@@ -39,15 +39,16 @@ static bool allows(const struct mmu_regs *r, unsigned int rights,
 
 void paging_derive(struct paging *p, const struct mmu_regs *regs)
 {
+	const bool on = regs->cr0 & CR0_PG;
 	const bool nx = (regs->efer & EFER_NXE) && (regs->cr4 & CR4_PAE);
 
 	*p = (struct paging){
 		.fmt = format_of(regs),
 		.root = regs->cr3,
 		.report_fetch = nx || (regs->cr4 & CR4_SMEP),
-		.smap = regs->cr4 & CR4_SMAP,
+		.smap = on && (regs->cr4 & CR4_SMAP),
 		.pge = regs->cr4 & CR4_PGE,
-		.keys = (regs->cr4 & CR4_PKE) && (regs->efer & EFER_LMA),
+		.keys = on && (regs->cr4 & CR4_PKE) && (regs->efer & EFER_LMA),
 		.wp = regs->cr0 & CR0_WP,
 		.pkru = regs->pkru,
 	};
@@ -55,7 +56,7 @@ void paging_derive(struct paging *p, const struct mmu_regs *regs)
 		p->rsvd = PTE_NX;
 	for (unsigned int i = 0; i < ARRAY_SIZE(p->allowed); i++)
 		for (unsigned int r = 0; r <= WALK_ALL; r++)
-			if (allows(regs, r, i))
+			if (!on || allows(regs, r, i))
 				p->allowed[i] |= (uint8_t)(1U << r);
 }
 

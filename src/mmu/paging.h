@@ -13,7 +13,8 @@
  * @fmt: format of its tables, NULL while paging is off
  * @root: CR3
  * @rsvd: bits reserved in every entry
- * @allowed: indexed by paging_access_index(), bit r set if rights r (WALK_*) suffice
+ * @allowed: indexed by paging_access_index(), bit r set if rights r (WALK_*) suffice;
+ *           all while paging is off
  * @report_fetch: page faults tell fetches apart (EFER.NXE or CR4.SMEP)
  * @smap: supervisor accesses to user pages need EFLAGS.AC
  * @pge: global pages are on
@@ -64,6 +65,15 @@ static inline bool paging_allows(const struct paging *p, unsigned int rights,
  */
 bool paging_key_denies(const struct paging *p, unsigned int rights,
 		       uint64_t entry, unsigned int access);
+
+/** paging_permits() - whether rights suffice, protection keys included; parameters as above. */
+static inline bool paging_permits(const struct paging *p, unsigned int rights,
+				  uint64_t entry, unsigned int access)
+{
+	return paging_allows(p, rights, access) &&
+	       (likely(!p->keys) ||
+		!paging_key_denies(p, rights, entry, access));
+}
 
 /** paging_fault_code() - bits of the error code that stem from the access alone. */
 static inline uint32_t paging_fault_code(const struct paging *p,

@@ -4,15 +4,12 @@
 
 #include <string.h>
 
-#define GENERATION_BITS 20
-#define ADDR_BITS       48
-
 static uint64_t key_of(const struct walk_format *fmt, unsigned int level,
 		       uint64_t addr)
 {
 	const struct walk_level *l = &fmt->level[level];
 
-	return (addr & ((UINT64_C(1) << ADDR_BITS) - 1)) >>
+	return (addr & ((UINT64_C(1) << PSC_ADDR_BITS) - 1)) >>
 	       (l->shift + l->index_bits);
 }
 
@@ -34,7 +31,7 @@ void psc_init(struct psc *c)
 
 void psc_flush(struct psc *c)
 {
-	if (++c->generation == UINT64_C(1) << GENERATION_BITS)
+	if (++c->generation == UINT64_C(1) << PSC_GENERATION_BITS)
 		psc_init(c);
 }
 
@@ -45,7 +42,7 @@ const struct psc_entry *psc_find(struct psc *c, const struct walk_format *fmt,
 		const uint64_t key = key_of(fmt, level, addr);
 		const struct psc_entry *e = slot(c, level, key);
 
-		if (e->tag == (key << GENERATION_BITS | c->generation)) {
+		if (e->tag == (key << PSC_GENERATION_BITS | c->generation)) {
 			*ret_level = level;
 			return e;
 		}
@@ -58,7 +55,7 @@ void psc_put(struct psc *c, const struct walk_format *fmt, unsigned int level,
 {
 	const uint64_t key = key_of(fmt, level, addr);
 
-	entry.tag = key << GENERATION_BITS | c->generation;
+	entry.tag = key << PSC_GENERATION_BITS | c->generation;
 	*slot(c, level, key) = entry;
 }
 

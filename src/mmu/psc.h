@@ -32,12 +32,31 @@ struct psc_entry {
 };
 
 /* One direct-mapped array for each level of table; see psc.c for their sizes. */
+#define PSC_LEVEL1_ENTRIES  256U
+#define PSC_GENERATION_BITS 20
+#define PSC_ADDR_BITS       48
+
 struct psc {
 	uint64_t generation;
-	struct psc_entry level1[256];
+	struct psc_entry level1[PSC_LEVEL1_ENTRIES];
 	struct psc_entry level2[32];
 	struct psc_entry level3[16];
 };
+
+/**
+ * psc_last() - the last level's table of an address in long mode's format.
+ *
+ * What psc_find() finds first, for callers that have something shorter for it.
+ * Return: NULL if it is not known.
+ */
+static inline const struct psc_entry *psc_last(const struct psc *c,
+					       uint64_t addr)
+{
+	const uint64_t key = (addr & ((UINT64_C(1) << PSC_ADDR_BITS) - 1)) >> 21;
+	const struct psc_entry *e = &c->level1[key % PSC_LEVEL1_ENTRIES];
+
+	return e->tag == (key << PSC_GENERATION_BITS | c->generation) ? e : NULL;
+}
 
 /** psc_init() - make it empty. */
 void psc_init(struct psc *c);

@@ -40,11 +40,36 @@ static void learn_table(struct shadow *s, const struct walk *w, bool dirty)
 		psc_put(&s->psc, &walk_long, w->level, w->addr,
 			(struct psc_entry){
 				.table = w->table,
+				.host = machine_ptr(s->machine, ma(w->table)),
 				.rights = w->rights | (dirty ? PSC_DIRTY : 0),
 			});
 }
 
-bool shadow_walk(struct shadow *s, gva_t addr, struct shadow_hit *ret_hit)
+/* The whole walk of most addresses: their last level's table is known. */
+static bool walk_last(struct shadow *s, const struct psc_entry *e, gva_t addr,
+		      struct shadow_hit *ret_hit)
+{
+	const unsigned int i = addr.v >> PAGE_SHIFT & (SHADOW_ENTRIES - 1);
+	const uint64_t entry = ((const uint64_t *)(void *)e->host)[i];
+
+	s->mmu->stats.shadow_refs++;
+	if (!(entry & PTE_P))
+		return false;
+	*ret_hit = (struct shadow_hit){
+		.entry = entry,
+		.rights = e->rights & walk_rights(entry),
+		.dirty = (e->rights & PSC_DIRTY) && (entry & PTE_D),
+		.n_refs = 1,
+	};
+	/* A private page is in its home frame, which lies at its PPN. */
+	if (likely(entry & SHADOW_PRIVATE_BIT))
+		ret_hit->ppn = ppn((entry & PTE_ADDR) >> PAGE_SHIFT);
+	else
+		ret_hit->ppn = ppn(*shadow_ppn(shadow_child(s, e->table), i));
+	return true;
+}
+
+static bool walk_all(struct shadow *s, gva_t addr, struct shadow_hit *ret_hit)
 {
 	struct walk w;
 	enum walk_step step;
@@ -78,13 +103,20 @@ bool shadow_walk(struct shadow *s, gva_t addr, struct shadow_hit *ret_hit)
 		.dirty = dirty && (w.entry & PTE_D),
 		.n_refs = n_refs,
 	};
-	/* A private page is in its home frame, which lies at its PPN. */
 	if (likely(w.entry & SHADOW_PRIVATE_BIT))
 		ret_hit->ppn = ppn(walk_target(&w) >> PAGE_SHIFT);
 	else
 		ret_hit->ppn = ppn(
 			*shadow_ppn(shadow_child(s, w.table), walk_index(&w)));
 	return true;
+}
+
+bool shadow_walk(struct shadow *s, gva_t addr, struct shadow_hit *ret_hit)
+{
+	const struct psc_entry *e = psc_last(&s->psc, addr.v);
+
+	return likely(e != NULL) ? walk_last(s, e, addr, ret_hit)
+				 : walk_all(s, addr, ret_hit);
 }
 
 bool shadow_frame_is_home(struct shadow *s, uint64_t gfn, ppn_t *ret_ppn)

@@ -31,15 +31,6 @@ static const struct table_ops table_ops = {
 
 static const uint8_t page_shifts[] = {12, 21, 30, 22};
 
-static bool allows(const struct paging *p, const struct shadow_hit *h,
-		   unsigned int access)
-{
-	/* Without paging there are no rights. */
-	return p->fmt == NULL ||
-	       (paging_allows(p, h->rights, access) &&
-		!paging_key_denies(p, h->rights, h->entry, access));
-}
-
 /* What the processor makes of a leaf it found. Return: true if the access may go on. */
 static bool use_hit(const struct mmu *mmu, const struct shadow_hit *h,
 		    gva_t addr, unsigned int access, struct mmu_xlat *ret)
@@ -57,7 +48,7 @@ static bool use_hit(const struct mmu *mmu, const struct shadow_hit *h,
 	 */
 	if ((access & MMU_ACC_WRITE) && !h->dirty)
 		return false;
-	if (!allows(p, h, access))
+	if (!paging_permits(p, h->rights, h->entry, access))
 		return false;
 	if (h->entry & PTE_PS)
 		page = MACHINE_HOME + h->ppn.v * PAGE_SIZE;
@@ -65,11 +56,12 @@ static bool use_hit(const struct mmu *mmu, const struct shadow_hit *h,
 		.gpa = gpa_add(guestmem_gpa(mmu->mem, h->ppn), offset),
 		.ma = ma(page + offset),
 		.ppn = h->ppn,
-		.read = allows(p, h, read),
-		.write = h->dirty && allows(p, h, write),
+		.read = paging_permits(p, h->rights, h->entry, read),
+		.write = h->dirty &&
+			 paging_permits(p, h->rights, h->entry, write),
 		.global = p->pge && (h->entry & PTE_G),
 		.smap_window = p->smap && (h->rights & WALK_U) &&
-			       !(access & MMU_ACC_USER) && p->fmt != NULL,
+			       !(access & MMU_ACC_USER),
 		.page_shift = page_shifts[h->entry >> 9 & 3],
 	};
 	return true;

@@ -85,25 +85,6 @@ const struct walk_format walk_legacy_pse = {
 		},
 };
 
-enum walk_step walk_next(struct walk *w, uint64_t entry)
-{
-	const struct walk_level *l = &w->fmt->level[w->level];
-
-	w->entry = entry;
-	if (!(entry & PTE_P))
-		return WALK_ABSENT;
-	const bool leaf = w->level == 1 || (l->large && (entry & PTE_PS));
-	if (entry & (w->rsvd | (leaf ? l->leaf_rsvd : l->table_rsvd)))
-		return WALK_RESERVED;
-	if (!l->plain)
-		w->rights &= (uint8_t)walk_rights(entry);
-	if (leaf)
-		return WALK_LEAF;
-	w->table = entry & PTE_ADDR;
-	w->level--;
-	return WALK_TABLE;
-}
-
 uint64_t walk_page_base(const struct walk *w)
 {
 	const uint64_t low = (UINT64_C(1) << walk_page_shift(w)) - 1;

@@ -127,7 +127,24 @@ static inline uint64_t walk_entry_addr(const struct walk *w)
 }
 
 /** walk_next() - take in the entry read at walk_entry_addr(). Return: where that leads. */
-enum walk_step walk_next(struct walk *w, uint64_t entry);
+static inline enum walk_step walk_next(struct walk *w, uint64_t entry)
+{
+	const struct walk_level *l = &w->fmt->level[w->level];
+
+	w->entry = entry;
+	if (!(entry & PTE_P))
+		return WALK_ABSENT;
+	const bool leaf = w->level == 1 || (l->large && (entry & PTE_PS));
+	if (entry & (w->rsvd | (leaf ? l->leaf_rsvd : l->table_rsvd)))
+		return WALK_RESERVED;
+	if (!l->plain)
+		w->rights &= (uint8_t)walk_rights(entry);
+	if (leaf)
+		return WALK_LEAF;
+	w->table = entry & PTE_ADDR;
+	w->level--;
+	return WALK_TABLE;
+}
 
 /** walk_page_shift() - size of the leaf's page, after WALK_LEAF. */
 static inline unsigned int walk_page_shift(const struct walk *w)
