@@ -8,9 +8,10 @@
 
 #include <cmocka.h>
 
-#include <arch/x86.h>
 #include <mem/physmap.h>
 #include <mmu/nested.h>
+
+#include "mmu_rig.h"
 
 #define RAM (UINT64_C(64) << 20)
 
@@ -191,51 +192,47 @@ static void test_all_combinations(void **state)
 	env_release(&e);
 }
 
-static void put_entry(struct guestmem *mem, uint64_t addr, uint64_t v)
-{
-	assert_true(guestmem_write(mem, gpa(addr), &v, sizeof(v)));
-}
-
 /* Guest tables at 0x1000 to 0x4000 map address 0 to @target. */
-static void make_tables(struct guestmem *mem, uint64_t target)
+static void make_tables(struct mmu_rig *r, uint64_t target)
 {
 	for (uint64_t t = 0x1000; t < 0x4000; t += 0x1000)
-		put_entry(mem, t, (t + 0x1000) | PTE_P | PTE_W | PTE_U);
-	put_entry(mem, 0x4000, target | PTE_P | PTE_W | PTE_U);
+		assert_true(mmu_rig_put(r, t,
+					(t + 0x1000) | PTE_P | PTE_W | PTE_U));
+	assert_true(mmu_rig_put(r, 0x4000, target | PTE_P | PTE_W | PTE_U));
+}
+
+static void rig_init(struct mmu_rig *r, bool caches)
+{
+	struct mmu_options opt = mmu_options_default();
+	const struct mmu_regs regs = mmu_rig_long_mode(0x1000);
+	struct err err;
+
+	opt.structure_caches = caches;
+	assert_int_equal(mmu_rig_init(r, RAM, &opt, &err), 0);
+	make_tables(r, 0x8000);
+	mmu_set_regs(r->mmu, &regs);
 }
 
 static void count_refs(bool caches, uint64_t want_guest, uint64_t want_nested)
 {
-	struct mmu_options opt = mmu_options_default();
-	const struct mmu_regs regs = {
-		.cr0 = CR0_PE | CR0_PG,
-		.cr3 = 0x1000,
-		.cr4 = CR4_PAE,
-		.efer = EFER_LMA,
-	};
-	struct env e;
-	struct mmu *mmu;
+	const struct mmu_stats *now;
 	struct mmu_stats before;
+	struct mmu_rig r;
 	struct mmu_xlat x;
-	struct err err;
 
-	env_init(&e, RAM, caches, true);
-	opt.structure_caches = caches;
-	assert_int_equal(mmu_new(e.mem, &e.tlb, &opt, &mmu, &err), 0);
-	make_tables(e.mem, 0x8000);
-	mmu_set_regs(mmu, &regs);
-	assert_int_equal(mmu_translate(mmu, gva(0), MMU_ACC_WRITE, &x), MMU_OK);
-	before = *mmu_stats(mmu);
-	assert_int_equal(mmu_translate(mmu, gva(0), MMU_ACC_WRITE, &x), MMU_OK);
-	assert_int_equal(mmu_stats(mmu)->guest_refs - before.guest_refs,
-			 want_guest);
-	assert_int_equal(mmu_stats(mmu)->nested_refs - before.nested_refs,
-			 want_nested);
-	assert_int_equal(mmu_stats(mmu)->found[want_guest + want_nested] -
+	rig_init(&r, caches);
+	now = mmu_stats(r.mmu);
+	assert_int_equal(mmu_translate(r.mmu, gva(0), MMU_ACC_WRITE, &x),
+			 MMU_OK);
+	before = *now;
+	assert_int_equal(mmu_translate(r.mmu, gva(0), MMU_ACC_WRITE, &x),
+			 MMU_OK);
+	assert_int_equal(now->guest_refs - before.guest_refs, want_guest);
+	assert_int_equal(now->nested_refs - before.nested_refs, want_nested);
+	assert_int_equal(now->found[want_guest + want_nested] -
 				 before.found[want_guest + want_nested],
 			 1);
-	mmu_free(mmu);
-	env_release(&e);
+	assert_int_equal(mmu_rig_release(&r), 0);
 }
 
 static void test_references_per_walk(void **state)
@@ -317,58 +314,39 @@ static void test_huge_entry(void **state)
 }
 
 /* The physmap takes a page away: what the MMU had cached of it must be gone. */
-static void unmap_hook(void *ctx, ppn_t page)
-{
-	mmu_unmap(ctx, page);
-}
-
-static const struct guestmem_ops hooks = {.unmap = unmap_hook};
-
 static void test_pages_taken_away(void **state)
 {
-	struct mmu_options opt = mmu_options_default();
-	const struct mmu_regs regs = {
-		.cr0 = CR0_PE | CR0_PG,
-		.cr3 = 0x1000,
-		.cr4 = CR4_PAE,
-		.efer = EFER_LMA,
-	};
-	struct env e;
-	struct mmu *mmu;
+	struct mmu_rig r;
 	struct mmu_xlat x;
 	struct err err;
 	uint32_t gen;
 
 	(void)state;
-	env_init(&e, RAM, true, true);
-	assert_int_equal(mmu_new(e.mem, &e.tlb, &opt, &mmu, &err), 0);
-	guestmem_set_ops(e.mem, &hooks, mmu);
-	make_tables(e.mem, 0x8000);
-	mmu_set_regs(mmu, &regs);
-	assert_int_equal(mmu_translate(mmu, gva(0), MMU_ACC_WRITE, &x), MMU_OK);
+	rig_init(&r, true);
+	assert_int_equal(mmu_translate(r.mmu, gva(0), MMU_ACC_WRITE, &x),
+			 MMU_OK);
 
-	gen = e.tlb.fetch_gen[1];
-	assert_int_equal(guestmem_drop(e.mem, ppn(8), PHYSMAP_ZERO), MEM_OK);
-	assert_int_not_equal(e.tlb.fetch_gen[1], gen);
-	assert_int_equal(mmu_translate(mmu, gva(5), MMU_ACC_READ, &x), MMU_OK);
+	gen = r.tlb.fetch_gen[1];
+	assert_int_equal(guestmem_drop(r.mem, ppn(8), PHYSMAP_ZERO), MEM_OK);
+	assert_int_not_equal(r.tlb.fetch_gen[1], gen);
+	assert_int_equal(mmu_translate(r.mmu, gva(5), MMU_ACC_READ, &x), MMU_OK);
 	assert_int_equal(x.ma.v, MACHINE_ZERO + 5);
 	assert_false(x.write);
 
 	/* A device makes the page that was read as zeros private: no stale zeros. */
-	gen = e.tlb.fetch_gen[1];
-	put_entry(e.mem, 0x8000, 77);
-	assert_int_not_equal(e.tlb.fetch_gen[1], gen);
-	assert_int_equal(mmu_translate(mmu, gva(5), MMU_ACC_READ, &x), MMU_OK);
+	gen = r.tlb.fetch_gen[1];
+	assert_true(mmu_rig_put(&r, 0x8000, 77));
+	assert_int_not_equal(r.tlb.fetch_gen[1], gen);
+	assert_int_equal(mmu_translate(r.mmu, gva(5), MMU_ACC_READ, &x), MMU_OK);
 	assert_int_equal(x.ma.v, MACHINE_HOME + 0x8005);
 
 	/* The last table vanishes: the structure cache must not go on with it. */
-	assert_int_equal(guestmem_drop(e.mem, ppn(4), PHYSMAP_ZERO), MEM_OK);
-	assert_int_equal(mmu_translate(mmu, gva(0), MMU_ACC_READ, &x),
+	assert_int_equal(guestmem_drop(r.mem, ppn(4), PHYSMAP_ZERO), MEM_OK);
+	assert_int_equal(mmu_translate(r.mmu, gva(0), MMU_ACC_READ, &x),
 			 MMU_FAULT);
 	assert_int_equal(x.fault_code, 0);
-	assert_true(mmu_audit(mmu, &err) > 0);
-	mmu_free(mmu);
-	env_release(&e);
+	assert_true(mmu_audit(r.mmu, &err) > 0);
+	assert_int_equal(mmu_rig_release(&r), 0);
 }
 
 static void test_audit_sees_damage(void **state)

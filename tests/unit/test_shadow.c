@@ -8,10 +8,10 @@
 
 #include <cmocka.h>
 
-#include <arch/x86.h>
 #include <mem/physmap.h>
-#include <mmu/mmu.h>
 #include <mmu/shadow_impl.h>
+
+#include "mmu_rig.h"
 
 #define RAM    (UINT64_C(32) << 20)
 #define N_PROC 64U
@@ -20,29 +20,8 @@
 #define DATA   UINT64_C(0x800000)
 
 struct env {
-	struct guestmem *mem;
-	struct tlb tlb;
-	struct mmu *mmu;
+	struct mmu_rig rig;
 	struct mmu_regs regs;
-};
-
-static void unmap_hook(void *ctx, ppn_t page)
-{
-	struct env *e = ctx;
-
-	mmu_unmap(e->mmu, page);
-}
-
-static void written_hook(void *ctx, gpa_t addr, uint64_t len)
-{
-	struct env *e = ctx;
-
-	mmu_table_written(e->mmu, addr, len);
-}
-
-static const struct guestmem_ops hooks = {
-	.unmap = unmap_hook,
-	.written = written_hook,
 };
 
 static void env_init(struct env *e, uint64_t bound)
@@ -50,40 +29,29 @@ static void env_init(struct env *e, uint64_t bound)
 	struct mmu_options opt = mmu_options_default();
 	struct err err;
 
-	memset(e, 0, sizeof(*e));
 	opt.mode = MMU_SOFTWARE;
 	opt.shadow_bytes = bound;
-	assert_int_equal(guestmem_new(RAM, &e->mem, &err), 0);
-	assert_int_equal(tlb_init(&e->tlb, RAM / PAGE_SIZE), 0);
-	assert_int_equal(mmu_new(e->mem, &e->tlb, &opt, &e->mmu, &err), 0);
-	guestmem_set_ops(e->mem, &hooks, e);
-	e->regs = (struct mmu_regs){
-		.cr0 = CR0_PE | CR0_PG | CR0_WP,
-		.cr4 = CR4_PAE,
-		.efer = EFER_LME | EFER_LMA | EFER_NXE,
-	};
+	assert_int_equal(mmu_rig_init(&e->rig, RAM, &opt, &err), 0);
+	e->regs = mmu_rig_long_mode(0);
 }
 
 static void audit(struct env *e)
 {
 	struct err err;
 
-	if (mmu_audit(e->mmu, &err) < 0)
+	if (mmu_audit(e->rig.mmu, &err) < 0)
 		fail_msg("%s", err.text);
 }
 
 static void env_release(struct env *e)
 {
 	audit(e);
-	mmu_free(e->mmu);
-	assert_int_equal(machine_table_pages(guestmem_machine(e->mem)), 0);
-	tlb_release(&e->tlb);
-	guestmem_free(e->mem);
+	assert_int_equal(mmu_rig_release(&e->rig), 0);
 }
 
 static void put(struct env *e, uint64_t addr, uint64_t v)
 {
-	assert_true(guestmem_write(e->mem, gpa(addr), &v, sizeof(v)));
+	assert_true(mmu_rig_put(&e->rig, addr, v));
 }
 
 /* Four tables of process @i, at 16 KiB each from 1 MiB on; address 0 on maps DATA. */
@@ -110,7 +78,7 @@ static void make_process(struct env *e, unsigned int i)
 static enum mmu_result access_to(struct env *e, uint64_t addr,
 				 unsigned int access, struct mmu_xlat *x)
 {
-	return mmu_translate(e->mmu, gva(addr), MMU_ACC_USER | access, x);
+	return mmu_translate(e->rig.mmu, gva(addr), MMU_ACC_USER | access, x);
 }
 
 static void run_processes(struct env *e)
@@ -118,7 +86,7 @@ static void run_processes(struct env *e)
 	struct mmu_xlat x;
 
 	for (unsigned int i = 0; i < N_PROC; i++) {
-		mmu_load_cr3(e->mmu, process_root(i));
+		mmu_load_cr3(e->rig.mmu, process_root(i));
 		for (uint64_t p = 0; p < 64; p++) {
 			assert_int_equal(access_to(e, p * PAGE_SIZE,
 						   MMU_ACC_WRITE, &x),
@@ -136,20 +104,21 @@ static void test_switching_rebuilds_nothing(void **state)
 
 	(void)state;
 	env_init(&e, 0);
-	mmu_set_regs(e.mmu, &e.regs);
+	mmu_set_regs(e.rig.mmu, &e.regs);
 	for (unsigned int i = 0; i < N_PROC; i++)
 		make_process(&e, i);
 	run_processes(&e);
 	audit(&e);
-	warm = *mmu_stats(e.mmu);
+	warm = *mmu_stats(e.rig.mmu);
 	assert_int_equal(warm.roots_built, N_PROC);
 	for (unsigned int n = 0; n < 3; n++)
 		run_processes(&e);
-	assert_int_equal(mmu_stats(e.mmu)->roots_built, N_PROC);
-	assert_int_equal(mmu_stats(e.mmu)->root_hits - warm.root_hits,
+	assert_int_equal(mmu_stats(e.rig.mmu)->roots_built, N_PROC);
+	assert_int_equal(mmu_stats(e.rig.mmu)->root_hits - warm.root_hits,
 			 3 * N_PROC);
-	assert_int_equal(mmu_stats(e.mmu)->hidden_faults, warm.hidden_faults);
-	assert_int_equal(mmu_stats(e.mmu)->recycled, 0);
+	assert_int_equal(mmu_stats(e.rig.mmu)->hidden_faults,
+			 warm.hidden_faults);
+	assert_int_equal(mmu_stats(e.rig.mmu)->recycled, 0);
 	env_release(&e);
 }
 
@@ -160,15 +129,15 @@ static void test_bound(void **state)
 
 	(void)state;
 	env_init(&e, bound);
-	mmu_set_regs(e.mmu, &e.regs);
+	mmu_set_regs(e.rig.mmu, &e.regs);
 	for (unsigned int i = 0; i < N_PROC; i++)
 		make_process(&e, i);
 	for (unsigned int n = 0; n < 3; n++) {
 		run_processes(&e);
 		audit(&e); /* checks the bound as well */
 	}
-	assert_true(mmu_stats(e.mmu)->recycled > N_PROC);
-	assert_true(mmu_stats(e.mmu)->tables_peak * PAGE_SIZE <= bound);
+	assert_true(mmu_stats(e.rig.mmu)->recycled > N_PROC);
+	assert_true(mmu_stats(e.rig.mmu)->tables_peak * PAGE_SIZE <= bound);
 	env_release(&e);
 }
 
@@ -183,29 +152,30 @@ static void test_traced_stores(void **state)
 	env_init(&e, 0);
 	make_process(&e, 0);
 	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.mmu, &e.regs);
-	flags = guestmem_flags(e.mem);
+	mmu_set_regs(e.rig.mmu, &e.regs);
+	flags = guestmem_flags(e.rig.mem);
 	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_OK);
 	for (unsigned int t = 0; t < 4; t++)
 		assert_true(flags[process_root(0) / PAGE_SIZE + t] &
 			    GUESTMEM_TABLE);
 
 	/* Rights taken away are adapted in place: no hidden fault for the next read. */
-	before = *mmu_stats(e.mmu);
+	before = *mmu_stats(e.rig.mmu);
 	put(&e, last_table(0), DATA | PTE_P | PTE_U | PTE_A | PTE_D);
-	assert_int_equal(mmu_stats(e.mmu)->traced_writes,
+	assert_int_equal(mmu_stats(e.rig.mmu)->traced_writes,
 			 before.traced_writes + 1);
 	audit(&e);
 	assert_int_equal(access_to(&e, 0, MMU_ACC_READ, &x), MMU_OK);
 	assert_false(x.write);
-	assert_int_equal(mmu_stats(e.mmu)->hidden_faults, before.hidden_faults);
+	assert_int_equal(mmu_stats(e.rig.mmu)->hidden_faults,
+			 before.hidden_faults);
 	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_FAULT);
 	assert_int_equal(x.fault_code, PF_P | PF_W | PF_U);
 
 	/* A clear from the middle of the tables takes everything below out of use. */
 	put(&e, process_root(0) + PAGE_SIZE, 0);
 	assert_int_equal(access_to(&e, 0, MMU_ACC_READ, &x), MMU_FAULT);
-	assert_int_equal(mmu_stats(e.mmu)->tables, 2);
+	assert_int_equal(mmu_stats(e.rig.mmu)->tables, 2);
 	assert_false(flags[last_table(0) / PAGE_SIZE] & GUESTMEM_TABLE);
 	env_release(&e);
 }
@@ -221,24 +191,24 @@ static void test_out_of_sync(void **state)
 	env_init(&e, 0);
 	make_process(&e, 0);
 	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.mmu, &e.regs);
-	flags = guestmem_flags(e.mem);
+	mmu_set_regs(e.rig.mmu, &e.regs);
+	flags = guestmem_flags(e.rig.mem);
 	for (uint64_t p = 0; p < 64; p++)
 		assert_int_equal(access_to(&e, p * PAGE_SIZE, MMU_ACC_WRITE, &x),
 				 MMU_OK);
 	for (uint64_t p = 0; p < 64; p++)
 		put(&e, last_table(0) + 8 * p, 0);
-	traced = mmu_stats(e.mmu)->traced_writes;
+	traced = mmu_stats(e.rig.mmu)->traced_writes;
 	assert_int_equal(traced, SHADOW_UNSYNC_AFTER);
-	assert_int_equal(mmu_stats(e.mmu)->unsyncs, 1);
+	assert_int_equal(mmu_stats(e.rig.mmu)->unsyncs, 1);
 	assert_false(flags[last_table(0) / PAGE_SIZE] & GUESTMEM_TABLE);
 
 	/* Without a flush the last one may still be used; INVLPG ends that for one. */
-	mmu_invlpg(e.mmu, gva(63 * PAGE_SIZE));
+	mmu_invlpg(e.rig.mmu, gva(63 * PAGE_SIZE));
 	assert_int_equal(access_to(&e, 63 * PAGE_SIZE, MMU_ACC_READ, &x),
 			 MMU_FAULT);
-	mmu_load_cr3(e.mmu, process_root(0));
-	assert_int_equal(mmu_stats(e.mmu)->resyncs, 1);
+	mmu_load_cr3(e.rig.mmu, process_root(0));
+	assert_int_equal(mmu_stats(e.rig.mmu)->resyncs, 1);
 	for (uint64_t p = 0; p < 64; p++)
 		assert_int_equal(access_to(&e, p * PAGE_SIZE, MMU_ACC_READ, &x),
 				 MMU_FAULT);
@@ -257,7 +227,7 @@ static void test_large_pages(void **state)
 	make_process(&e, 0);
 	put(&e, process_root(0) + 2 * PAGE_SIZE + 8, DATA | OPEN | PTE_PS);
 	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.mmu, &e.regs);
+	mmu_set_regs(e.rig.mmu, &e.regs);
 	/* Split while not all of it is at home; one entry from then on. */
 	for (uint64_t a = 0; a < two_mib; a += PAGE_SIZE) {
 		assert_int_equal(access_to(&e, two_mib + a, MMU_ACC_WRITE, &x),
@@ -265,14 +235,14 @@ static void test_large_pages(void **state)
 		assert_int_equal(x.gpa.v, DATA + a);
 		assert_int_equal(x.page_shift, 21);
 	}
-	assert_int_equal(mmu_stats(e.mmu)->tables, 3);
-	hidden = mmu_stats(e.mmu)->hidden_faults;
+	assert_int_equal(mmu_stats(e.rig.mmu)->tables, 3);
+	hidden = mmu_stats(e.rig.mmu)->hidden_faults;
 	assert_int_equal(access_to(&e, two_mib, MMU_ACC_WRITE, &x), MMU_OK);
-	assert_int_equal(mmu_stats(e.mmu)->hidden_faults, hidden);
+	assert_int_equal(mmu_stats(e.rig.mmu)->hidden_faults, hidden);
 	audit(&e);
 
 	/* One page of it is taken away: no entry may lead there. */
-	assert_int_equal(guestmem_drop(e.mem, ppn(DATA / PAGE_SIZE + 7),
+	assert_int_equal(guestmem_drop(e.rig.mem, ppn(DATA / PAGE_SIZE + 7),
 				       PHYSMAP_ZERO),
 			 MEM_OK);
 	audit(&e);
@@ -288,7 +258,7 @@ static void test_large_pages(void **state)
 	/* Clean large pages are not writable until their dirty bit is set. */
 	put(&e, process_root(0) + 2 * PAGE_SIZE + 8,
 	    DATA | OPEN | PTE_PS | PTE_A);
-	mmu_invlpg(e.mmu, gva(two_mib));
+	mmu_invlpg(e.rig.mmu, gva(two_mib));
 	assert_int_equal(access_to(&e, two_mib, MMU_ACC_READ, &x), MMU_OK);
 	assert_false(x.write);
 	assert_int_equal(access_to(&e, two_mib, MMU_ACC_WRITE, &x), MMU_OK);
@@ -312,7 +282,7 @@ static void test_split_pages_keep_their_keys(void **state)
 	e.regs.cr3 = process_root(0);
 	e.regs.cr4 |= CR4_PKE;
 	e.regs.pkru = 4;
-	mmu_set_regs(e.mmu, &e.regs);
+	mmu_set_regs(e.rig.mmu, &e.regs);
 	assert_int_equal(access_to(&e, two_mib, MMU_ACC_WRITE, &x), MMU_OK);
 	assert_int_equal(access_to(&e, 2 * two_mib + PAGE_SIZE, MMU_ACC_FETCH,
 				   &x),
@@ -330,7 +300,6 @@ static void test_split_page_gets_dirty(void **state)
 	const uint64_t slot = process_root(0) + 2 * PAGE_SIZE + 8;
 	struct env e;
 	struct mmu_xlat x;
-	uint64_t v = 0;
 
 	(void)state;
 	env_init(&e, 0);
@@ -339,17 +308,17 @@ static void test_split_page_gets_dirty(void **state)
 	put(&e, slot, DATA | PTE_P | PTE_U | PTE_PS);
 	e.regs.cr0 &= ~CR0_WP;
 	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.mmu, &e.regs);
+	mmu_set_regs(e.rig.mmu, &e.regs);
 	for (unsigned int i = 0; i < 2; i++) {
-		assert_int_equal(mmu_translate(e.mmu, gva(two_mib),
+		assert_int_equal(mmu_translate(e.rig.mmu, gva(two_mib),
 					       MMU_ACC_READ, &x),
 				 MMU_OK);
 		assert_false(x.write);
 	}
-	assert_int_equal(mmu_translate(e.mmu, gva(two_mib), MMU_ACC_WRITE, &x),
+	assert_int_equal(mmu_translate(e.rig.mmu, gva(two_mib), MMU_ACC_WRITE,
+				       &x),
 			 MMU_OK);
-	assert_true(guestmem_read(e.mem, gpa(slot), &v, sizeof(v)));
-	assert_true(v & PTE_D);
+	assert_true(mmu_rig_get(&e.rig, slot) & PTE_D);
 	env_release(&e);
 }
 
@@ -366,7 +335,7 @@ static void test_two_parents(void **state)
 	put(&e, process_root(0) + PAGE_SIZE + 8,
 	    (process_root(0) + 2 * PAGE_SIZE) | PTE_P | PTE_U);
 	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.mmu, &e.regs);
+	mmu_set_regs(e.rig.mmu, &e.regs);
 	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_OK);
 	assert_int_equal(access_to(&e, one_gib, MMU_ACC_READ, &x), MMU_OK);
 	assert_false(x.write);
@@ -392,12 +361,12 @@ static void test_subtree_is_synced_before_linking(void **state)
 	put(&e, process_root(0) + 8, (process_root(0) + PAGE_SIZE) | OPEN);
 	put(&e, process_root(0), 0);
 	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.mmu, &e.regs);
+	mmu_set_regs(e.rig.mmu, &e.regs);
 	assert_int_equal(access_to(&e, second, MMU_ACC_WRITE, &x), MMU_OK);
 	for (uint64_t p = SHADOW_UNSYNC_AFTER + 1; p; p--)
 		put(&e, last_table(0) + 8 * p, (DATA + 99 * PAGE_SIZE) | OPEN);
 	put(&e, last_table(0), (DATA + 99 * PAGE_SIZE) | USED);
-	assert_int_equal(mmu_stats(e.mmu)->unsyncs, 1);
+	assert_int_equal(mmu_stats(e.rig.mmu)->unsyncs, 1);
 	assert_int_equal(access_to(&e, second, MMU_ACC_READ, &x), MMU_OK);
 	assert_int_equal(x.gpa.v, DATA); /* stale, as it may be */
 
@@ -418,10 +387,11 @@ static void test_tables_taken_away(void **state)
 	env_init(&e, 0);
 	make_process(&e, 0);
 	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.mmu, &e.regs);
+	mmu_set_regs(e.rig.mmu, &e.regs);
 	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_OK);
 	/* The running root's own page becomes zeros. */
-	assert_int_equal(guestmem_drop(e.mem, ppn(process_root(0) / PAGE_SIZE),
+	assert_int_equal(guestmem_drop(e.rig.mem,
+				       ppn(process_root(0) / PAGE_SIZE),
 				       PHYSMAP_ZERO),
 			 MEM_OK);
 	audit(&e);
@@ -448,19 +418,19 @@ static void test_device_stores(void **state)
 	root = process_root(0);
 	put(&e, root + 511 * 8, (root + PAGE_SIZE) | OPEN);
 	e.regs.cr3 = root;
-	mmu_set_regs(e.mmu, &e.regs);
+	mmu_set_regs(e.rig.mmu, &e.regs);
 	assert_int_equal(access_to(&e, top, MMU_ACC_READ, &x), MMU_OK);
-	assert_int_equal(guestmem_span(e.mem, gpa(root + 511 * 8), MEM_WRITE,
-				       &p, &len),
+	assert_int_equal(guestmem_span(e.rig.mem, gpa(root + 511 * 8),
+				       MEM_WRITE, &p, &len),
 			 MEM_OK);
 	memset(p, 0, 8);
-	mmu_load_cr3(e.mmu, root);
+	mmu_load_cr3(e.rig.mmu, root);
 	assert_int_equal(access_to(&e, top, MMU_ACC_READ, &x), MMU_FAULT);
 	audit(&e);
 	/* By copying, in the middle of a last-level table. */
 	assert_int_equal(access_to(&e, 5 * PAGE_SIZE, MMU_ACC_READ, &x), MMU_OK);
 	put(&e, last_table(0) + 5 * 8, (DATA + 9 * PAGE_SIZE) | OPEN);
-	mmu_invlpg(e.mmu, gva(5 * PAGE_SIZE));
+	mmu_invlpg(e.rig.mmu, gva(5 * PAGE_SIZE));
 	assert_int_equal(access_to(&e, 5 * PAGE_SIZE, MMU_ACC_READ, &x), MMU_OK);
 	assert_int_equal(x.gpa.v, DATA + 9 * PAGE_SIZE);
 	env_release(&e);
@@ -479,22 +449,22 @@ static void test_fills_ahead(void **state)
 	for (uint64_t i = 8; i < 64; i++)
 		put(&e, last_table(0) + 8 * i, 0);
 	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.mmu, &e.regs);
+	mmu_set_regs(e.rig.mmu, &e.regs);
 	assert_int_equal(access_to(&e, 0, MMU_ACC_READ, &x), MMU_OK);
 	put(&e, DATA + 40 * PAGE_SIZE, 1);
-	hidden = mmu_stats(e.mmu)->hidden_faults;
+	hidden = mmu_stats(e.rig.mmu)->hidden_faults;
 	for (uint64_t i = 8; i < 64; i++) {
 		put(&e, last_table(0) + 8 * i, (DATA + 40 * PAGE_SIZE) | USED);
 		assert_int_equal(access_to(&e, i * PAGE_SIZE, MMU_ACC_WRITE, &x),
 				 MMU_OK);
 	}
-	assert_int_equal(mmu_stats(e.mmu)->hidden_faults, hidden);
-	assert_int_equal(mmu_stats(e.mmu)->unsyncs, 0);
+	assert_int_equal(mmu_stats(e.rig.mmu)->hidden_faults, hidden);
+	assert_int_equal(mmu_stats(e.rig.mmu)->unsyncs, 0);
 	put(&e, last_table(0) + 8 * 63, 0);
 	put(&e, last_table(0) + 8 * 63, (DATA + 40 * PAGE_SIZE) | OPEN);
 	assert_int_equal(access_to(&e, 63 * PAGE_SIZE, MMU_ACC_READ, &x),
 			 MMU_OK);
-	assert_int_equal(mmu_stats(e.mmu)->hidden_faults, hidden + 1);
+	assert_int_equal(mmu_stats(e.rig.mmu)->hidden_faults, hidden + 1);
 	env_release(&e);
 }
 
@@ -510,17 +480,17 @@ static void test_audit_sees_damage(void **state)
 	env_init(&e, 0);
 	make_process(&e, 0);
 	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.mmu, &e.regs);
+	mmu_set_regs(e.rig.mmu, &e.regs);
 	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_OK);
 	audit(&e);
 	/* Tracing lost. */
-	flags = &guestmem_flags(e.mem)[last_table(0) / PAGE_SIZE];
+	flags = &guestmem_flags(e.rig.mem)[last_table(0) / PAGE_SIZE];
 	*flags = 0;
-	assert_int_equal(mmu_audit(e.mmu, &err), -EILSEQ);
+	assert_int_equal(mmu_audit(e.rig.mmu, &err), -EILSEQ);
 	/* A store that nobody followed. */
 	put(&e, last_table(0), v);
 	*flags = GUESTMEM_TABLE;
-	assert_int_equal(mmu_audit(e.mmu, &err), -EILSEQ);
+	assert_int_equal(mmu_audit(e.rig.mmu, &err), -EILSEQ);
 	put(&e, last_table(0), v);
 	env_release(&e);
 }
