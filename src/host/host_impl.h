@@ -25,6 +25,9 @@
 #include <mem/link_msg.h>
 #include <policy/plan.h>
 
+/* Less cannot hold a VM's process and a guest. */
+#define HOST_MEMORY_MIN (UINT64_C(16) << 20)
+
 /**
  * struct hvm - one VM that runs. Members: I immutable, l under @lock, m the mover's (under
  * @gate), g manager's thread.
@@ -260,7 +263,7 @@ void gate_lock(struct host *host);
 /** gate_unlock() - let it go on. */
 void gate_unlock(struct host *host);
 
-/* host.c */
+/* events.c */
 
 /** host_tell() - report an event. @vm: its name or NULL. */
 void host_tell(struct host *host, enum host_event_kind kind, const char *vm,
@@ -268,6 +271,11 @@ void host_tell(struct host *host, enum host_event_kind kind, const char *vm,
 
 /** host_tell_ended() - report HOST_EVENT_VM_ENDED. @status: of waitpid(), -1: not known. */
 void host_tell_ended(struct host *host, const char *vm, int status);
+
+/** wall_ms() - wall clock, since 1970. */
+uint64_t wall_ms(void);
+
+/* vms.c */
 
 /** vm_find() - a VM by name. Under @lock. Return: NULL if it does not run. */
 struct hvm *vm_find(struct host *host, const char *name);
@@ -281,6 +289,16 @@ struct hvm *hvm_new(struct host *host, const struct host_vm_settings *set);
 
 /** hvm_destroy() - take it from the list and free everything. Under both locks. */
 void hvm_destroy(struct hvm *vm);
+
+/**
+ * host_check_promises() - whether all promises hold with what is set now. Under @lock.
+ *
+ * Return: 0; -ENOSPC and the like, as admit_check(); -ENOMEM.
+ */
+int host_check_promises(struct host *host, struct err *err)
+	__attribute__((warn_unused_result));
+
+/* pools.c */
 
 /** pool_index() - index of a pool, -1 for the host itself (""), -ENOENT. Under @lock. */
 int pool_index(struct host *host, const char *name);
