@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Boots Debian's kernel and compares what its programs print with the same on the host."""
 
+import time
 import unittest
 
 import harness
@@ -67,8 +68,15 @@ class Boot(unittest.TestCase):
     def check(self, mode):
         """Boot, run everything, compare command by command; recompute translations at times."""
         audit = ["--audit", "500"] if mode[0] == "soft" else []
-        run = harness.boot(script(COMMANDS), mode, audit)
+        began = int(time.time())
+        run = harness.boot(script(COMMANDS) + "; echo '== time'; "
+                           "cat /sys/class/rtc/rtc0/since_epoch; date +%s", mode, audit)
         got = sections(run.out)
+        # The CMOS clock and the time of day, which Linux has from the paravirtual clock.
+        cmos, day = map(int, got.pop("time")[:2])
+        self.assertLessEqual(began, cmos)
+        self.assertLessEqual(cmos - 1, day)
+        self.assertLessEqual(day, time.time() + 1)
         for name in COMMANDS:
             with self.subTest(command=name):
                 self.assertEqual(self.want[name], got.get(name), name)
