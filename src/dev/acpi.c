@@ -10,6 +10,7 @@
 #include <dev/ioapic.h>
 #include <dev/lapic.h>
 #include <dev/power.h>
+#include <dev/rtc.h>
 #include <dev/serial.h>
 #include <dev/virtio_mmio.h>
 
@@ -253,6 +254,16 @@ static void res_interrupt(struct out *out, uint32_t gsi)
 	put32(out, gsi);
 }
 
+static void res_io(struct out *out, uint16_t port, uint8_t ports)
+{
+	put8(out, RES_IO);
+	put8(out, 1); /* decodes 16 bits */
+	put16(out, port);
+	put16(out, port);
+	put8(out, 1); /* alignment */
+	put8(out, ports);
+}
+
 static void put_serial_device(struct out *out)
 {
 	struct package dev = aml_device_begin(out, "COM1");
@@ -264,13 +275,28 @@ static void put_serial_device(struct out *out)
 
 	struct package crs = crs_begin(out, RES_IO_BYTES + RES_INTERRUPT_BYTES);
 
-	put8(out, RES_IO);
-	put8(out, 1); /* decodes 16 bits */
-	put16(out, SERIAL_COM1_PORT);
-	put16(out, SERIAL_COM1_PORT);
-	put8(out, 1); /* alignment */
-	put8(out, SERIAL_PORTS);
+	res_io(out, SERIAL_COM1_PORT, SERIAL_PORTS);
 	res_interrupt(out, SERIAL_COM1_GSI);
+	crs_end(out, crs);
+	package_end(out, dev);
+}
+
+/*
+ * Without an interrupt. If it is not described at all, Linux takes the clock of every PC, whose
+ * interrupt 8 there is none of, and has no /dev/rtc0.
+ */
+static void put_rtc_device(struct out *out)
+{
+	struct package dev = aml_device_begin(out, "RTC_");
+
+	aml_name(out, "_HID");
+	aml_eisa_id(out, "PNP", 0x0b00);
+	aml_name(out, "_UID");
+	aml_integer(out, 0);
+
+	struct package crs = crs_begin(out, RES_IO_BYTES);
+
+	res_io(out, RTC_PORT, RTC_PORTS);
 	crs_end(out, crs);
 	package_end(out, dev);
 }
@@ -364,6 +390,8 @@ static size_t put_dsdt(struct out *out, const struct acpi_config *cfg)
 	put(out, "\\_SB_", 5);
 	if (cfg->has_serial)
 		put_serial_device(out);
+	if (cfg->has_rtc)
+		put_rtc_device(out);
 	if (cfg->button_gsi)
 		put_power_button(out, cfg->button_gsi);
 	for (unsigned int i = 0; i < cfg->n_virtio; i++)

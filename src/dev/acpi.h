@@ -34,6 +34,7 @@ struct acpi_virtio {
  * struct acpi_config - what the tables tell.
  * @n_cpus: processors, with APIC ids from 0; at least 1
  * @has_serial: there is a COM1
+ * @has_rtc: there is a CMOS clock
  * @button_gsi: interrupt of the power button, edge-triggered; 0: there is none
  * @n_virtio: how many of @virtio count
  * @virtio: devices
@@ -41,6 +42,7 @@ struct acpi_virtio {
 struct acpi_config {
 	unsigned int n_cpus;
 	bool has_serial;
+	bool has_rtc;
 	uint32_t button_gsi;
 	unsigned int n_virtio;
 	struct acpi_virtio virtio[ACPI_VIRTIO_MAX];

@@ -436,6 +436,7 @@ int vm_acpi_build(struct vm *vm, struct err *err)
 	struct acpi_config cfg = {
 		.n_cpus = vm->cfg->features.n_cpus,
 		.has_serial = true,
+		.has_rtc = true,
 		.button_gsi = POWER_BUTTON_GSI,
 		.n_virtio = 1 + vm->n_disks + !!vm->balloon,
 	};

@@ -22,6 +22,7 @@ static struct acpi_config full_config(void)
 	struct acpi_config cfg = {
 		.n_cpus = 3,
 		.has_serial = true,
+		.has_rtc = true,
 		.button_gsi = 21,
 		.n_virtio = ACPI_VIRTIO_MAX,
 	};
@@ -202,6 +203,7 @@ static void check_dsl(const char *dsl, const struct acpi_config *cfg)
 
 	assert_non_null(strstr(dsl, "Name (\\_S5, Package (0x04)"));
 	assert_non_null(strstr(dsl, "EisaId (\"PNP0501\")"));
+	assert_non_null(strstr(dsl, "EisaId (\"PNP0B00\")"));
 	assert_non_null(strstr(dsl, "0x03F8,             // Range Minimum"));
 	assert_non_null(strstr(dsl, "EisaId (\"PNP0C0C\")"));
 	assert_non_null(strstr(dsl, "\"ACPI0013\""));
