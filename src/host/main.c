@@ -16,6 +16,7 @@
 #include <host/control.h>
 #include <host/foreground.h>
 #include <host/host.h>
+#include <host/notify.h>
 #include <host/restart.h>
 #include <policy/units.h>
 
@@ -147,6 +148,17 @@ static int wait_for_end(const sigset_t *set)
 	return 0;
 }
 
+static void tell_ready(const struct settings *s)
+{
+	char text[PATHS_MAX + 32];
+	struct err err = {0};
+
+	log_info("listening on %s", s->socket);
+	snprintf(text, sizeof(text), "listening on %s", s->socket);
+	if (notify_ready(text, &err))
+		log_error("%s", err.text);
+}
+
 /* Definitions and server, until a signal, or until the VM on our terminal has ended. */
 static int run_with_host(struct settings *s, struct host *host,
 			 struct listeners *listeners, const sigset_t *set)
@@ -170,7 +182,7 @@ static int run_with_host(struct settings *s, struct host *host,
 	if (r && !(s->run && atomic_load(&s->fg.ended)))
 		log_error("%s", err.text);
 	if (!r)
-		log_info("listening on %s", s->socket);
+		tell_ready(s);
 	if (!r && !s->run) {
 		control_autostart(control, on_start_failed, NULL);
 		wait_for_end(set);

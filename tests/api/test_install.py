@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 import unittest
@@ -86,6 +87,40 @@ class Install(unittest.TestCase):
         self.assertEqual(["--limit"], complete("mezz", "create", "x", "--lim"))
         self.assertEqual(["--kernel"], complete("mezz", "set", "x", "--ker"))
         self.assertEqual({"high"}, set(complete("mezz", "create", "x", "--shares", "h")))
+
+    @unittest.skipUnless(shutil.which("systemd-analyze"), "there is no systemd here")
+    def test_unit(self):
+        """systemd understands every line of the unit."""
+        with tempfile.TemporaryDirectory(prefix="mezz-unit-") as folder:
+            unit = pathlib.Path(folder, "mezzd.service")
+            text = (daemon.BUILD / "dist" / "mezzd.service").read_text()
+            text = re.sub(r"(?m)^Documentation=.*\n", "", text)
+            unit.write_text(re.sub(r"ExecStart=\S+", f"ExecStart={daemon.MEZZD}", text))
+            done = subprocess.run(["systemd-analyze", "verify", unit], check=False, timeout=60,
+                                  capture_output=True, text=True)
+            self.assertEqual((0, ""), (done.returncode, done.stdout + done.stderr))
+            unit.write_text(unit.read_text() + "KillMod=process\n")
+            done = subprocess.run(["systemd-analyze", "verify", unit], check=False, timeout=60,
+                                  capture_output=True, text=True)
+            self.assertIn("KillMod", done.stderr)
+
+    def test_ready(self):
+        """The service manager is told when mezzd can be talked to, and VMs know nothing of it."""
+        for address in ("path", "abstract"):
+            with self.subTest(address), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                mezzd = daemon.Daemon()
+                self.addCleanup(mezzd.close)
+                at = f"{mezzd.root}/notify"
+                sock.bind(at if address == "path" else "\0" + at)
+                sock.settimeout(20)
+                told = at if address == "path" else "@" + at
+                mezzd.command[:0] = ["env", f"NOTIFY_SOCKET={told}"]
+                mezzd.start()
+                self.assertEqual(["READY=1", f"STATUS=listening on {mezzd.socket}"],
+                                 sock.recv(4096).decode().splitlines())
+                pid = mezzd.create("quiet", start=True).json["runtime"]["pid"]
+                self.assertNotIn(b"NOTIFY_SOCKET", pathlib.Path(f"/proc/{pid}/environ").read_bytes())
+                mezzd.ask("POST", "/v1/vms/quiet/stop", {"how": "kill", "waitMs": 9000})
 
     @unittest.skipUnless(shutil.which("man"), "there is no man here")
     def test_manual(self):
