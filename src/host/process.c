@@ -27,6 +27,8 @@
 #include <host/host_impl.h>
 
 #define CONNECT_MS 10000
+#define ADOPT_MS   1000
+#define LOG_NAME   "vm.log"
 
 int process_dir(struct host *host, const char *name)
 {
@@ -75,9 +77,13 @@ static void nap_ms(long ms)
 	nanosleep(&t, NULL);
 }
 
+/* One for each run, or the end of one would be told in words of another. */
 static int log_file(int dir_fd)
 {
-	const int fd = openat(dir_fd, "vm.log",
+	/* There is none if it never ran. */
+	(void)renameat(dir_fd, LOG_NAME, dir_fd, LOG_NAME ".1");
+
+	const int fd = openat(dir_fd, LOG_NAME,
 			      O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 
 	return fd < 0 ? -errno : fd;
@@ -171,7 +177,7 @@ bool process_last_words(struct host *host, const char *name, char *buf,
 	const int dir_fd = process_dir(host, name);
 	const int fd = dir_fd < 0 || host->foreground
 			       ? -1
-			       : openat(dir_fd, "vm.log", O_RDONLY | O_CLOEXEC);
+			       : openat(dir_fd, LOG_NAME, O_RDONLY | O_CLOEXEC);
 	const off_t all = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
 	const off_t from = all > (off_t)size - 1 ? all - (off_t)size + 1 : 0;
 	ssize_t n = fd < 0 ? 0 : pread(fd, buf, size - 1, from);
@@ -298,8 +304,7 @@ int process_save(struct hvm *vm, struct err *err)
 	return r;
 }
 
-static int adopt_one(struct host *host, int dir_fd, int sock,
-		     const struct settings_file *s)
+static int adopt_one(struct host *host, int sock, const struct settings_file *s)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
@@ -309,7 +314,6 @@ static int adopt_one(struct host *host, int dir_fd, int sock,
 		close(sock);
 		return -ENOMEM;
 	}
-	(void)dir_fd;
 	vm->sock = sock;
 	vm->adopting = true;
 	vm->entered = true;
@@ -336,35 +340,53 @@ static int adopt_one(struct host *host, int dir_fd, int sock,
 	return 0;
 }
 
-static void adopt_dir(struct host *host, const char *name)
+/* One that runs may be busy with others that connect. */
+static int connect_running(int dir_fd)
+{
+	const uint64_t end = monotonic_ms() + ADOPT_MS;
+	int fd;
+
+	while ((fd = try_connect(dir_fd)) == -EAGAIN && monotonic_ms() < end)
+		nap_ms(5);
+	return fd;
+}
+
+static int adopt_connected(struct host *host, const char *name, int dir_fd,
+			   int sock, struct err *err)
 {
 	struct settings_file s;
+	int r = settings_read(dir_fd, &s, err);
+
+	if (!r && strcmp(s.vm.name, name) != 0)
+		r = err_set(err, -EBADMSG, "the settings are of VM %s",
+			    s.vm.name);
+	if (r) {
+		close(sock);
+		return r;
+	}
+	return adopt_one(host, sock, &s);
+}
+
+static void adopt_dir(struct host *host, const char *name)
+{
 	struct err err = {0};
 	const int dir_fd = process_dir(host, name);
-	int sock;
+	int sock, r;
 
 	if (dir_fd < 0)
 		return;
-	sock = try_connect(dir_fd);
-	if (sock >= 0) {
-		int r = settings_read(dir_fd, &s, &err);
-
-		if (!r && strcmp(s.vm.name, name) != 0)
-			r = err_set(&err, -EBADMSG, "the settings are of VM %s",
-				    s.vm.name);
-		if (r)
-			close(sock);
-		else
-			r = adopt_one(host, dir_fd, sock, &s);
-		if (r)
-			host_tell(host, HOST_EVENT_ERROR, name,
-				  "cannot take over VM %s: %s", name,
-				  err.text[0] ? err.text : strerror(-r));
-	} else {
+	sock = connect_running(dir_fd);
+	r = sock < 0 ? sock : adopt_connected(host, name, dir_fd, sock, &err);
+	if (sock == -ECONNREFUSED || sock == -ENOENT) {
 		/* Nobody listens: it ended while there was no host. */
 		unlinkat(dir_fd, "vm.sock", 0);
 		unlinkat(dir_fd, "console.sock", 0);
 		unlinkat(dir_fd, "swap", 0);
+	} else if (r) {
+		/* It may run, and then its swap file is in use. */
+		host_tell(host, HOST_EVENT_ERROR, name,
+			  "cannot take over VM %s: %s", name,
+			  err.text[0] ? err.text : strerror(-r));
 	}
 	close(dir_fd);
 }

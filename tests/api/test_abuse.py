@@ -299,7 +299,11 @@ class Places(unittest.TestCase):
         for program, word in (("/nonexistent/vm", "/nonexistent/vm"), ("/bin/false", "status 1")):
             with self.subTest(program=program):
                 mezzd = self.daemon(vm_program=program).start()
+                folder = mezzd.state / "vms" / "a"
+                folder.mkdir(parents=True)
+                (folder / "vm.log").write_text("words of an earlier run\n")
                 answer = mezzd.create("a", start=True)
+                self.assertNotIn("earlier", answer.json["message"] + mezzd.log.read_text())
                 self.assertGreaterEqual(answer.status, 500)
                 if program != "/bin/false":
                     self.assertIn(word, answer.json["message"])
@@ -337,6 +341,29 @@ class Survival(unittest.TestCase):
         self.assertEqual(before["runtime"]["pid"], mezzd.get("/v1/vms/on").json["runtime"]["pid"])
         self.assertIn("33", [o["value"] for o in mezzd.get("/v1/options").json["options"]
                              if o["name"] == "Mem.IdleTax"])
+
+    def test_unreachable(self):
+        """A VM that runs, but cannot be connected to now, keeps its swap file."""
+        mezzd = daemon.Daemon()
+        self.addCleanup(mezzd.close)
+        mezzd.start()
+        pid = mezzd.create("a", start=True).json["runtime"]["pid"]
+        mezzd.end(signal.SIGKILL)
+        self.addCleanup(os.kill, pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGSTOP)
+        while any(b"State:\tT" not in (task / "status").read_bytes()
+                  for task in pathlib.Path(f"/proc/{pid}/task").iterdir()):
+            time.sleep(0.01)
+        with contextlib.ExitStack() as held:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                    held.enter_context(sock)
+                    sock.setblocking(False)
+                    sock.connect(str(mezzd.state / "vms" / "a" / "vm.sock"))
+            mezzd.start()
+        self.assertTrue((mezzd.state / "vms" / "a" / "swap").exists())
+        self.assertIn("cannot take over VM a", mezzd.log.read_text())
 
 
 if __name__ == "__main__":
