@@ -28,10 +28,11 @@
 #define N_L1     4U
 #define N_VA     (N_L4 * N_L3 * N_L2 * N_L1)
 
-/* An MMU under test. */
+/* An MMU under test, and what its pages held when they were taken, by page. */
 struct world {
 	const char *name;
 	struct mmu_rig rig;
+	uint8_t *away;
 };
 
 #define N_WORLDS 7U
@@ -121,6 +122,13 @@ unsigned int pcid_now(const struct program *p);
 /** world_load(), world_store() - a word of a world's memory, as its processor sees it. */
 uint64_t world_load(struct world *w, uint64_t addr);
 void world_store(struct world *w, uint64_t addr, uint64_t v);
+
+/**
+ * world_take() - the host swaps a page out, if it is at home.
+ *
+ * It comes back when it is asked for. Meanwhile its frame holds nonsense.
+ */
+void world_take(struct world *w, uint64_t page);
 
 /** model_load(), model_store() - the same of the model's, which remembers all that was stored. */
 uint64_t model_load(struct program *p, uint64_t addr);

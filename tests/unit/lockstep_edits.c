@@ -170,7 +170,7 @@ void step_drop(struct program *p)
 				 MEM_OK);
 }
 
-/* A page is taken, and given back as it was before anyone asks for it. */
+/* The host takes a page. */
 void step_take(struct program *p)
 {
 	const uint64_t page = chance(p, 70) ? 1 + below(p, N_FRAMES)
@@ -179,7 +179,7 @@ void step_take(struct program *p)
 	for (unsigned int k = 0; k < N_WORLDS; k++) {
 		struct world *w = &p->world[k];
 
-		mmu_unmap(w->rig.mmu, ppn(page));
+		world_take(w, page);
 		/* While it is away nobody may read it as a table. */
 		CHECK(p, w,
 		      !(guestmem_flags(w->rig.mem)[page] & GUESTMEM_TABLE));

@@ -111,6 +111,57 @@ void world_store(struct world *w, uint64_t addr, uint64_t v)
 		mmu_table_written(w->rig.mmu, gpa(addr), sizeof(v));
 }
 
+static void change(struct world *w, uint64_t page, uint64_t from, uint64_t to)
+{
+	assert_int_equal(physmap_change(guestmem_physmap(w->rig.mem),
+					PHYSMAP_BY_HOST, ppn(page), from, to),
+			 PHYSMAP_CHANGED);
+}
+
+void world_take(struct world *w, uint64_t page)
+{
+	const uint64_t to = physmap_swapped(page);
+	/* As a table it would map data of others with all rights. */
+	const uint64_t nonsense = DATA(0) | PTE_P | PTE_W | PTE_U | PTE_A |
+				  PTE_D;
+	uint8_t *frame = machine_ptr(w->rig.machine,
+				     ma(MACHINE_HOME + page * PAGE_SIZE));
+
+	if (physmap_load(guestmem_physmap(w->rig.mem), ppn(page)) !=
+	    PHYSMAP_HOME_ENTRY)
+		return;
+	change(w, page, physmap_home(),
+	       physmap_busy(physmap_home(), PHYSMAP_BY_HOST));
+	mmu_unmap(w->rig.mmu, ppn(page));
+	memcpy(w->away + page * PAGE_SIZE, frame, PAGE_SIZE);
+	for (unsigned int i = 0; i < PAGE_SIZE; i += 8)
+		memcpy(frame + i, &nonsense, 8);
+	change(w, page, physmap_busy(physmap_home(), PHYSMAP_BY_HOST),
+	       physmap_busy(to, PHYSMAP_BY_HOST));
+	change(w, page, physmap_busy(to, PHYSMAP_BY_HOST), to);
+}
+
+static int fill_hook(void *ctx, ppn_t page, uint64_t entry, uint8_t *frame)
+{
+	const struct world *w = ctx;
+
+	assert_int_equal(physmap_slot(entry), page.v);
+	memcpy(frame, w->away + page.v * PAGE_SIZE, PAGE_SIZE);
+	return 0;
+}
+
+static void left_hook(void *ctx, ppn_t page, uint64_t entry)
+{
+	(void)ctx;
+	(void)page;
+	(void)entry;
+}
+
+static const struct guestmem_source_ops swap = {
+	.fill = fill_hook,
+	.left = left_hook,
+};
+
 uint64_t model_load(struct program *p, uint64_t addr)
 {
 	uint64_t v = 0;
@@ -227,11 +278,15 @@ static void world_init(struct world *w, const struct config *c)
 
 	w->name = c->name;
 	assert_int_equal(mmu_rig_init(&w->rig, RAM, &c->opt, &err), 0);
+	guestmem_set_source(w->rig.mem, &swap, w);
+	w->away = malloc(RAM);
+	assert_non_null(w->away);
 }
 
 static void world_release(struct world *w)
 {
 	assert_int_equal(mmu_rig_release(&w->rig), 0);
+	free(w->away);
 }
 
 void program_init(struct program *p, uint64_t seed)

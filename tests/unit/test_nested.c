@@ -319,6 +319,7 @@ static void test_pages_taken_away(void **state)
 	struct mmu_rig r;
 	struct mmu_xlat x;
 	struct err err;
+	uint64_t violations;
 	uint32_t gen;
 
 	(void)state;
@@ -340,7 +341,13 @@ static void test_pages_taken_away(void **state)
 	assert_int_equal(mmu_translate(r.mmu, gva(5), MMU_ACC_READ, &x), MMU_OK);
 	assert_int_equal(x.ma.v, MACHINE_HOME + 0x8005);
 
-	/* The last table vanishes: the structure cache must not go on with it. */
+	/* The last table may be taken: the structure cache must not lead there any more. */
+	violations = mmu_stats(r.mmu)->nested_violations;
+	mmu_unmap(r.mmu, ppn(4));
+	assert_int_equal(mmu_translate(r.mmu, gva(5), MMU_ACC_READ, &x), MMU_OK);
+	assert_int_equal(mmu_stats(r.mmu)->nested_violations, violations + 1);
+
+	/* It vanishes: the structure cache must not go on with it. */
 	assert_int_equal(guestmem_drop(r.mem, ppn(4), PHYSMAP_ZERO), MEM_OK);
 	assert_int_equal(mmu_translate(r.mmu, gva(0), MMU_ACC_READ, &x),
 			 MMU_FAULT);

@@ -141,6 +141,48 @@ static void test_bound(void **state)
 	env_release(&e);
 }
 
+/*
+ * A fill makes its last table at the bound, and the recycler finds all tables in use: the
+ * first it meets would be the one that the new table is about to be entered in.
+ */
+static void test_no_fill_recycles_its_own_tables(void **state)
+{
+	const uint64_t two_mib = UINT64_C(2) << 20;
+	const uint64_t l2 = process_root(0) + 2 * PAGE_SIZE;
+	const uint64_t new_l1 = UINT64_C(0x600000);
+	struct env e;
+	struct mmu_xlat x;
+	struct mmu_stats *stats;
+	struct shadow *s;
+	struct shadow_table *parent;
+
+	(void)state;
+	env_init(&e, 0);
+	mmu_set_regs(e.rig.mmu, &e.regs);
+	for (unsigned int i = 0; i < N_PROC; i++)
+		make_process(&e, i);
+	put(&e, new_l1, DATA | OPEN);
+	put(&e, l2 + 8, new_l1 | OPEN);
+	run_processes(&e);
+	mmu_load_cr3(e.rig.mmu, process_root(0));
+	assert_int_equal(access_to(&e, 0, MMU_ACC_READ, &x), MMU_OK);
+	stats = &e.rig.mmu->stats;
+	stats->table_bytes_bound = stats->table_bytes;
+
+	s = e.rig.mmu->shadow;
+	parent = shadow_find(s, l2 / PAGE_SIZE, 2 | SHADOW_NXE);
+	assert_non_null(parent);
+	for (uint32_t i = 0; i < s->n_tables; i++)
+		if (s->table[i])
+			s->table[i]->used = true;
+	s->hand = parent->idx - 1;
+	assert_int_equal(access_to(&e, two_mib, MMU_ACC_READ, &x), MMU_OK);
+	assert_int_equal(x.gpa.v, DATA);
+	assert_true(stats->recycled > 0);
+	assert_ptr_equal(shadow_find(s, l2 / PAGE_SIZE, 2 | SHADOW_NXE), parent);
+	env_release(&e);
+}
+
 static void test_traced_stores(void **state)
 {
 	struct env e;
@@ -500,6 +542,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_switching_rebuilds_nothing),
 		cmocka_unit_test(test_bound),
+		cmocka_unit_test(test_no_fill_recycles_its_own_tables),
 		cmocka_unit_test(test_traced_stores),
 		cmocka_unit_test(test_out_of_sync),
 		cmocka_unit_test(test_large_pages),
