@@ -76,7 +76,7 @@ struct mmu_regs {
  * @mode: software or hardware
  * @structure_caches: paging-structure caches of the modelled walker, both dimensions
  * @large_pages: 2 MiB entries in nested or shadow tables where the physmap allows
- * @prefetch: shadow: fill neighbours on a hidden fault
+ * @prefetch: shadow: fill entries that a hidden fault did not ask for, or without a whole walk
  * @out_of_sync: shadow: let last-level guest tables go out of sync
  * @shadow_bytes: shadow: bound of table memory; 0 for 1/64 of guest RAM, at least 2 MiB
  */

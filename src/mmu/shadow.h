@@ -67,6 +67,17 @@ struct shadow_hit {
 bool shadow_walk(struct shadow *s, gva_t addr, struct shadow_hit *ret_hit);
 
 /**
+ * shadow_refill() - the VMM: fill an empty entry of a last-level table that is there.
+ * @write: the access is a store
+ *
+ * What stands above is in step with the guest's tables, so only the last one is asked, and
+ * only if no accessed or dirty bit is due and the page is at home.
+ *
+ * Return: whether the entry was filled; else shadow_fill() has to do it.
+ */
+bool shadow_refill(struct shadow *s, gva_t addr, bool write);
+
+/**
  * shadow_fill() - the VMM: enter what a walk of the guest's tables has found.
  * @s: shadow tables
  * @g: walk that succeeded and was marked, or NULL while paging is off

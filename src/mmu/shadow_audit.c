@@ -38,7 +38,8 @@ static uint32_t *links(const struct shadow *s, uint32_t id, bool next)
 	g = s->table[idx]->group[i / SHADOW_GROUP];
 	if (g == NULL)
 		return NULL;
-	return next ? &g->next[i % SHADOW_GROUP] : &g->prev[i % SHADOW_GROUP];
+	return next ? &g->link[i % SHADOW_GROUP].next
+		    : &g->link[i % SHADOW_GROUP].prev;
 }
 
 static bool audit_chain_of(struct audit *a, struct shadow_table *t,

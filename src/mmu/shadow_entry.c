@@ -16,13 +16,12 @@ static uint32_t name_of(const struct shadow_table *t, unsigned int i)
 	return (t->idx * SHADOW_ENTRIES + i) + 1;
 }
 
-static struct shadow_group *group_of(const struct shadow *s, uint32_t id,
-				     unsigned int *ret_at)
+static struct shadow_link *link_of(const struct shadow *s, uint32_t id)
 {
 	const unsigned int i = (id - 1) % SHADOW_ENTRIES;
+	const struct shadow_table *t = s->table[(id - 1) / SHADOW_ENTRIES];
 
-	*ret_at = i % SHADOW_GROUP;
-	return s->table[(id - 1) / SHADOW_ENTRIES]->group[i / SHADOW_GROUP];
+	return &t->group[i / SHADOW_GROUP]->link[i % SHADOW_GROUP];
 }
 
 int shadow_reserve(struct shadow *s, struct shadow_table *t, unsigned int i)
@@ -51,37 +50,26 @@ uint32_t *shadow_head(struct shadow *s, const struct shadow_table *t,
 
 static void chain_in(struct shadow *s, uint32_t *head, uint32_t id)
 {
-	unsigned int at;
-	struct shadow_group *g = group_of(s, id, &at);
+	struct shadow_link *l = link_of(s, id);
 
-	g->next[at] = *head;
-	g->prev[at] = 0;
-	if (*head) {
-		unsigned int next_at;
-		struct shadow_group *next = group_of(s, *head, &next_at);
-
-		next->prev[next_at] = id;
-	}
+	l->next = *head;
+	l->prev = 0;
+	if (*head)
+		link_of(s, *head)->prev = id;
 	*head = id;
 }
 
 static void chain_out(struct shadow *s, uint32_t *head, uint32_t id)
 {
-	unsigned int at, other;
-	struct shadow_group *g = group_of(s, id, &at);
+	const struct shadow_link *l = link_of(s, id);
 
-	if (g->next[at]) {
-		struct shadow_group *next = group_of(s, g->next[at], &other);
-
-		next->prev[other] = g->prev[at];
-	}
-	if (g->prev[at]) {
-		struct shadow_group *prev = group_of(s, g->prev[at], &other);
-
-		prev->next[other] = g->next[at];
+	if (l->next)
+		link_of(s, l->next)->prev = l->prev;
+	if (l->prev) {
+		link_of(s, l->prev)->next = l->next;
 	} else {
 		VERIFY(*head == id);
-		*head = g->next[at];
+		*head = l->next;
 	}
 }
 

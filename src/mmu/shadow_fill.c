@@ -270,7 +270,6 @@ bool shadow_prefetch(struct shadow *s, struct shadow_table *t, unsigned int i)
 		   shadow_leaf_entry(guest, ma(MACHINE_HOME + page.v * PAGE_SIZE),
 				     true, 0),
 		   page.v);
-	s->mmu->stats.prefetches++;
 	return true;
 }
 
@@ -280,8 +279,8 @@ static void prefetch_near(struct shadow *s, struct shadow_table *t,
 	const unsigned int first = i & ~(SHADOW_PREFETCH - 1);
 
 	for (unsigned int j = first; j < first + SHADOW_PREFETCH; j++)
-		if (!(t->entry[j] & PTE_P))
-			shadow_prefetch(s, t, j);
+		if (!(t->entry[j] & PTE_P) && shadow_prefetch(s, t, j))
+			s->mmu->stats.prefetches++;
 }
 
 static int fill_mirror(struct shadow *s, const struct guest_walk *g, gva_t addr,
@@ -312,6 +311,25 @@ static int fill_mirror(struct shadow *s, const struct guest_walk *g, gva_t addr,
 	if (s->mmu->opt.prefetch)
 		prefetch_near(s, t, shadow_index(t, addr.v));
 	return 0;
+}
+
+bool shadow_refill(struct shadow *s, gva_t addr, bool write)
+{
+	struct shadow_table *t;
+	unsigned int i;
+
+	if (!s->mmu->opt.prefetch)
+		return false;
+	t = shadow_last_table(s, addr);
+	if (t == NULL || !shadow_is_mirror(t))
+		return false;
+	i = shadow_index(t, addr.v);
+	if ((t->entry[i] & PTE_P) || !t->group[i / SHADOW_GROUP] ||
+	    (write && !(shadow_guest_entry(t, i) & PTE_D)) ||
+	    !shadow_prefetch(s, t, i))
+		return false;
+	t->writes = 0;
+	return true;
 }
 
 /* The sum of what the guest's tables say, as if it were one entry. */

@@ -34,11 +34,15 @@ enum shadow_role {
 	SHADOW_KEY_SHIFT = 8, /* direct: protection key of the page's entry */
 };
 
-/* Bookkeeping of a group of entries: chains of what points to the same place. */
+/* Bookkeeping of an entry: its place in the chain of what points to the same place. */
+struct shadow_link {
+	uint32_t next;
+	uint32_t prev; /* 0 for the first of its chain */
+	uint32_t ppn;  /* of a leaf */
+};
+
 struct shadow_group {
-	uint32_t next[SHADOW_GROUP];
-	uint32_t prev[SHADOW_GROUP]; /* 0 for the first of its chain */
-	uint32_t ppn[SHADOW_GROUP];  /* of a leaf */
+	struct shadow_link link[SHADOW_GROUP];
 };
 
 /**
@@ -143,7 +147,7 @@ static inline struct shadow_table *shadow_child(const struct shadow *s,
 /** shadow_ppn() - page that the small leaf @i maps. */
 static inline uint32_t *shadow_ppn(const struct shadow_table *t, unsigned int i)
 {
-	return &t->group[i / SHADOW_GROUP]->ppn[i % SHADOW_GROUP];
+	return &t->group[i / SHADOW_GROUP]->link[i % SHADOW_GROUP].ppn;
 }
 
 /** shadow_index() - index of an address in a table. */
@@ -237,6 +241,9 @@ void shadow_resync(struct shadow *s, struct shadow_table *t);
  * reached from elsewhere, or with fewer rights, but never yet in the new way.
  */
 void shadow_sync_below(struct shadow *s, struct shadow_table *child);
+
+/** shadow_last_table() - the last level's table of an address, or NULL. */
+struct shadow_table *shadow_last_table(const struct shadow *s, gva_t addr);
 
 /** shadow_guest_entry() - what the guest's table says now. */
 uint64_t shadow_guest_entry(const struct shadow_table *t, unsigned int i);

@@ -203,19 +203,27 @@ void shadow_sync_all(struct shadow *s)
 	}
 }
 
-void shadow_sync_page(struct shadow *s, gva_t addr)
+struct shadow_table *shadow_last_table(const struct shadow *s, gva_t addr)
 {
 	struct shadow_table *t = s->root;
 
-	if (s->n_unsync == 0)
-		return;
 	while (t && shadow_level(t) > 1) {
 		const uint64_t e = t->entry[shadow_index(t, addr.v)];
 
 		if (!(e & PTE_P) || (e & PTE_PS))
-			return;
+			return NULL;
 		t = shadow_child(s, e);
 	}
+	return t;
+}
+
+void shadow_sync_page(struct shadow *s, gva_t addr)
+{
+	struct shadow_table *t;
+
+	if (s->n_unsync == 0)
+		return;
+	t = shadow_last_table(s, addr);
 	if (t && t->unsync)
 		shadow_refresh(s, t, shadow_index(t, addr.v));
 }
@@ -254,8 +262,10 @@ static void fill_ahead(struct shadow *s, struct shadow_table *t, unsigned int i)
 	if (!s->mmu->opt.prefetch || shadow_level(t) != 1 ||
 	    (t->entry[i] & PTE_P) || !t->group[i / SHADOW_GROUP])
 		return;
-	if (shadow_prefetch(s, t, i))
+	if (shadow_prefetch(s, t, i)) {
 		t->writes = 0;
+		s->mmu->stats.prefetches++;
+	}
 }
 
 static void follow(struct shadow *s, struct shadow_table *t, uint64_t offset,

@@ -94,7 +94,7 @@ static bool second_chance(struct shadow *s, struct shadow_table *t)
 
 		used |= (p->entry[i] & PTE_A) != 0;
 		p->entry[i] &= ~PTE_A;
-		id = p->group[i / SHADOW_GROUP]->next[i % SHADOW_GROUP];
+		id = p->group[i / SHADOW_GROUP]->link[i % SHADOW_GROUP].next;
 	}
 	return used;
 }

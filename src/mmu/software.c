@@ -148,7 +148,12 @@ static enum mmu_result translate(struct mmu *mmu, gva_t addr,
 			mmu->stats.found[hit.n_refs]++;
 			return MMU_OK;
 		}
-		r = shadow_miss(mmu, addr, access, ret);
+		if (shadow_refill(mmu->shadow, addr, access & MMU_ACC_WRITE)) {
+			mmu->stats.hidden_faults++;
+			r = MMU_OK;
+		} else {
+			r = shadow_miss(mmu, addr, access, ret);
+		}
 	} while (r == MMU_OK);
 
 	if (r == MMU_FAULT) {
