@@ -113,10 +113,10 @@ static void list(const struct api_map *map, bool frames)
 	const struct api_page_run *runs = map->runs.v;
 	const bool is_virtual = map->walk.n;
 
-	if (is_virtual)
+	if (is_virtual) {
 		print_walk(map);
-	if (is_virtual)
 		printf("%-18s ", "GUEST VIRTUAL");
+	}
 	printf("%-12s %8s  %-8s ", "PHYSICAL", "PAGES", "STATE");
 	if (frames)
 		printf("%-12s  ", "MACHINE");
