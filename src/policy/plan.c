@@ -376,11 +376,16 @@ static uint64_t beyond_target(const struct maker *m, size_t i)
  * Who may grow: first everybody up to the reservation, then up to the target, then the
  * rest. All allowances together never exceed free memory, so that no order of faults
  * can exceed machine memory.
+ *
+ * Growth beyond targets stops halfway between hard and low, and goes on with what is
+ * taken from others. If it could go down to the edge of low, it would: everybody would be
+ * blocked until the host has left low, take all in a moment, and be blocked again.
  */
 static void allowances_set(struct maker *m)
 {
-	const uint64_t low = host_state_enter_pages(HOST_LOW,
-						    m->sum->minfree_pages);
+	const uint64_t minfree = m->sum->minfree_pages;
+	const uint64_t low = host_state_enter_pages(HOST_LOW, minfree);
+	const uint64_t hard = host_state_enter_pages(HOST_HARD, minfree);
 	uint64_t left = m->host->free_pages;
 
 	for (size_t i = 0; i < m->n; i++) {
@@ -395,7 +400,7 @@ static void allowances_set(struct maker *m)
 	left = grant(m, left, low / 4);
 	for (size_t i = 0; i < m->n; i++)
 		m->room[i] = beyond_target(m, i);
-	grant(m, left, low);
+	grant(m, left, (low + hard) / 2);
 	for (size_t i = 0; i < m->n; i++)
 		m->actions[i].blocked = (m->acts & ACT_BLOCK) &&
 					m->charge[i] >=

@@ -207,6 +207,36 @@ static void hard_pages_and_low_blocks(void **state)
 	assert_int_equal(w.actions[1].reclaim_pages, 0);
 }
 
+/* VMs that take all they may, as they do when they wait for memory, and nothing comes back. */
+static void growth_beyond_targets_does_not_lead_to_low(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w, 2, 385);
+	for (int i = 0; i < 100; i++) {
+		decide(&w);
+		assert_int_not_equal(w.sum.state, HOST_LOW);
+		w.host.state = w.sum.state;
+		for (size_t v = 0; v < 2; v++) {
+			w.vms[v].private_pages += w.actions[v].allowance_pages;
+			w.host.free_pages -= w.actions[v].allowance_pages;
+		}
+	}
+	assert_int_equal(w.sum.state, HOST_HARD);
+	assert_true(w.vms[0].private_pages > w.actions[0].target_pages);
+	/* Not at the edge either, where any page that breaks is one too many. */
+	assert_in_range(w.host.free_pages,
+			host_state_enter_pages(HOST_LOW, w.sum.minfree_pages) *
+				5 / 4,
+			host_state_enter_pages(HOST_HARD, w.sum.minfree_pages) -
+				1);
+	/* What is below is there for those who have a right to it. */
+	w.nodes[2].alloc.reservation_pages = MIB(256);
+	decide(&w);
+	assert_int_equal(w.actions[1].allowance_pages, w.host.free_pages);
+}
+
 /* A limit binds even if all that the VM has is in its cache. */
 static void the_cache_itself_is_swapped_last(void **state)
 {
@@ -508,6 +538,7 @@ int main(void)
 		cmocka_unit_test(soft_balloons_in_steps),
 		cmocka_unit_test(no_balloon_no_mercy),
 		cmocka_unit_test(hard_pages_and_low_blocks),
+		cmocka_unit_test(growth_beyond_targets_does_not_lead_to_low),
 		cmocka_unit_test(the_cache_itself_is_swapped_last),
 		cmocka_unit_test(compression_is_bounded_and_swap_takes_over),
 		cmocka_unit_test(balloons_are_given_back),
