@@ -57,6 +57,15 @@ stress: guest ## 20 boots in each mode while random pages come and go; minutes
 	@MEZZ_TEST_BUILD=$(abspath $(BUILD)) MEZZ_STRESS_BOOTS=$(or $(BOOTS),20) \
 		python3 -B tests/guest/test_options.py Options.test_revoke_stress
 
+bench-kvm: guest ## start-up and memory under KVM beside QEMU's microvm, in a host box
+	@tools/setup bench check
+	@bench/bench-kvm
+
+hostbox: guest ## every guest test under KVM in a host box, nested paging on and off; an hour
+	@tools/setup check
+	@tests/hostbox/run --npt 1 --timeout 3600 all
+	@tests/hostbox/run --npt 0 --timeout 3600 all
+
 bench-policy-live: guest ## the idle memory tax on two live guests, in 3 minutes
 	@bench/bench-policy-live
 
