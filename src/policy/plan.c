@@ -355,57 +355,87 @@ static uint64_t grant(struct maker *m, uint64_t left, uint64_t keep)
 	return left - given;
 }
 
+/* What a VM may take before it has to ask again. */
+static uint64_t portion(const struct maker *m, size_t i)
+{
+	const uint64_t size = node_of(m, i)->size_pages;
+
+	return host_state_break_large(m->host->free_pages, m->sum->minfree_pages)
+		       ? max_u64(size / 256, 16)
+		       : max_u64(size / 16, 64);
+}
+
+/* What a VM has a claim to and neither has nor may take yet. @upto: charge that it may reach. */
+static uint64_t claim(const struct maker *m, size_t i, uint64_t upto)
+{
+	return sub_u64(upto, m->charge[i] + m->actions[i].allowance_pages);
+}
+
+static uint64_t deserved(const struct maker *m, size_t i)
+{
+	return max_u64(m->actions[i].target_pages, vm_min(node_of(m, i)));
+}
+
 /* Beyond its target a VM gets what is left, in portions: it may ask again. */
 static uint64_t beyond_target(const struct maker *m, size_t i)
 {
-	const struct tree_node *const node = node_of(m, i);
-	const bool plenty = !host_state_break_large(m->host->free_pages,
-						    m->sum->minfree_pages);
-	const uint64_t portion = plenty ? max_u64(node->size_pages / 16, 64)
-					: max_u64(node->size_pages / 256, 16);
-	const uint64_t from = max_u64(vm_min(node),
-				      max_u64(m->charge[i],
-					      m->actions[i].target_pages));
+	const uint64_t from = max_u64(m->charge[i], deserved(m, i));
 
 	if (m->acts & ACT_BLOCK || m->must[i] > 0)
 		return 0;
-	return min_u64(sub_u64(vm_max(node), from), portion);
+	return min_u64(sub_u64(vm_max(node_of(m, i)), from), portion(m, i));
+}
+
+/* Portions for everybody from @left, beyond targets without @keep. Return what is left then. */
+static uint64_t lend(struct maker *m, uint64_t left, uint64_t keep)
+{
+	for (size_t i = 0; i < m->n; i++)
+		m->room[i] = min_u64(claim(m, i, deserved(m, i)), portion(m, i));
+	left = grant(m, left, 0);
+	for (size_t i = 0; i < m->n; i++)
+		m->room[i] = beyond_target(m, i);
+	return grant(m, left, keep);
 }
 
 /*
  * Who may grow: first everybody up to the reservation, then up to the target, then the
- * rest. All allowances together never exceed free memory, so that no order of faults
- * can exceed machine memory.
+ * rest. As long as nothing is reclaimed, all get portions before that: a VM that asks for
+ * more than it deserves would else wait, beside free memory, for others to use what they
+ * deserve. They get it when they want it, for then reclaiming begins.
  *
  * Growth beyond targets stops halfway between hard and low, and goes on with what is
  * taken from others. If it could go down to the edge of low, it would: everybody would be
  * blocked until the host has left low, take all in a moment, and be blocked again.
+ *
+ * All allowances together never exceed free memory, so that no order of faults can exceed
+ * machine memory.
  */
 static void allowances_set(struct maker *m)
 {
 	const uint64_t minfree = m->sum->minfree_pages;
 	const uint64_t low = host_state_enter_pages(HOST_LOW, minfree);
 	const uint64_t hard = host_state_enter_pages(HOST_HARD, minfree);
+	const uint64_t beyond = (low + hard) / 2;
+	const bool calm = !(m->acts & (ACT_BALLOON | ACT_PAGE_ALL | ACT_BLOCK));
 	uint64_t left = m->host->free_pages;
 
-	for (size_t i = 0; i < m->n; i++) {
+	for (size_t i = 0; i < m->n; i++)
 		m->actions[i].allowance_pages = 0;
-		m->room[i] = sub_u64(vm_min(node_of(m, i)), m->charge[i]);
-	}
+	if (calm)
+		left = lend(m, left, beyond);
+	for (size_t i = 0; i < m->n; i++)
+		m->room[i] = claim(m, i, vm_min(node_of(m, i)));
 	left = grant(m, left, 0);
 	for (size_t i = 0; i < m->n; i++)
-		m->room[i] = sub_u64(m->actions[i].target_pages,
-				     max_u64(m->charge[i],
-					     vm_min(node_of(m, i))));
+		m->room[i] = claim(m, i, deserved(m, i));
 	left = grant(m, left, low / 4);
-	for (size_t i = 0; i < m->n; i++)
+	for (size_t i = 0; i < m->n && !calm; i++)
 		m->room[i] = beyond_target(m, i);
-	grant(m, left, (low + hard) / 2);
+	if (!calm)
+		grant(m, left, beyond);
 	for (size_t i = 0; i < m->n; i++)
 		m->actions[i].blocked = (m->acts & ACT_BLOCK) &&
-					m->charge[i] >=
-						max_u64(m->actions[i].target_pages,
-							vm_min(node_of(m, i)));
+					m->charge[i] >= deserved(m, i);
 }
 
 static void share_rates_set(struct maker *m)

@@ -84,6 +84,24 @@ class Ballooned(unittest.TestCase):
             self.assertEqual(0, lab_audit(host))
 
 
+class Lent(unittest.TestCase):
+    """What one VM deserves and does not use is there for another."""
+
+    def test_nobody_waits_beside_free_memory(self):
+        """A VM grows beyond its target into another's reservation that is not used."""
+        with lab.Lab(480) as host:
+            host.create("idle", ["memory=256M", "reservation=256M", "sharing=off"],
+                        "echo idle; sleep 300")
+            host.create("busy", ["memory=320M", "sharing=off"], "hold 1 50 190:190:2")
+            host.mezz("start", "idle")
+            wait_for(lambda: "idle" in host.said("idle"), "the idle guest")
+            host.mezz("start", "busy")
+            wait_for(lambda: host.status("busy") is not None,
+                     f"its end: {host.snapshot()['host']}", 90)
+            self.assertRegex(host.said("busy"), r"hold ok 190 ")
+            self.assertEqual(0, stats(host, "idle")["swapped"])
+
+
 class States(unittest.TestCase):
     """Each technique in its state. A mezzd that is started again with less memory finds itself
     in the state that it should, with guests that are the same."""

@@ -237,6 +237,38 @@ static void growth_beyond_targets_does_not_lead_to_low(void **state)
 	assert_int_equal(w.actions[1].allowance_pages, w.host.free_pages);
 }
 
+/* Free memory that another deserves and does not use is lent: nobody waits beside it. */
+static void unused_claims_are_lent(void **state)
+{
+	struct world w;
+
+	(void)state;
+	for (int reserved = 0; reserved < 2; reserved++) {
+		world_init(&w, 2, 400);
+		w.vms[0].private_pages = MIB(220);
+		w.vms[0].zero_pages = MIB(36);
+		w.vms[1].private_pages = MIB(50);
+		w.vms[1].zero_pages = MIB(206);
+		w.host.free_pages = MIB(130);
+		if (reserved)
+			w.nodes[2].alloc.reservation_pages = MIB(250);
+		decide(&w);
+		assert_int_equal(w.sum.state, HOST_HIGH);
+		assert_true(w.actions[0].target_pages < MIB(200));
+		assert_in_range(w.actions[0].allowance_pages, MIB(1), MIB(16));
+		assert_true(w.actions[1].allowance_pages > MIB(100));
+		/* That goes on until reclaiming begins, which takes it back from the one. */
+		w.vms[1].private_pages += MIB(116);
+		w.vms[1].zero_pages -= MIB(116);
+		w.host.free_pages = MIB(14);
+		decide(&w);
+		assert_true(w.sum.state >= HOST_SOFT);
+		assert_true(w.actions[0].reclaim_pages > 0);
+		assert_int_equal(w.actions[1].reclaim_pages, 0);
+		assert_true(w.actions[1].allowance_pages > MIB(12));
+	}
+}
+
 /* A limit binds even if all that the VM has is in its cache. */
 static void the_cache_itself_is_swapped_last(void **state)
 {
@@ -538,6 +570,7 @@ int main(void)
 		cmocka_unit_test(soft_balloons_in_steps),
 		cmocka_unit_test(no_balloon_no_mercy),
 		cmocka_unit_test(hard_pages_and_low_blocks),
+		cmocka_unit_test(unused_claims_are_lent),
 		cmocka_unit_test(growth_beyond_targets_does_not_lead_to_low),
 		cmocka_unit_test(the_cache_itself_is_swapped_last),
 		cmocka_unit_test(compression_is_bounded_and_swap_takes_over),
