@@ -5,8 +5,9 @@
  * In each period, counted in time that the VM runs, the host revokes n random PPNs
  * and counts how many of them the guest touches again. Three averages are kept of the
  * fraction touched: one that follows slowly, one that follows fast, and the fast one
- * with the counts of the unfinished period folded in. The largest wins, so that an
- * estimate rises at once and falls with reluctance.
+ * with the counts of the unfinished period folded in. The slow one counts, unless one of
+ * the others is above it by more than the sample's error; then that one does, and the
+ * slow one goes on from there. So an estimate rises at once and falls with reluctance.
  */
 #ifndef POLICY_WORKSET_H
 #define POLICY_WORKSET_H
