@@ -196,7 +196,7 @@ static uint64_t idle_pages(struct host *host)
 		if (mem)
 			sum += min(physmap_allowance(mem->map), mem->n_pages);
 	}
-	return sum;
+	return sub(sum, ledger_over_pages(&host->ledger));
 }
 
 /*
@@ -253,14 +253,20 @@ uint64_t host_promised(struct host *host)
 	return sum;
 }
 
+/* Where VMs that were found have more than there is, what they may take pays that first. */
+uint64_t host_free_pages(struct host *host)
+{
+	return sub(ledger_free_pages(&host->ledger) + host_promised(host),
+		   ledger_over_pages(&host->ledger) + LEDGER_RESERVE +
+			   host->starting_pages);
+}
+
 static int decide_with(struct host *host, const struct tree *tree,
 		       struct plan_vm *p, struct plan_action *actions)
 {
 	const struct plan_host h = {
 		.managed_pages = host->managed_pages,
-		.free_pages = sub(ledger_free_pages(&host->ledger) +
-					  host_promised(host),
-				  LEDGER_RESERVE + host->starting_pages),
+		.free_pages = host_free_pages(host),
 		.processor_mhz = host->processor_mhz,
 		.state = host->plan.state,
 		.options = &host->options,

@@ -236,6 +236,9 @@ int overhead_enter(struct host *host, struct hvm *vm, struct err *err)
 /** host_promised() - pages that VMs may take without asking. Under @lock. */
 uint64_t host_promised(struct host *host);
 
+/** host_free_pages() - what is free, or promised to VMs and not taken yet. Under @lock. */
+uint64_t host_free_pages(struct host *host);
+
 /** decide() - make a plan and put it into force. Manager, under @lock. */
 void decide(struct host *host);
 

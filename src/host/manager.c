@@ -456,9 +456,7 @@ static bool below_edge(struct host *host)
 	bool below;
 
 	pthread_mutex_lock(&host->lock);
-	below = ledger_free_pages(&host->ledger) + host_promised(host) <
-		host->plan.wake_below_pages + LEDGER_RESERVE +
-			host->starting_pages;
+	below = host_free_pages(host) < host->plan.wake_below_pages;
 	pthread_mutex_unlock(&host->lock);
 	return below;
 }

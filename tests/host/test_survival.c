@@ -224,6 +224,41 @@ static void killed_hosts_lose_nothing_under_load(void **state)
 	end_clean(w);
 }
 
+static uint64_t used_pages(struct world *w)
+{
+	const struct host_vm_figures a = figures_of(w, "a");
+
+	return a.consumed_pages + a.zip_pages;
+}
+
+/* What the VM could still take from the former host is no free memory of this one. */
+static void a_host_with_less_memory_takes_it_back(void **state)
+{
+	struct world *w = *state;
+	struct host_vm_settings a = busy("a", 192, "1");
+	const uint64_t filled = MIB(110) / PAGE_SIZE;
+	const uint64_t enough = MIB(96) / PAGE_SIZE;
+
+	w->memory_bytes = MIB(256);
+	must_open(w);
+	start(w, &a);
+	while (figures_of(w, "a").consumed_pages < filled)
+		nap_ms(1);
+	pause_vm(w, "a", true);
+	w->host = host_free(w->host);
+	w->memory_bytes = MIB(96);
+	must_open(w);
+	wait_found(w, 1);
+	for (int i = 0; i < 200 && used_pages(w) > enough; i++)
+		nap_ms(50);
+	assert_true(used_pages(w) <= enough);
+	audit_is_clean(w);
+	pause_vm(w, "a", false);
+	run_for(w, "a", 1000);
+	pause_vm(w, "a", true);
+	audit_is_clean(w);
+}
+
 int main(int argc, char *argv[])
 {
 	const struct CMUnitTest tests[] = {
@@ -233,6 +268,7 @@ int main(int argc, char *argv[])
 		TEST(a_lying_balloon_hurts_itself),
 		TEST(a_vm_that_does_not_answer_holds_up_nobody),
 		TEST(killed_hosts_lose_nothing_under_load),
+		TEST(a_host_with_less_memory_takes_it_back),
 	};
 
 	if (argc > 1)
