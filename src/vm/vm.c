@@ -159,15 +159,17 @@ static int make_engine(struct vm *vm, struct err *err)
 	return start_engine(vm, &cfg, err);
 }
 
-static char *command_line(const struct vm_config *cfg)
+static char *command_line(const struct vm *vm)
 {
-	const char *append = cfg->append ? cfg->append : "";
+	const char *append = vm->cfg->append ? vm->cfg->append : "";
+	const char *small = vm->engine_ops->set_large ? ""
+						      : BOOT_CMDLINE_SMALL_PAGES;
 	char *line;
 
-	if (cfg->bare)
+	if (vm->cfg->bare)
 		return strdup(append);
-	if (asprintf(&line, "%s%s%s", BOOT_CMDLINE_DEFAULT, *append ? " " : "",
-		     append) < 0)
+	if (asprintf(&line, "%s%s%s%s", BOOT_CMDLINE_DEFAULT, small,
+		     *append ? " " : "", append) < 0)
 		return NULL;
 	return line;
 }
@@ -175,7 +177,7 @@ static char *command_line(const struct vm_config *cfg)
 static int load_kernel(struct vm *vm, struct err *err)
 {
 	uint8_t seed[BOOT_SEED_BYTES] = {0};
-	char *line = command_line(vm->cfg);
+	char *line = command_line(vm);
 	struct boot_config cfg = {
 		.kernel_path = vm->cfg->kernel,
 		.initrd_path = vm->cfg->initrd,

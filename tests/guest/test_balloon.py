@@ -94,6 +94,36 @@ sleep 20
         """So does the memory of a process that ends."""
         self.one(harness.MODES[0], "on", self.PROCESS, "filled")
 
+    # Every other file of 64 KiB goes, so nothing as large as 2 MiB becomes free.
+    PIECES = """
+mkdir /m; mount -t tmpfs -o size=200m t /m
+head -c 65536 /dev/zero > /c
+sleep 5; echo quiet
+i=0; while [ $i -lt 800 ]; do echo /m/$i; i=$((i+1)); done | while read f; do cat /c > $f; done; echo full
+rm /m/*[13579]; echo freed
+sleep 60
+"""
+
+    def test_pieces(self):
+        """More than half of what is freed in pieces comes back too, namely what is free in
+        blocks of 16 KiB; by Linux's own choice next to nothing would."""
+        freed = 400 * 65536
+        guest = Guest(self.PIECES, harness.MODES[0], ["--memory", "256M"])
+        try:
+            guest.wait_for("quiet")
+            guest.wait_for("full")
+            full = guest.home()
+            guest.wait_for("freed")
+            start = time.monotonic()
+            while full - guest.home() < freed * 0.55 and time.monotonic() - start < 40:
+                time.sleep(0.1)
+            took, back = time.monotonic() - start, full - guest.home()
+        finally:
+            guest.end()
+        print(f"in pieces: {back / MIB:.1f} MiB of {freed / MIB:.0f} back after {took:.1f} s",
+              flush=True)
+        self.assertGreaterEqual(back, freed * 0.55)
+
     def one(self, mode, balloon, script=SCRIPT, full_word="full"):
         """One guest."""
         guest = Guest(script, mode, ["--memory", "512M", "--balloon", balloon])
