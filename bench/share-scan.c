@@ -3,7 +3,10 @@
  * The host's scanner by itself, for bench/bench-sharing: VMs that hold what files contain stand
  * still, and are scanned a number of times.
  *
- *	share-scan PASSES FILE...
+ *	share-scan [-g PAGES] [-s PASSES] PASSES FILE...
+ *
+ * -g: pages read for nothing rather than by another call (share_set_gap()); -s: how often at
+ * most to pass over what does not change (Mem.ShareSkipMax).
  *
  * Everything is as in mezzd but for the processes: each VM has a thread that answers revocations,
  * whose time counts. Prints one JSON object for each pass.
@@ -29,6 +32,7 @@
 
 #define VMS_MAX 16
 
+static const char usage[] = "share-scan [-g PAGES] [-s PASSES] PASSES FILE...";
 static struct options options;
 
 struct guest {
@@ -220,19 +224,32 @@ static void add_guest(const char *path, struct group *group)
 
 int main(int argc, char *argv[])
 {
-	const long passes = argc > 2 ? strtol(argv[1], NULL, 0) : 0;
 	struct share *share = share_new();
 	struct group *group;
 	struct err err = {0};
 	uint64_t before;
+	long passes;
+	int opt;
 
-	if (passes < 1 || !share)
-		fail("usage", "share-scan PASSES FILE...");
 	options_init(&options);
+	while (share && (opt = getopt(argc, argv, "g:s:")) != -1) {
+		const uint32_t n = optarg ? (uint32_t)strtoul(optarg, NULL, 0)
+					  : 0;
+
+		if (opt == 'g')
+			share_set_gap(share, n);
+		else if (opt == 's')
+			options.v[OPT_SHARE_SKIP_MAX] = n;
+		else
+			fail("usage", usage);
+	}
+	passes = optind < argc ? strtol(argv[optind++], NULL, 0) : 0;
+	if (passes < 1 || optind == argc || !share)
+		fail("usage", usage);
 	ledger_init(&ledger, UINT64_C(1) << 24);
 	check(group_new("bench", UINT64_C(1) << 22, &ledger, &group, &err),
 	      err.text);
-	for (int i = 2; i < argc; i++)
+	for (int i = optind; i < argc; i++)
 		add_guest(argv[i], group);
 	before = home_pages();
 	for (long i = 0; i < passes; i++) {

@@ -12,9 +12,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The whole hash in this object: the library's functions are calls otherwise. */
+#ifdef HAVE_XXH_DISPATCH
+/* The library's own choice among what the processor can do. */
+#include <xxh_x86dispatch.h>
+#else
 #define XXH_INLINE_ALL
 #include <xxhash.h>
+#endif
 
 #include <base/verify.h>
 #include <host/vmmem.h>

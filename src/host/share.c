@@ -26,12 +26,15 @@
 
 #include <base/verify.h>
 
+static_assert(SHARE_WINDOW == 64, "a bit for each page of a window");
+
 #define MATCHES_MAX 8
 /* Many, for a revocation costs more for each batch than for each page. */
 #define CANDIDATES_MAX 1024
 #define ZERO_PAGE      UINT64_MAX
 /* Windows without any page at home are passed over, but not without end. */
 #define EMPTY_MAX 256
+#define READ_GAP  3
 
 struct candidate {
 	struct vmmem *vm;
@@ -47,6 +50,7 @@ struct share {
 	unsigned n;
 	uint64_t settled; /* pages that got a frame, ever */
 	unsigned news;    /* of a window: pages that were not as last time */
+	unsigned max_gap; /* pages read for nothing rather than by two calls */
 };
 
 struct share *share_new(void)
@@ -60,7 +64,13 @@ struct share *share_new(void)
 	s->other = aligned_alloc(PAGE_SIZE, PAGE_SIZE);
 	if (!s->window || !s->batch || !s->other)
 		return share_free(s);
+	s->max_gap = READ_GAP;
 	return s;
+}
+
+void share_set_gap(struct share *s, unsigned pages)
+{
+	s->max_gap = pages;
 }
 
 struct share *share_free(struct share *s)
@@ -287,58 +297,108 @@ static void flush_if_full(struct share *s)
 		flush(s);
 }
 
-static unsigned scan_run(struct share *s, struct vmmem *vm, uint64_t page,
-			 unsigned n)
+/* Bit i: page @start + i is at home. */
+static uint64_t home_mask(const struct vmmem *vm, uint64_t start, unsigned n)
 {
-	if (!read_pages(vm, page, n, s->window))
-		return 0;
+	uint64_t mask = 0;
+
 	for (unsigned i = 0; i < n; i++)
-		s->news += look_at(s, vm, page + i, s->window + i * PAGE_SIZE);
-	return n;
+		mask |= (uint64_t)is_home(vm, start + i) << i;
+	return mask;
 }
 
 /*
- * A window in which nothing was new is passed over once, then twice, and so on. What its
- * pages held is in the table meanwhile, so that others find it. A byte says how often it
- * is to be passed over (high half), and how often still (low half).
+ * How many pages from @first on to read at once: up to the last one at home before a gap
+ * of more than @max_gap pages. Holes read as zeros, for less than another call costs.
  */
-static bool is_skipped(uint8_t *quiet, unsigned max_skip)
+static unsigned span_length(uint64_t mask, unsigned first, unsigned max_gap)
 {
-	const unsigned left = *quiet & 0xf;
+	unsigned end = first + 1;
 
-	if (!left || !max_skip)
-		return false;
-	*quiet = (uint8_t)((*quiet & 0xf0) | (left - 1));
-	return true;
+	for (unsigned i = end; i < SHARE_WINDOW && i - end <= max_gap; i++) {
+		if (mask >> i & 1)
+			end = i + 1;
+	}
+	return end - first;
 }
 
-static void note_quiet(uint8_t *quiet, bool is_quiet, unsigned max_skip)
-{
-	const unsigned before = *quiet >> 4;
-	unsigned times = before ? 2 * before : 1;
-
-	if (times > max_skip)
-		times = max_skip;
-	*quiet = is_quiet ? (uint8_t)(times << 4 | times) : 0;
-}
-
-/* Up to SHARE_WINDOW pages; flush() is the caller's, if not full. */
-static unsigned scan_window(struct share *s, struct vmmem *vm, uint64_t start,
-			    uint64_t end)
+/* Pages of a window from @first on, those of @mask, which is @len long. */
+static unsigned scan_span(struct share *s, struct vmmem *vm, uint64_t start,
+			  uint64_t mask, unsigned first, unsigned len)
 {
 	unsigned hashed = 0;
-	unsigned n;
 
-	for (uint64_t page = start; page < end; page += n) {
-		n = 0;
-		while (page + n < end && is_home(vm, page + n))
-			n++;
-		if (n)
-			hashed += scan_run(s, vm, page, n);
-		else
-			n = 1;
+	if (!read_pages(vm, start + first, len, s->window))
+		return 0;
+	for (unsigned i = 0; i < len; i++) {
+		if (!(mask >> (first + i) & 1))
+			continue;
+		s->news += look_at(s, vm, start + first + i,
+				   s->window + i * PAGE_SIZE);
+		hashed++;
+	}
+	return hashed;
+}
+
+/* The pages of a window that are in @mask; flush() is the caller's, if not full. */
+static unsigned scan_pages(struct share *s, struct vmmem *vm, uint64_t start,
+			   uint64_t mask)
+{
+	unsigned hashed = 0;
+	unsigned at = 0;
+
+	while (at < SHARE_WINDOW && mask >> at) {
+		at += (unsigned)__builtin_ctzll(mask >> at);
+
+		const unsigned len = span_length(mask, at, s->max_gap);
+
+		hashed += scan_span(s, vm, start, mask, at, len);
+		at += len;
 	}
 	flush_if_full(s);
+	return hashed;
+}
+
+static uint64_t low_bits(unsigned n)
+{
+	return n < 64 ? (UINT64_C(1) << n) - 1 : UINT64_MAX;
+}
+
+/*
+ * In a window in which nothing was new the last time only one piece is looked at in each
+ * pass, another one each time. Most of what changes, changes pages side by side, so a
+ * piece tells; then the rest is looked at too, and all of it in the next pass. A byte says
+ * which piece comes next, from 1 on, or 0 for all. What the others held is in the table
+ * meanwhile, so that their like is found.
+ */
+static uint64_t next_piece(uint8_t *quiet, unsigned max_skip)
+{
+	const unsigned len = (SHARE_WINDOW + max_skip) / (max_skip + 1);
+	/* After a change of the option it may be beyond the last. */
+	const unsigned at = (*quiet - 1U) * len % SHARE_WINDOW;
+
+	*quiet = at + len < SHARE_WINDOW ? (uint8_t)(at / len + 2) : 1;
+	return low_bits(len) << at;
+}
+
+static unsigned scan_window(struct share *s, struct vmmem *vm, uint64_t start,
+			    unsigned n, unsigned max_skip)
+{
+	uint8_t *quiet = &vm->quiet[start / SHARE_WINDOW];
+	uint64_t mask = home_mask(vm, start, n);
+	unsigned hashed = 0;
+
+	s->news = 0;
+	if (*quiet && max_skip) {
+		const uint64_t piece = next_piece(quiet, max_skip);
+
+		hashed = scan_pages(s, vm, start, mask & piece);
+		if (!s->news)
+			return hashed;
+		mask &= ~piece;
+	}
+	hashed += scan_pages(s, vm, start, mask);
+	*quiet = hashed && !s->news;
 	return hashed;
 }
 
@@ -353,16 +413,8 @@ uint64_t share_scan(struct share *s, struct vmmem *vm, uint64_t *cursor,
 					     ? start + SHARE_WINDOW
 					     : vm->n_pages;
 
-		uint8_t *quiet = &vm->quiet[start / SHARE_WINDOW];
-
-		if (!is_skipped(quiet, max_skip)) {
-			s->news = 0;
-
-			const unsigned n = scan_window(s, vm, start, end);
-
-			note_quiet(quiet, n && !s->news, max_skip);
-			hashed += n;
-		}
+		hashed += scan_window(s, vm, start, (unsigned)(end - start),
+				      max_skip);
 		*cursor = end;
 		if (end == vm->n_pages)
 			break;
@@ -432,7 +484,8 @@ uint64_t share_filled(struct share *s, struct vmmem *vm, uint64_t max_pages)
 						   ? f.n_pages
 						   : SHARE_WINDOW;
 
-			hashed += scan_window(s, vm, f.page, f.page + n);
+			hashed += scan_pages(s, vm, f.page,
+					     home_mask(vm, f.page, n));
 			f.page += n;
 			f.n_pages -= n;
 		}

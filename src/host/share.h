@@ -17,12 +17,19 @@ struct share *share_new(void);
 struct share *share_free(struct share *s);
 
 /**
+ * share_set_gap() - read that many pages for nothing rather than make another call.
+ * @s: room to work in
+ * @pages: most pages between two that are wanted; 0: read only what is wanted
+ */
+void share_set_gap(struct share *s, unsigned pages);
+
+/**
  * share_scan() - look at the next pages of a VM.
  * @s: room to work in
  * @vm: VM, a member of its group
  * @cursor: where to go on; moves
  * @max_pages: hash at most that many, whole windows
- * @max_skip: pass at most that often over a window in which nothing changed; 0: never
+ * @max_skip: pass at most that often over a page where nothing changed; 0: never
  *
  * Pages are read while the guest runs; only those that seem to match are revoked and
  * compared in full.
