@@ -2,17 +2,18 @@
 /* Requests by libcurl, over a Unix socket or TCP. */
 #include <api/client.h>
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <api/curl_lib.h>
 #include <api/paths.h>
 
 #define REPLY_MAX (UINT64_C(256) << 20)
 
 struct client {
+	struct curl_lib lib;
 	CURL *curl;
 	char *socket_path;
 	char *url;
@@ -31,14 +32,14 @@ static int set_up(struct client *c, const struct client_config *config)
 	char line[512];
 
 	c->url = strdup(config->url ? config->url : "http://mezzd");
-	c->curl = curl_easy_init();
-	c->headers = curl_slist_append(NULL, "Content-Type: application/json");
+	c->curl = c->lib.easy_init();
+	c->headers = c->lib.slist_append(NULL, "Content-Type: application/json");
 	if (!c->url || !c->curl || !c->headers)
 		return -ENOMEM;
 	if (!config->url || !config->token)
 		return 0;
 	snprintf(line, sizeof(line), "Authorization: Bearer %s", config->token);
-	struct curl_slist *more = curl_slist_append(c->headers, line);
+	struct curl_slist *more = c->lib.slist_append(c->headers, line);
 
 	if (!more)
 		return -ENOMEM;
@@ -64,6 +65,8 @@ int client_new(const struct client_config *config, struct client **ret,
 			r = -ENOMEM;
 	}
 	if (!r)
+		r = curl_lib_load(&c->lib, err);
+	if (!r)
 		r = set_up(c, config);
 	if (r) {
 		client_free(c);
@@ -79,8 +82,9 @@ struct client *client_free(struct client *client)
 	if (!client)
 		return NULL;
 	if (client->curl)
-		curl_easy_cleanup(client->curl);
-	curl_slist_free_all(client->headers);
+		client->lib.easy_cleanup(client->curl);
+	if (client->headers)
+		client->lib.slist_free_all(client->headers);
 	free(client->socket_path);
 	free(client->url);
 	free(client);
@@ -94,7 +98,7 @@ static char *make_url(const struct client *c, const struct api_route *route,
 	const char *hole = strstr(route->path, "{name}");
 	const size_t before = hole ? (size_t)(hole - route->path)
 				   : strlen(route->path);
-	char *escaped = curl_easy_escape(c->curl, name ? name : "", 0);
+	char *escaped = c->lib.easy_escape(c->curl, name ? name : "", 0);
 	char *url = NULL;
 
 	if (!escaped ||
@@ -102,28 +106,29 @@ static char *make_url(const struct client *c, const struct api_route *route,
 		     hole ? escaped : "", hole ? hole + strlen("{name}") : "",
 		     query ? "?" : "", query ? query : "") < 0)
 		url = NULL;
-	curl_free(escaped);
+	c->lib.free(escaped);
 	return url;
 }
 
 static void prepare(struct client *c, const struct api_route *route,
 		    const char *url, const char *body)
 {
+	const struct curl_lib *lib = &c->lib;
 	CURL *h = c->curl;
 
-	curl_easy_reset(h);
+	lib->easy_reset(h);
 	c->why[0] = 0;
-	curl_easy_setopt(h, CURLOPT_ERRORBUFFER, c->why);
-	curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(h, CURLOPT_URL, url);
-	curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http");
-	curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT, 10L);
-	curl_easy_setopt(h, CURLOPT_HTTPHEADER, c->headers);
-	curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, route->method);
+	lib->easy_setopt(h, CURLOPT_ERRORBUFFER, c->why);
+	lib->easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
+	lib->easy_setopt(h, CURLOPT_URL, url);
+	lib->easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http");
+	lib->easy_setopt(h, CURLOPT_CONNECTTIMEOUT, 10L);
+	lib->easy_setopt(h, CURLOPT_HTTPHEADER, c->headers);
+	lib->easy_setopt(h, CURLOPT_CUSTOMREQUEST, route->method);
 	if (c->socket_path)
-		curl_easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, c->socket_path);
+		lib->easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, c->socket_path);
 	if (body || route->request)
-		curl_easy_setopt(h, CURLOPT_POSTFIELDS, body ? body : "");
+		lib->easy_setopt(h, CURLOPT_POSTFIELDS, body ? body : "");
 }
 
 static int unreachable(const struct client *c, CURLcode code, struct err *err)
@@ -134,7 +139,7 @@ static int unreachable(const struct client *c, CURLcode code, struct err *err)
 			       c->socket_path ? c->socket_path : c->url);
 	return err_set(err, code == CURLE_OUT_OF_MEMORY ? -ENOMEM : -ECONNRESET,
 		       "the connection to mezzd failed: %s",
-		       *c->why ? c->why : curl_easy_strerror(code));
+		       *c->why ? c->why : c->lib.easy_strerror(code));
 }
 
 /* What mezzd said in an error. */
@@ -204,11 +209,13 @@ int client_call(struct client *client, const struct client_request *request,
 		r = err_set(err, -ENOMEM, "no memory for the request");
 	if (!r) {
 		prepare(client, route, url, body);
-		curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, collect);
-		curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, &b);
-		const CURLcode code = curl_easy_perform(client->curl);
+		client->lib.easy_setopt(client->curl, CURLOPT_WRITEFUNCTION,
+					collect);
+		client->lib.easy_setopt(client->curl, CURLOPT_WRITEDATA, &b);
+		const CURLcode code = client->lib.easy_perform(client->curl);
 
-		curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &status);
+		client->lib.easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE,
+					 &status);
 		r = code == CURLE_OK
 			    ? understand(route, &b, status, reply, ret_json, err)
 			    : unreachable(client, code, err);
@@ -265,12 +272,12 @@ int client_stream(struct client *client, const char *query,
 		return err_set(err, -ENOMEM, "no memory for the request");
 	sse_init(&f.sse);
 	prepare(client, route, url, NULL);
-	curl_easy_setopt(client->curl, CURLOPT_FAILONERROR, 1L);
-	curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, follow);
-	curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, &f);
-	const CURLcode code = curl_easy_perform(client->curl);
+	client->lib.easy_setopt(client->curl, CURLOPT_FAILONERROR, 1L);
+	client->lib.easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, follow);
+	client->lib.easy_setopt(client->curl, CURLOPT_WRITEDATA, &f);
+	const CURLcode code = client->lib.easy_perform(client->curl);
 
-	curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &status);
+	client->lib.easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &status);
 	sse_release(&f.sse);
 	free(url);
 	if (f.ended)

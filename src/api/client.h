@@ -18,7 +18,14 @@ struct client_config {
 	const char *token;
 };
 
-/** client_new() - does not connect yet. Return: 0, -ENOMEM, or as paths_socket(). */
+/**
+ * client_new() - does not connect yet.
+ * @config: where mezzd is
+ * @ret: set on success
+ * @err: message
+ *
+ * Return: 0, -ENOMEM, -ELIBACC (there is no libcurl), or as paths_socket().
+ */
 int client_new(const struct client_config *config, struct client **ret,
 	       struct err *err) __attribute__((warn_unused_result));
 
