@@ -188,9 +188,43 @@ static int place_piece(void *ctx, uint64_t addr, const uint8_t *data,
 	return plan_write(plan, addr, data, bytes, err);
 }
 
+/*
+ * Where guest memory can be written in place, one page after another. Good until guest memory
+ * is used again: if a page had to be waited for, one before it may have been taken meanwhile.
+ */
+static uint8_t *find_room(void *ctx, uint64_t addr, uint64_t bytes)
+{
+	struct boot_plan *plan = ctx;
+	const uint64_t epoch = guestmem_epoch(plan->mem);
+	uint8_t *first = NULL;
+	uint64_t len;
+
+	if ((addr | bytes) & (PAGE_SIZE - 1))
+		return NULL;
+	for (uint64_t done = 0; done < bytes; done += PAGE_SIZE) {
+		uint8_t *p;
+
+		if (guestmem_span(plan->mem, gpa(addr + done), MEM_WRITE, &p,
+				  &len) != MEM_OK)
+			return NULL;
+		first = first ? first : p;
+		if (p != first + done)
+			return NULL;
+	}
+	if (epoch != guestmem_epoch(plan->mem))
+		return NULL;
+	plan->written_bytes += bytes;
+	return first;
+}
+
 static int place_kernel(struct boot_plan *plan, struct err *err)
 {
-	const int r = kernel_image_walk(plan->img, place_piece, plan, err);
+	const struct kernel_taker taker = {
+		.piece = place_piece,
+		.room = find_room,
+		.ctx = plan,
+	};
+	const int r = kernel_image_walk(plan->img, &taker, err);
 
 	if (r == -ENOEXEC)
 		err_prefix(err, "%s: ", plan->cfg->kernel_path);
@@ -328,10 +362,16 @@ int boot_load(struct guestmem *mem, const struct boot_config *cfg,
 	r = kernel_image_init(&img, data, bytes, err);
 	if (r < 0) {
 		err_prefix(err, "%s: ", cfg->kernel_path);
-	} else {
-		r = boot_with_initrd(&plan, ret_state, err);
-		kernel_image_release(&img);
+		free(data);
+		return r;
 	}
+	if (cfg->protocol == BOOT_PVH)
+		r = kernel_image_find_pvh(&img, err);
+	if (r < 0)
+		err_prefix(err, "%s: ", cfg->kernel_path);
+	else
+		r = boot_with_initrd(&plan, ret_state, err);
+	kernel_image_release(&img);
 	free(data);
 	return r;
 }

@@ -28,7 +28,7 @@
 #define XLF_KERNEL_64     0x1
 #define SECTOR_BYTES      512
 #define DEFAULT_SECTS     4
-#define ELF_HEADS_BYTES   (UINT64_C(1) << 20) /* headers are within these */
+#define ELF_HEADS_BYTES   (UINT64_C(64) << 10) /* headers are within these */
 
 bool bzimage_detect(const struct image_file *f)
 {
@@ -97,9 +97,9 @@ static void copy_setup(const struct image_file *f, struct kernel_image *img)
 		img->initrd_max = get_le32(d + INITRD_ADDR_MAX);
 }
 
-/* Have that range of the unpacked file where it belongs; @block has room for one. */
+/* Have that range of the unpacked file where it belongs. */
 static int fill_range(struct kernel_image *img, uint64_t off, uint64_t bytes,
-		      uint8_t *block, struct err *err)
+		      struct err *err)
 {
 	const uint64_t end = off + bytes;
 	int r = 0;
@@ -108,9 +108,9 @@ static int fill_range(struct kernel_image *img, uint64_t off, uint64_t bytes,
 		const uint64_t idx = off / UNPACK_BLOCK_BYTES;
 		const uint64_t next = (idx + 1) * UNPACK_BLOCK_BYTES;
 		const uint64_t stop = end < next ? end : next;
+		const uint8_t *block;
 
-		r = unpack_block(img->packed, img->packed_bytes,
-				 img->unpacked_bytes, idx, block, err);
+		r = image_block(img, idx, &block, err);
 		if (!r)
 			memcpy(img->unpacked + off,
 			       block + off % UNPACK_BLOCK_BYTES, stop - off);
@@ -119,33 +119,46 @@ static int fill_range(struct kernel_image *img, uint64_t off, uint64_t bytes,
 	return r;
 }
 
-static int fill_heads(struct kernel_image *img, uint8_t *block, struct err *err)
+static int fill_heads(struct kernel_image *img, struct err *err)
+{
+	return fill_range(img, 0,
+			  img->unpacked_bytes < ELF_HEADS_BYTES
+				  ? img->unpacked_bytes
+				  : ELF_HEADS_BYTES,
+			  err);
+}
+
+static void forget_contents(const struct kernel_image *img)
+{
+	(void)madvise(img->unpacked, img->unpacked_bytes, MADV_DONTNEED);
+}
+
+int bzimage_find_pvh(struct kernel_image *img, struct err *err)
 {
 	const struct image_file vmlinux = {img->unpacked, img->unpacked_bytes};
 	uint64_t off, len;
-	int r = fill_range(img, 0, ELF_HEADS_BYTES, block, err);
+	int r = fill_heads(img, err);
 
-	if (r || !elf_detect(&vmlinux))
-		return r;
 	for (uint32_t i = 0; !r && elf_note(&vmlinux, i, &off, &len); i++)
-		r = fill_range(img, off, len, block, err);
+		r = fill_range(img, off, len, err);
+	if (!r)
+		elf_read_notes(&vmlinux, img);
+	forget_contents(img);
 	return r;
 }
 
 /*
- * Only what tells about the kernel is unpacked now: headers and notes. Unpacked as a whole it
+ * Only the headers, which tell about the kernel, are unpacked now. Unpacked as a whole it
  * would be the largest piece of memory that the VM ever needs beside the guest's.
  */
 static int unpack_heads(const struct image_file *payload, size_t bytes,
 			struct kernel_image *img, struct err *err)
 {
-	uint8_t *block = unpack_room_new();
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	int r;
 
-	if (!block || p == MAP_FAILED) {
-		unpack_room_free(block);
+	img->block = p == MAP_FAILED ? NULL : image_block_new();
+	if (!img->block) {
 		if (p != MAP_FAILED)
 			munmap(p, bytes);
 		return err_set(err, -ENOMEM,
@@ -155,9 +168,7 @@ static int unpack_heads(const struct image_file *payload, size_t bytes,
 	img->unpacked_bytes = bytes;
 	img->packed = payload->data;
 	img->packed_bytes = payload->bytes;
-	r = fill_heads(img, block, err);
-	unpack_room_free(block);
-	return r;
+	return fill_heads(img, err);
 }
 
 static int unpack_payload(const struct image_file *payload, size_t bytes,
@@ -191,7 +202,7 @@ int bzimage_read(const struct image_file *f, struct kernel_image *img,
 		return err_set(err, -ENOEXEC, "its payload is not an ELF file");
 	r = elf_read(&vmlinux, img, err);
 	if (img->packed)
-		(void)madvise(img->unpacked, bytes, MADV_DONTNEED);
+		forget_contents(img);
 	if (r < 0) {
 		err_prefix(err, "unpacked kernel: ");
 		return r;

@@ -186,6 +186,21 @@ static void read_notes(const struct image_file *f, const struct phdr *p,
 	}
 }
 
+void elf_read_notes(const struct image_file *f, struct kernel_image *img)
+{
+	struct elf_header h = {0};
+	struct err ignored;
+
+	if (check_header(f, &h, &ignored))
+		return;
+	for (uint32_t i = 0; i < h.phnum; i++) {
+		const struct phdr p = read_phdr(f, &h, i);
+
+		if (p.type == PT_NOTE && image_has(f, p.offset, p.file_bytes))
+			read_notes(f, &p, img);
+	}
+}
+
 static int read_segments(const struct image_file *f, const struct elf_header *h,
 			 struct kernel_image *img, struct err *err)
 {

@@ -44,7 +44,7 @@ struct kernel_segment {
  * @end: first address above all segments
  * @has_linux64: @linux64_entry can be entered by the Linux 64-bit boot protocol
  * @linux64_entry: physical address
- * @has_pvh: there is a PVH note, @pvh_entry
+ * @has_pvh: there is a PVH note, @pvh_entry; of a packed one see kernel_image_find_pvh()
  * @pvh_entry: physical address
  * @has_multiboot: there is a multiboot header, @multiboot_entry
  * @multiboot_entry: physical address
@@ -57,6 +57,7 @@ struct kernel_segment {
  * @packed: NULL if @unpacked is all there; else it is an address range without contents, which
  *	are unpacked piece by piece from here, so that they are never in memory as a whole
  * @packed_bytes: how many bytes there are
+ * @block: owned; the piece that was unpacked last, or NULL
  */
 struct kernel_image {
 	enum kernel_kind kind;
@@ -78,6 +79,7 @@ struct kernel_image {
 	size_t unpacked_bytes;
 	const uint8_t *packed;
 	size_t packed_bytes;
+	struct kernel_block *block;
 };
 
 /**
@@ -94,19 +96,42 @@ int kernel_image_init(struct kernel_image *img, const uint8_t *data,
 	__attribute__((warn_unused_result));
 
 /**
- * kernel_image_walk() - read the contents of all segments.
- * @img: image
+ * kernel_image_find_pvh() - look for the PVH note of a kernel that is unpacked piece by piece.
+ * @img: image; gets @has_pvh and @pvh_entry
+ * @err: message on failure
+ *
+ * The note lies in the midst of the kernel, and few want to know. Return: 0; -ENOEXEC if the
+ * payload is damaged; -ENOMEM.
+ */
+int kernel_image_find_pvh(struct kernel_image *img, struct err *err)
+	__attribute__((warn_unused_result));
+
+/**
+ * struct kernel_taker - who takes the contents of segments.
  * @piece: called for each piece: guest physical address, bytes and their number. What it
  *	returns, if it is not 0, ends the walk
- * @ctx: for @piece
+ * @room: where so many bytes at a guest physical address can be written in place, which are
+ *	then not given to @piece; NULL if they cannot. Or NULL. They are in the midst of a
+ *	segment and in pages that are not mostly zeros
+ * @ctx: for both
+ */
+struct kernel_taker {
+	int (*piece)(void *ctx, uint64_t addr, const uint8_t *data,
+		     uint64_t bytes, struct err *err);
+	uint8_t *(*room)(void *ctx, uint64_t addr, uint64_t bytes);
+	void *ctx;
+};
+
+/**
+ * kernel_image_walk() - read the contents of all segments.
+ * @img: image
+ * @taker: who gets them; after a failure, what it gave room for holds anything
  * @err: message on failure
  *
  * Return: 0; what @piece returned; -ENOEXEC if the payload is damaged; -ENOMEM.
  */
 int kernel_image_walk(const struct kernel_image *img,
-		      int (*piece)(void *ctx, uint64_t addr, const uint8_t *data,
-				   uint64_t bytes, struct err *err),
-		      void *ctx, struct err *err)
+		      const struct kernel_taker *taker, struct err *err)
 	__attribute__((warn_unused_result));
 
 /** kernel_image_release() - free what it owns. */

@@ -36,6 +36,13 @@ bool elf_detect(const struct image_file *f);
 bool elf_note(const struct image_file *f, uint32_t nth, uint64_t *ret_off,
 	      uint64_t *ret_bytes);
 
+/**
+ * elf_read_notes() - the PVH note alone.
+ * @f: file that elf_read() took, of which headers and notes need to be there
+ * @img: gets @has_pvh and @pvh_entry
+ */
+void elf_read_notes(const struct image_file *f, struct kernel_image *img);
+
 /** elf_read() - segments, entry and PVH note of an ELF file. Returns as kernel_image_init(). */
 int elf_read(const struct image_file *f, struct kernel_image *img,
 	     struct err *err) __attribute__((warn_unused_result));
@@ -46,6 +53,26 @@ bool bzimage_detect(const struct image_file *f);
 /** bzimage_read() - unpack a bzImage and read its vmlinux. Returns as kernel_image_init(). */
 int bzimage_read(const struct image_file *f, struct kernel_image *img,
 		 struct err *err) __attribute__((warn_unused_result));
+
+/** bzimage_find_pvh() - as kernel_image_find_pvh(), with @img->packed. */
+int bzimage_find_pvh(struct kernel_image *img, struct err *err)
+	__attribute__((warn_unused_result));
+
+/**
+ * image_block() - one piece of the payload, unpacked unless it was the last to be.
+ * @img: image with @packed
+ * @idx: below unpack_n_blocks()
+ * @ret_bytes: set on success; good until the next call
+ * @err: message on failure
+ *
+ * Return: 0; -ENOEXEC if it is damaged; -ENOMEM.
+ */
+int image_block(const struct kernel_image *img, uint64_t idx,
+		const uint8_t **ret_bytes, struct err *err)
+	__attribute__((warn_unused_result));
+
+/** image_block_new() - room for image_block(). Return: or NULL. */
+struct kernel_block *image_block_new(void);
 
 /**
  * multiboot_read() - find a multiboot header.

@@ -249,21 +249,42 @@ uint64_t unpack_n_blocks(const uint8_t *in, size_t in_bytes, size_t out_bytes)
 	return (out_bytes + UNPACK_BLOCK_BYTES - 1) / UNPACK_BLOCK_BYTES;
 }
 
+/* Where a block starts. Return: whether it is there. */
+static bool lz4_block(const uint8_t *in, size_t in_bytes, uint64_t idx,
+		      size_t *ret_at, uint32_t *ret_len)
+{
+	size_t at = 0;
+	uint32_t len = 0;
+
+	for (uint64_t i = 0; i <= idx; i++) {
+		at += len;
+		if (!lz4_next(in, in_bytes, &at, &len))
+			return false;
+	}
+	*ret_at = at;
+	*ret_len = len;
+	return true;
+}
+
+size_t unpack_block_packed(const uint8_t *in, size_t in_bytes, uint64_t idx)
+{
+	size_t at;
+	uint32_t len;
+
+	return lz4_block(in, in_bytes, idx, &at, &len) ? len : 0;
+}
+
 int unpack_block(const uint8_t *in, size_t in_bytes, size_t out_bytes,
 		 uint64_t idx, uint8_t *out, struct err *err)
 {
 	size_t room = out_bytes - idx * UNPACK_BLOCK_BYTES;
-	size_t at = 0;
-	uint32_t len = 0;
+	size_t at;
+	uint32_t len;
 
 	if (room > UNPACK_BLOCK_BYTES)
 		room = UNPACK_BLOCK_BYTES;
-	for (uint64_t i = 0; i <= idx; i++) {
-		at += len;
-		if (!lz4_next(in, in_bytes, &at, &len))
-			return err_set(err, -ENOEXEC,
-				       "its LZ4 payload is truncated");
-	}
+	if (!lz4_block(in, in_bytes, idx, &at, &len))
+		return err_set(err, -ENOEXEC, "its LZ4 payload is truncated");
 	if (LZ4_decompress_safe((const char *)in + at, (char *)out, (int)len,
 				(int)room) != (int)room)
 		return err_set(err, -ENOEXEC,
@@ -271,13 +292,27 @@ int unpack_block(const uint8_t *in, size_t in_bytes, size_t out_bytes,
 	return 0;
 }
 
-/* Not from the heap, which keeps what was freed for next time: there is none. */
+/*
+ * Not from the heap, which keeps what was freed for next time: there is none. In large pages
+ * where the host has them: page faults cost as much as the copying.
+ */
 uint8_t *unpack_room_new(void)
 {
-	void *p = mmap(NULL, UNPACK_BLOCK_BYTES, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *p = mmap(NULL, UNPACK_BLOCK_BYTES + HUGE_PAGE_BYTES,
+			  PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t before;
 
-	return p == MAP_FAILED ? NULL : p;
+	if (p == MAP_FAILED)
+		return NULL;
+	before = -(uintptr_t)p & (HUGE_PAGE_BYTES - 1);
+	if (before)
+		munmap(p, before);
+	if (before < HUGE_PAGE_BYTES)
+		munmap(p + before + UNPACK_BLOCK_BYTES,
+		       HUGE_PAGE_BYTES - before);
+	(void)madvise(p + before, UNPACK_BLOCK_BYTES, MADV_HUGEPAGE);
+	return p + before;
 }
 
 void unpack_room_free(uint8_t *room)

@@ -58,6 +58,12 @@ int unpack_block(const uint8_t *in, size_t in_bytes, size_t out_bytes,
 		 uint64_t idx, uint8_t *out, struct err *err)
 	__attribute__((warn_unused_result));
 
+/**
+ * unpack_block_packed() - how many bytes a piece is packed into; 0 if the stream is damaged.
+ * Parameters as for unpack_block().
+ */
+size_t unpack_block_packed(const uint8_t *in, size_t in_bytes, uint64_t idx);
+
 /** unpack_format() - name of the format that @in starts with, or NULL if it is unknown. */
 const char *unpack_format(const uint8_t *in, size_t in_bytes);
 

@@ -102,32 +102,37 @@ static uint8_t *make_big_vmlinux(void)
 	return big;
 }
 
-/* A bzImage of that kernel in place of the small one's. */
-static void make_big_bzimage(void)
+/* The small kernel's bzImage with another payload. Return: its length. */
+static size_t pack(const uint8_t *kernel, size_t bytes, uint8_t *to, size_t max)
 {
-	uint8_t *const payload = file.data + 512 * 3 + 0x40;
-	uint8_t *big = make_big_vmlinux();
+	uint8_t *const payload = to + 512 * 3 + 0x40;
 	size_t len = 4;
 
-	test_bzimage(&file, &vmlinux, TEST_LZ4);
 	put(payload, 0x184c2102, 4);
-	for (size_t at = 0; at < BIG_BYTES; at += 8UL << 20) {
-		const size_t n = BIG_BYTES - at < 8UL << 20 ? BIG_BYTES - at
-							    : 8UL << 20;
+	for (size_t at = 0; at < bytes; at += 8UL << 20) {
+		const size_t n = bytes - at < 8UL << 20 ? bytes - at : 8UL << 20;
 		const int packed = LZ4_compress_default(
-			(const char *)big + at, (char *)payload + len + 4,
-			(int)n, (int)(TEST_FILE_MAX - 4096 - len));
+			(const char *)kernel + at, (char *)payload + len + 4,
+			(int)n, (int)(max - 4096 - len));
 
 		assert_true(packed > 0);
 		put(payload + len, (uint64_t)packed, 4);
 		len += 4 + (size_t)packed;
 	}
-	free(big);
-	put(payload + len, BIG_BYTES, 4);
+	put(payload + len, bytes, 4);
 	len += 4;
-	put(file.data + 0x24c, len, 4);
-	put(file.data + 0x1f4, (0x40 + len + 15) / 16, 4);
-	file.bytes = 512 * 3 + (0x40 + len + 15) / 16 * 16;
+	put(to + 0x24c, len, 4);
+	put(to + 0x1f4, (0x40 + len + 15) / 16, 4);
+	return 512 * 3 + (0x40 + len + 15) / 16 * 16;
+}
+
+static void make_big_bzimage(void)
+{
+	uint8_t *big = make_big_vmlinux();
+
+	test_bzimage(&file, &vmlinux, TEST_LZ4);
+	file.bytes = pack(big, BIG_BYTES, file.data, TEST_FILE_MAX);
+	free(big);
 }
 
 static int check_piece(void *ctx, uint64_t addr, const uint8_t *data,
@@ -152,22 +157,116 @@ static void test_bzimage_by_blocks(void **state)
 {
 	struct err err = {0};
 	uint64_t seen = 0;
+	const struct kernel_taker taker = {.piece = check_piece, .ctx = &seen};
 
 	(void)state;
 	make_big_bzimage();
 	expect_ok(&file);
 	assert_non_null(img.packed);
+	assert_int_equal(kernel_image_find_pvh(&img, &err), 0);
 	assert_true(img.has_pvh);
 	assert_int_equal(img.pvh_entry, TEST_PVH_ENTRY);
 	assert_int_equal(img.segments[0].file_bytes, TEST_TEXT_BYTES);
-	assert_int_equal(kernel_image_walk(&img, check_piece, &seen, &err), 0);
+	assert_int_equal(kernel_image_walk(&img, &taker, &err), 0);
 	assert_int_equal(seen, TEST_TEXT_BYTES + TEST_DATA_BYTES);
 	/* Damage in the last block, which nothing but the walk reads. */
 	memset(file.data + file.bytes - 64, 0, 32);
-	assert_int_equal(kernel_image_walk(&img, check_piece, &seen, &err),
-			 -ENOEXEC);
+	assert_int_equal(kernel_image_walk(&img, &taker, &err), -ENOEXEC);
 	assert_non_null(strstr(err.text, "damaged"));
 	kernel_image_release(&img);
+}
+
+/* A kernel whose text does not compress, and fills the second block. */
+#define DENSE_BYTES (UINT64_C(14) << 20)
+#define DENSE_TEXT  (UINT64_C(2) << 20)
+#define DENSE_DATA  UINT64_C(0x4000000)
+
+static uint8_t *make_dense_vmlinux(void)
+{
+	uint8_t *big = calloc(1, DENSE_BYTES);
+	uint8_t *const phdrs = big + sizeof(Elf64_Ehdr);
+	uint32_t x = 1;
+	Elf64_Phdr p;
+
+	assert_non_null(big);
+	test_elf64(&vmlinux, false);
+	memcpy(big, vmlinux.data, vmlinux.bytes);
+	memcpy(&p, phdrs, sizeof(p));
+	p.p_offset = DENSE_TEXT;
+	p.p_filesz = p.p_memsz = DENSE_BYTES - DENSE_TEXT;
+	memcpy(phdrs, &p, sizeof(p));
+	memcpy(&p, phdrs + sizeof(p), sizeof(p));
+	p.p_paddr = DENSE_DATA;
+	memcpy(phdrs + sizeof(p), &p, sizeof(p));
+	for (uint64_t i = DENSE_TEXT; i < DENSE_BYTES; i++) {
+		x = x * 1664525 + 1013904223;
+		big[i] = (uint8_t)(x >> 24);
+	}
+	return big;
+}
+
+/* Memory from TEST_TEXT_ADDR on; what is given as room is not given as a piece. */
+struct placed {
+	uint8_t *memory;
+	uint64_t in_place_bytes;
+	bool refuse;
+};
+
+static int place_piece(void *ctx, uint64_t addr, const uint8_t *data,
+		       uint64_t bytes, struct err *err)
+{
+	const struct placed *p = ctx;
+
+	(void)err;
+	if (addr < DENSE_DATA)
+		memcpy(p->memory + (addr - TEST_TEXT_ADDR), data, bytes);
+	return 0;
+}
+
+static uint8_t *give_room(void *ctx, uint64_t addr, uint64_t bytes)
+{
+	struct placed *p = ctx;
+
+	assert_in_range(addr, TEST_TEXT_ADDR, DENSE_DATA - 1);
+	if (p->refuse)
+		return NULL;
+	p->in_place_bytes += bytes;
+	return p->memory + (addr - TEST_TEXT_ADDR);
+}
+
+static void test_bzimage_in_place(void **state)
+{
+	const size_t max = 20UL << 20;
+	uint8_t *big = make_dense_vmlinux();
+	uint8_t *packed = malloc(max);
+	struct placed p = {.memory = malloc(DENSE_BYTES)};
+	const struct kernel_taker taker = {place_piece, give_room, &p};
+	struct err err = {0};
+	size_t bytes;
+
+	(void)state;
+	assert_non_null(packed);
+	assert_non_null(p.memory);
+	test_bzimage(&file, &vmlinux, TEST_LZ4);
+	memcpy(packed, file.data, file.bytes);
+	bytes = pack(big, DENSE_BYTES, packed, max);
+	for (int i = 0; i < 2; i++) {
+		p.refuse = i;
+		p.in_place_bytes = 0;
+		memset(p.memory, 0xee, DENSE_BYTES);
+		assert_int_equal(kernel_image_init(&img, packed, bytes, &err),
+				 0);
+		assert_int_equal(kernel_image_walk(&img, &taker, &err), 0);
+		assert_memory_equal(p.memory, big + DENSE_TEXT,
+				    DENSE_BYTES - DENSE_TEXT);
+		/* The first block has headers before the text. */
+		assert_int_equal(p.in_place_bytes,
+				 i ? 0 : DENSE_BYTES - (8UL << 20));
+		kernel_image_release(&img);
+	}
+	free(p.memory);
+	free(packed);
+	free(big);
 }
 
 static void test_bzimage_truncated(void **state)
@@ -369,6 +468,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bzimage_of_each_format),
 		cmocka_unit_test(test_bzimage_by_blocks),
+		cmocka_unit_test(test_bzimage_in_place),
 		cmocka_unit_test(test_bzimage_truncated),
 		cmocka_unit_test(test_bzimage_refused),
 		cmocka_unit_test(test_plain_elf64),
