@@ -55,6 +55,7 @@ struct engine {
 	int vm_fd;                 /* I */
 	size_t run_bytes;          /* I */
 	struct kvm_window *window; /* I */
+	FILE *smaps;               /* I or NULL; nobody opens it later */
 	unsigned int n_cpus;       /* I */
 	struct vcpu cpus[KVM_CPUS_MAX];
 	_Atomic bool memory_failed; /* a */
@@ -272,6 +273,8 @@ static struct engine *kvm_free(struct engine *e)
 	if (e->kvm_fd >= 0)
 		close(e->kvm_fd);
 	kvm_window_free(e->window);
+	if (e->smaps)
+		fclose(e->smaps);
 	pthread_mutex_destroy(&e->kick_lock);
 	pthread_mutex_destroy(&e->failure_lock);
 	free(e);
@@ -293,6 +296,7 @@ static int kvm_new(const struct engine_config *cfg, struct engine **ret_engine,
 		e->cpus[i].fd = -1;
 	pthread_mutex_init(&e->kick_lock, NULL);
 	pthread_mutex_init(&e->failure_lock, NULL);
+	e->smaps = kvm_backing_open();
 	thread_kick_install();
 	r = open_kvm(e, err);
 	if (!r)
@@ -553,8 +557,10 @@ static void kvm_counters(const struct engine *e, engine_counter_fn *fn,
 			 void *arg)
 {
 	const struct kvm_window_stats w = kvm_window_stats(e->window);
-	const struct kvm_backing b = kvm_backing_read(
-		kvm_window_base(e->window), guestmem_ram_bytes(e->cfg.mem));
+	const struct kvm_backing b = kvm_backing_read(e->smaps,
+						      kvm_window_base(e->window),
+						      guestmem_ram_bytes(
+							      e->cfg.mem));
 	uint64_t pio = 0, mmio = 0, kicks = 0;
 
 	for (unsigned int i = 0; i < e->n_cpus; i++) {

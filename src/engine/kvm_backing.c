@@ -3,7 +3,6 @@
 #include <engine/kvm_backing.h>
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 static bool is_inside(const char *line, uint64_t start, uint64_t end)
@@ -25,18 +24,25 @@ static bool read_kib(const char *line, const char *key, uint64_t *ret_bytes)
 	return true;
 }
 
-struct kvm_backing kvm_backing_read(const uint8_t *start, uint64_t bytes)
+FILE *kvm_backing_open(void)
+{
+	return fopen("/proc/self/smaps", "re");
+}
+
+struct kvm_backing kvm_backing_read(FILE *smaps, const uint8_t *start,
+				    uint64_t bytes)
 {
 	const uint64_t first = (uint64_t)(uintptr_t)start;
 	struct kvm_backing b = {0};
 	uint64_t rss = 0;
 	bool inside = false;
 	char line[512];
-	FILE *f = fopen("/proc/self/smaps", "re");
 
-	if (!f)
+	if (!smaps)
 		return b;
-	while (fgets(line, sizeof(line), f)) {
+	/* What is in its buffer was true once. */
+	rewind(smaps);
+	while (fgets(line, sizeof(line), smaps)) {
 		/* A mapping starts with its addresses, a figure of it with a capital. */
 		if (line[0] < 'A' || line[0] > 'Z') {
 			inside = is_inside(line, first, first + bytes);
@@ -45,7 +51,6 @@ struct kvm_backing kvm_backing_read(const uint8_t *start, uint64_t bytes)
 			read_kib(line, "ShmemPmdMapped:", &b.large_bytes);
 		}
 	}
-	fclose(f);
 	b.small_bytes = rss > b.large_bytes ? rss - b.large_bytes : 0;
 	return b;
 }

@@ -2,7 +2,17 @@
 /* How the kernel backs a range of this process's addresses. */
 #ifndef ENGINE_KVM_BACKING_H
 #define ENGINE_KVM_BACKING_H
+#include <stdio.h>
+
 #include <base/types.h>
+
+/**
+ * kvm_backing_open() - what kvm_backing_read() reads.
+ *
+ * For a process that will be allowed to open nothing any more. Return: closed with fclose(), or
+ * NULL if there is no /proc.
+ */
+FILE *kvm_backing_open(void);
 
 /**
  * struct kvm_backing - memory that is mapped in a range.
@@ -18,11 +28,13 @@ struct kvm_backing {
 
 /**
  * kvm_backing_read() - ask the kernel.
+ * @smaps: of kvm_backing_open(); NULL is fine
  * @start: first address
  * @bytes: length
  *
- * Return: all zero if /proc cannot be read. Context: any thread; takes milliseconds.
+ * Return: all zero if it cannot be read. Context: any thread, one at a time; takes milliseconds.
  */
-struct kvm_backing kvm_backing_read(const uint8_t *start, uint64_t bytes);
+struct kvm_backing kvm_backing_read(FILE *smaps, const uint8_t *start,
+				    uint64_t bytes);
 
 #endif

@@ -48,6 +48,11 @@ class Plain(unittest.TestCase):
         run = harness.boot("uname -r", KVM, ["--memory", "128M"])
         self.assertEqual(0, run.counter("window.registrations"))
         self.assertEqual(0, run.counter("window.unmaps"))
+        self.assertLessEqual(run.counter("process.beyond_guest_ram_bytes"), 5 * MIB)
+        # Its process may open nothing, and says all the same how RAM is backed.
+        large, small = run.counter("window.large_bytes"), run.counter("window.small_bytes")
+        self.assertGreaterEqual(large, 0.9 * (large + small))
+        self.assertGreater(large, 32 * MIB)
 
     def test_facilities(self):
         """The host says what it has, and who walks the tables."""

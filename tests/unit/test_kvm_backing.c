@@ -13,6 +13,8 @@
 
 #define N_PAGES 64
 
+static FILE *smaps;
+
 static uint8_t *map_file(void)
 {
 	const int fd = memfd_create("test", MFD_CLOEXEC);
@@ -30,14 +32,14 @@ static uint8_t *map_file(void)
 static void test_touched(void **state)
 {
 	uint8_t *mem = map_file();
-	struct kvm_backing b = kvm_backing_read(mem, N_PAGES * PAGE_SIZE);
+	struct kvm_backing b = kvm_backing_read(smaps, mem, N_PAGES * PAGE_SIZE);
 
 	(void)state;
 	assert_int_equal(b.small_bytes + b.large_bytes, 0);
 	assert_int_equal(b.mappings, 1);
 	for (unsigned int i = 0; i < 10; i++)
 		mem[i * PAGE_SIZE] = 1;
-	b = kvm_backing_read(mem, N_PAGES * PAGE_SIZE);
+	b = kvm_backing_read(smaps, mem, N_PAGES * PAGE_SIZE);
 	assert_true(b.small_bytes + b.large_bytes >= 10 * PAGE_SIZE);
 	munmap(mem, N_PAGES * PAGE_SIZE);
 }
@@ -53,12 +55,12 @@ static void test_range(void **state)
 	assert_int_equal(mprotect(mem + 16 * PAGE_SIZE, 16 * PAGE_SIZE,
 				  PROT_READ),
 			 0);
-	b = kvm_backing_read(mem, N_PAGES * PAGE_SIZE);
+	b = kvm_backing_read(smaps, mem, N_PAGES * PAGE_SIZE);
 	assert_int_equal(b.mappings, 3);
-	b = kvm_backing_read(mem + 16 * PAGE_SIZE, 16 * PAGE_SIZE);
+	b = kvm_backing_read(smaps, mem + 16 * PAGE_SIZE, 16 * PAGE_SIZE);
 	assert_int_equal(b.mappings, 1);
 	assert_true(b.small_bytes + b.large_bytes >= PAGE_SIZE);
-	b = kvm_backing_read(mem + 17 * PAGE_SIZE, 15 * PAGE_SIZE);
+	b = kvm_backing_read(smaps, mem + 17 * PAGE_SIZE, 15 * PAGE_SIZE);
 	assert_int_equal(b.mappings, 0);
 	munmap(mem, N_PAGES * PAGE_SIZE);
 }
@@ -70,5 +72,11 @@ int main(void)
 		cmocka_unit_test(test_range),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed;
+
+	/* Once, before there is what it will tell. */
+	smaps = kvm_backing_open();
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	fclose(smaps);
+	return failed;
 }
