@@ -80,6 +80,8 @@ struct engine;
  * @run_cpu: execute processor @cpu, always on the same thread, until one of enum engine_exit
  * @leave_cpu: that thread will not call @run_cpu any more
  * @kick: make every @run_cpu return soon, or the next one; any thread
+ * @tell_stopped: the host has held the VM up: tell the guest, on each processor before that
+ *                goes on; any thread
  * @stop: the VM ends: nobody may wait for memory any more; with the lock held
  * @set_irq: drive a pin of its I/O APIC; fits struct irq_line with the engine; any thread
  *
@@ -111,6 +113,7 @@ struct engine_ops {
 	enum engine_exit (*run_cpu)(struct engine *engine, unsigned int cpu);
 	void (*leave_cpu)(struct engine *engine, unsigned int cpu);
 	void (*kick)(struct engine *engine);
+	void (*tell_stopped)(struct engine *engine);
 	void (*stop)(struct engine *engine);
 	void (*set_irq)(void *engine, unsigned int gsi, bool level);
 	void (*set_large)(struct engine *engine, bool on);

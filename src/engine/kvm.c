@@ -42,10 +42,12 @@ struct vcpu {
 	pthread_t thread; /* of who is in kvm_run_cpu(), once @running was set */
 	bool running;     /* under kick_lock */
 	bool entered;     /* T */
+	_Atomic bool stopped; /* a the guest is to be told that it was held up */
 	unsigned int efaults; /* T in sequence */
 	uint64_t pio;         /* T */
 	uint64_t mmio;        /* T */
 	uint64_t kicks;       /* T */
+	uint64_t stops;       /* T */
 };
 
 /* Members: I immutable, a atomic. */
@@ -85,6 +87,18 @@ static void memory_failed(void *ctx)
 
 	atomic_store(&e->memory_failed, true);
 	kick_all(e);
+}
+
+static void kvm_tell_stopped(struct engine *e)
+{
+	for (unsigned int i = 0; i < e->n_cpus; i++)
+		atomic_store(&e->cpus[i].stopped, true);
+	kick_all(e);
+}
+
+static void window_stalled(void *ctx)
+{
+	kvm_tell_stopped(ctx);
 }
 
 static int fail_errno(struct err *err, const char *what)
@@ -168,6 +182,7 @@ static int set_memory(struct engine *e, struct err *err)
 		.mem = e->cfg.mem,
 		.lock = e->cfg.lock,
 		.failed = memory_failed,
+		.stalled = window_stalled,
 		.ctx = e,
 		.max_runs = e->cfg.max_runs ? e->cfg.max_runs
 					    : KVM_WINDOW_MAX_RUNS,
@@ -505,6 +520,10 @@ static enum engine_exit kvm_run_cpu(struct engine *e, unsigned int n)
 		enter_cpu(e, c);
 	if (atomic_load(&e->memory_failed))
 		return ENGINE_EXIT_STOPPED;
+	/* Fails for a guest that has no such clock (yet): it cannot be told then. */
+	if (atomic_exchange(&c->stopped, false) &&
+	    !ioctl(c->fd, KVM_KVMCLOCK_CTRL))
+		c->stops++;
 	if (ioctl(c->fd, KVM_RUN, 0))
 		return run_failed(e, c);
 	c->efaults = 0;
@@ -561,17 +580,19 @@ static void kvm_counters(const struct engine *e, engine_counter_fn *fn,
 						      kvm_window_base(e->window),
 						      guestmem_ram_bytes(
 							      e->cfg.mem));
-	uint64_t pio = 0, mmio = 0, kicks = 0;
+	uint64_t pio = 0, mmio = 0, kicks = 0, stops = 0;
 
 	for (unsigned int i = 0; i < e->n_cpus; i++) {
 		pio += e->cpus[i].pio;
 		mmio += e->cpus[i].mmio;
 		kicks += e->cpus[i].kicks;
+		stops += e->cpus[i].stops;
 	}
 	fn(arg, "cpu", "processors", e->n_cpus);
 	fn(arg, "cpu", "mmio", mmio);
 	fn(arg, "cpu", "pio", pio);
 	fn(arg, "cpu", "kicks", kicks);
+	fn(arg, "cpu", "told_stopped", stops);
 	fn(arg, "window", "missing_faults", w.missing_faults);
 	fn(arg, "window", "minor_faults", w.minor_faults);
 	fn(arg, "window", "write_faults", w.write_faults);
@@ -602,6 +623,7 @@ const struct engine_ops engine_kvm = {
 	.run_cpu = kvm_run_cpu,
 	.leave_cpu = kvm_leave_cpu,
 	.kick = kvm_kick,
+	.tell_stopped = kvm_tell_stopped,
 	.stop = kvm_stop,
 	.set_irq = kvm_set_irq,
 	.set_large = kvm_set_large,

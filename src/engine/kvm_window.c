@@ -85,6 +85,12 @@ void window_unwatch(struct kvm_window *w, uint64_t first, uint64_t end)
 
 static void wake(struct kvm_window *w, uint64_t page)
 {
+	/* Before the processor goes on: afterwards it might look at its clock. */
+	if (w->fault_ns && now_ns() - w->fault_ns >= KVM_WINDOW_STALL_NS &&
+	    w->cfg.stalled)
+		w->cfg.stalled(w->cfg.ctx);
+	w->fault_ns = 0;
+
 	struct uffdio_range range = {(uint64_t)(uintptr_t)window_at(w, page),
 				     PAGE_SIZE};
 
@@ -276,6 +282,7 @@ static void on_fault(struct kvm_window *w, const struct uffd_msg *msg)
 			      PAGE_SIZE;
 
 	pthread_mutex_lock(w->cfg.lock);
+	w->fault_ns = start;
 	if (flags & UFFD_PAGEFAULT_FLAG_WP)
 		w->stats.write_faults++;
 	else if (flags & UFFD_PAGEFAULT_FLAG_MINOR)

@@ -24,12 +24,16 @@ struct kvm_window;
 /* So many mappings of shared runs, unless the host allows fewer. */
 #define KVM_WINDOW_MAX_RUNS 12288
 
+#define KVM_WINDOW_STALL_NS UINT64_C(1000000000)
+
 /**
  * struct kvm_window_config - what a window is made for.
  * @mem: guest memory; outlives the window
  * @lock: held around every use of guest memory
  * @failed: a page cannot be provided (guestmem_failure()): the VM must end. With @lock held
- * @ctx: for @failed
+ * @stalled: processors wait for a page, and have done so for KVM_WINDOW_STALL_NS or longer;
+ *           just before it comes. With @lock held
+ * @ctx: for @failed and @stalled
  * @max_runs: bound on mappings of shared runs
  * @large_pages: back RAM with 2 MiB pages where the host offers them, until
  *               kvm_window_set_large() says otherwise
@@ -38,6 +42,7 @@ struct kvm_window_config {
 	struct guestmem *mem;
 	pthread_mutex_t *lock;
 	void (*failed)(void *ctx);
+	void (*stalled)(void *ctx);
 	void *ctx;
 	uint64_t max_runs;
 	bool large_pages;

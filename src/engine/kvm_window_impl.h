@@ -45,6 +45,7 @@ struct kvm_window {
 	uint64_t look_at;   /* m where chunks_look() goes on */
 	struct run_map shared; /* m */
 	bool open;             /* m kvm_window_open() */
+	uint64_t fault_ns; /* m when the fault that is being served arrived */
 	pthread_t thread;
 	bool started;        /* owner's thread */
 	_Atomic bool ending; /* a */

@@ -3,8 +3,12 @@
  * Threads of a VM whose engine has interrupt controllers of its own: one for each processor,
  * and the VM's, which looks after the balloon and the end.
  *
- * LIMIT: the guest is not told that the host has held it up (kvmclock_tell_stopped()), since
- * a processor in the kernel's hands cannot be seen to stand still.
+ * A processor in the kernel's hands cannot be seen to stand still. But the VM's thread wakes
+ * twice a second: when it was not seen at work for long, the whole process was held up, and
+ * so are the processors, each of which comes back from the kernel for the signal that ended
+ * that. (Waits for memory are told by the engine.)
+ *
+ * LIMIT: the guest is not told if the host had no time for a processor's thread alone.
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -15,6 +19,8 @@
 
 #define CPU_STACK_BYTES (128U << 10)
 #define NEVER           UINT64_MAX
+#define ALIVE_MS        500
+#define STOPPED_NS      UINT64_C(1000000000)
 
 struct cpu_thread {
 	struct vm *vm;
@@ -55,6 +61,17 @@ static void handle_exit(struct vm *vm, enum engine_exit exit)
 	}
 }
 
+static void tell_if_stopped(struct vm *vm)
+{
+	const uint64_t now = vm->clock.now_ns(vm);
+	uint64_t seen = atomic_load(&vm->alive_ns);
+
+	/* One of them tells all. */
+	if (now > seen && now - seen > STOPPED_NS &&
+	    atomic_compare_exchange_strong(&vm->alive_ns, &seen, now))
+		vm->engine_ops->tell_stopped(vm->engine);
+}
+
 static void *cpu_loop(void *arg)
 {
 	struct cpu_thread *t = arg;
@@ -62,8 +79,10 @@ static void *cpu_loop(void *arg)
 
 	if (vm->link && !t->cpu)
 		link_set_processor(vm->link);
-	while (!is_over(vm))
+	while (!is_over(vm)) {
 		handle_exit(vm, vm->engine_ops->run_cpu(vm->engine, t->cpu));
+		tell_if_stopped(vm);
+	}
 	vm->engine_ops->leave_cpu(vm->engine, t->cpu);
 	vm_kick(vm);
 	return NULL;
@@ -104,10 +123,10 @@ static void sleep_until(struct vm *vm, uint64_t due)
 {
 	struct pollfd fd = {.fd = vm->kick_fd, .events = POLLIN};
 	const uint64_t now = vm->clock.now_ns(vm);
-	int ms = -1;
+	int ms = ALIVE_MS;
 	uint64_t n;
 
-	if (due != NEVER)
+	if (due < now + ALIVE_MS * UINT64_C(1000000))
 		ms = due > now ? (int)((due - now) / 1000000) + 1 : 0;
 	atomic_store(&vm->asleep, true);
 	if (!atomic_load(&vm->kicked) && !is_over(vm))
@@ -149,9 +168,11 @@ static void run_cpus(struct vm *vm, struct cpu_thread *threads)
 	const unsigned int n_cpus = vm->cfg->features.n_cpus;
 	unsigned int n = 0;
 
+	atomic_store(&vm->alive_ns, vm->clock.now_ns(vm));
 	while (n < n_cpus && start_cpu(vm, &threads[n], n))
 		n++;
 	while (!is_over(vm)) {
+		atomic_store(&vm->alive_ns, vm->clock.now_ns(vm));
 		sleep_until(vm, look_after(vm));
 		audit(vm);
 	}

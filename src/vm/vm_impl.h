@@ -75,13 +75,14 @@ struct vm {
 	int kick_fd;  /* I eventfd that wakes a sleeping processor */
 	int status_fd; /* I what the kernel says of this process; nobody opens it later */
 	atomic_bool kicked; /* a something may have changed since the last look */
-	atomic_bool asleep;  /* a */
-	atomic_bool stop;    /* a vm_stop() */
-	atomic_bool over;    /* a @end was set */
-	enum vm_end end;     /* p */
-	int exit_status;     /* p */
-	struct err failure;  /* p words for some ends */
-	uint64_t start_ns;   /* I host time at vm_start() */
+	atomic_bool asleep;      /* a */
+	_Atomic uint64_t alive_ns; /* a when the VM's thread was last seen at work */
+	atomic_bool stop;          /* a vm_stop() */
+	atomic_bool over;          /* a @end was set */
+	enum vm_end end;           /* p */
+	int exit_status;           /* p */
+	struct err failure;        /* p words for some ends */
+	uint64_t start_ns;         /* I host time at vm_start() */
 	uint64_t skipped_ns; /* p idle time left out by VM_CLOCK_INSTRUCTIONS */
 	uint64_t flushed_ns; /* p when the console was flushed last */
 	uint64_t seen_ns; /* p when the processor was between two slices last */
