@@ -37,6 +37,7 @@
 #define CR4_OSFXSR     BIT64(9)
 #define CR4_OSXMMEXCPT BIT64(10)
 #define CR4_UMIP       BIT64(11)
+#define CR4_LA57       BIT64(12)
 #define CR4_FSGSBASE   BIT64(16)
 #define CR4_PCIDE      BIT64(17)
 #define CR4_OSXSAVE    BIT64(18)

@@ -62,7 +62,7 @@ struct engine;
  * @boot: set the state in which a kernel starts; 0 or -errno with a message
  * @rip: address of the next instruction of the first processor, for messages
  * @page_root: CR3 of the first processor if it walks four levels in long mode, else 0; NULL if
- *             that cannot be told. On the processor's thread
+ *             that cannot be told. On that processor's thread
  * @failure: after ENGINE_EXIT_FAILED: why, one sentence
  * @audit: check every cached translation; count or -EILSEQ with a message
  * @counters: report all of them

@@ -562,6 +562,17 @@ static uint64_t kvm_rip(const struct engine *e)
 	return ioctl(e->cpus[0].fd, KVM_GET_REGS, &regs) ? 0 : regs.rip;
 }
 
+static uint64_t kvm_page_root(const struct engine *e)
+{
+	struct kvm_sregs s;
+
+	if (ioctl(e->cpus[0].fd, KVM_GET_SREGS, &s))
+		return 0;
+	return (s.cr0 & CR0_PG) && (s.efer & EFER_LMA) && !(s.cr4 & CR4_LA57)
+		       ? s.cr3
+		       : 0;
+}
+
 static const char *kvm_failure(const struct engine *e)
 {
 	return atomic_load(&e->has_failure) ? e->failure : "no failure";
@@ -628,6 +639,7 @@ const struct engine_ops engine_kvm = {
 	.set_irq = kvm_set_irq,
 	.set_large = kvm_set_large,
 	.rip = kvm_rip,
+	.page_root = kvm_page_root,
 	.failure = kvm_failure,
 	.audit = kvm_audit,
 	.counters = kvm_counters,

@@ -248,6 +248,8 @@ static int read_virtual(struct control *c, struct builder *b, uint64_t address,
 {
 	struct api_map *map = b->map;
 
+	if (host_vm_ask_root(c->host, map->vm) == -ETIMEDOUT)
+		return err_set(err, -EBUSY, "'%s' does not answer", map->vm);
 	for (uint64_t i = 0; i < max && map->runs.n < RUNS_MAX; i++) {
 		const uint64_t at = address + i * PAGE_SIZE;
 		struct host_walk w;
@@ -256,7 +258,7 @@ static int read_virtual(struct control *c, struct builder *b, uint64_t address,
 		if (r == -ENODATA)
 			return err_set(
 				err, -EOPNOTSUPP,
-				"'%s' does not say where its page tables are: only the software processor does, in long mode",
+				"'%s' does not use page tables of four levels in long mode",
 				map->vm);
 		if (r)
 			return err_set(err, -EBUSY, "'%s' does not run",

@@ -572,14 +572,24 @@ struct host_walk {
 };
 
 /**
+ * host_vm_ask_root() - have a VM say where its first processor's page tables begin now.
+ * @host: the host
+ * @name: of the VM
+ *
+ * Under KVM nobody knows before that is asked. Return: 0; -ENOENT (it does not run); -ETIMEDOUT.
+ * Context: sleeps up to a second, without a lock.
+ */
+int host_vm_ask_root(struct host *host, const char *name)
+	__attribute__((warn_unused_result));
+
+/**
  * host_vm_walk() - walk a running guest's page tables from outside, for people.
  * @host: the host
  * @name: of the VM
  * @address: guest virtual
  * @ret: what was found; the guest may have changed it meanwhile
  *
- * Return: 0; -ENOENT (it does not run); -ENODATA (the VM does not say where they are: it
- * has another paging mode, or runs under KVM).
+ * Return: 0; -ENOENT (it does not run); -ENODATA (it has another paging mode).
  */
 int host_vm_walk(struct host *host, const char *name, uint64_t address,
 		 struct host_walk *ret) __attribute__((warn_unused_result));

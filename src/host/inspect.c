@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <arch/x86.h>
@@ -21,6 +22,8 @@
 #define PAGEMAP_THERE (UINT64_C(1) << 63)
 #define PAGEMAP_FRAME ((UINT64_C(1) << 55) - 1)
 #define MAPPINGS_MAX  512
+#define ASK_MS        1000
+#define ASK_NAP_MS    5
 
 static bool ram_page(uint64_t address, uint64_t n_pages, uint64_t *ret)
 {
@@ -102,6 +105,35 @@ static void walk(const struct vmmem *mem, uint64_t root, uint64_t address,
 		}
 		table = entry & PTE_ADDR;
 	}
+}
+
+/* Return: whether it waits for the VM still; -ENOENT. */
+static int ask_root(struct host *host, const char *name, bool first)
+{
+	struct hvm *vm;
+	int r = -ENOENT;
+
+	pthread_mutex_lock(&host->lock);
+	vm = vm_find(host, name);
+	if (vm && vm->mem) {
+		if (first)
+			atomic_store(&vm->mem->counters->want_root, 1);
+		r = atomic_load(&vm->mem->counters->want_root) != 0;
+	}
+	pthread_mutex_unlock(&host->lock);
+	return r;
+}
+
+int host_vm_ask_root(struct host *host, const char *name)
+{
+	const struct timespec nap = {.tv_nsec = ASK_NAP_MS * 1000000};
+	int r = ask_root(host, name, true);
+
+	for (int ms = 0; r == 1 && ms < ASK_MS; ms += ASK_NAP_MS) {
+		nanosleep(&nap, NULL);
+		r = ask_root(host, name, false);
+	}
+	return r == 1 ? -ETIMEDOUT : r;
 }
 
 int host_vm_walk(struct host *host, const char *name, uint64_t address,

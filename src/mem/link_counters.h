@@ -4,8 +4,8 @@
  * ring of places (frames, slots) that its pages have left, and a ring of pages that a disk
  * has filled.
  *
- * Written by the VM only, but for the rings' tails, @want and @break_large. The host
- * believes none of it without a check.
+ * Written by the VM only, but for the rings' tails, @want, @want_root and @break_large. The
+ * host believes none of it without a check.
  */
 #ifndef MEM_LINK_COUNTERS_H
 #define MEM_LINK_COUNTERS_H
@@ -89,7 +89,8 @@ struct link_counters {
 	_Atomic uint32_t n_images;    /* v of @images, after they are written */
 	_Atomic uint32_t filled_head; /* v next place to write */
 	_Atomic uint32_t filled_tail; /* h next place to read */
-	uint32_t unused;              /* zero */
+	_Atomic uint32_t
+		want_root; /* b the host waits for @page_root; the VM clears it */
 	struct link_image images[LINK_IMAGES_MAX]; /* v */
 
 	_Atomic uint64_t stalls[LINK_STALLS][LINK_STALL_BUCKETS]; /* v */

@@ -258,6 +258,13 @@ static void look_at_large(struct link *link)
 	link->hooks->large(link->ctx, !broken);
 }
 
+static void look_at_root(struct link *link)
+{
+	if (atomic_load(&link->counters->want_root) &&
+	    (!link->hooks->root || !link->hooks->root(link->ctx)))
+		atomic_store(&link->counters->want_root, 0);
+}
+
 static void *link_loop(void *arg)
 {
 	struct link *link = arg;
@@ -278,6 +285,7 @@ static void *link_loop(void *arg)
 		poll(fds, ARRAY_SIZE(fds), COUNTERS_MS);
 		link_update_counters(link);
 		look_at_large(link);
+		look_at_root(link);
 		if (fds[1].revents)
 			accept_host(link);
 		if (sock >= 0 && fds[2].revents && receive(link, sock))
@@ -355,6 +363,9 @@ void link_tell_page_root(struct link *link, uint64_t cr3)
 	atomic_store_explicit(&link->counters->page_root,
 			      cr3 ? cr3 | LINK_ROOT_KNOWN : 0,
 			      memory_order_relaxed);
+	if (atomic_load_explicit(&link->counters->want_root,
+				 memory_order_relaxed))
+		atomic_store(&link->counters->want_root, 0);
 }
 
 void link_tell_up(struct link *link)

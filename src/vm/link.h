@@ -23,12 +23,14 @@ struct link;
  * @power: press the power button
  * @stop: end the VM
  * @large: large pages are wanted, or not any more
+ * @root: link_tell_page_root() is wanted; false if what was told last is what there is
  */
 struct link_hooks {
 	void (*balloon)(void *ctx, uint64_t pages);
 	void (*power)(void *ctx);
 	void (*stop)(void *ctx);
 	void (*large)(void *ctx, bool on);
+	bool (*root)(void *ctx);
 };
 
 /**

@@ -72,6 +72,13 @@ static void tell_if_stopped(struct vm *vm)
 		vm->engine_ops->tell_stopped(vm->engine);
 }
 
+static void tell_root(struct vm *vm)
+{
+	if (atomic_exchange(&vm->root_wanted, false))
+		link_tell_page_root(vm->link,
+				    vm->engine_ops->page_root(vm->engine));
+}
+
 static void *cpu_loop(void *arg)
 {
 	struct cpu_thread *t = arg;
@@ -82,6 +89,8 @@ static void *cpu_loop(void *arg)
 	while (!is_over(vm)) {
 		handle_exit(vm, vm->engine_ops->run_cpu(vm->engine, t->cpu));
 		tell_if_stopped(vm);
+		if (!t->cpu)
+			tell_root(vm);
 	}
 	vm->engine_ops->leave_cpu(vm->engine, t->cpu);
 	vm_kick(vm);

@@ -43,11 +43,28 @@ static void host_sets_large(void *ctx, bool on)
 	pthread_mutex_unlock(&vm->large_lock);
 }
 
+/* An engine whose processors tell it by themselves is not asked. */
+static bool host_wants_root(void *ctx)
+{
+	struct vm *vm = ctx;
+	bool asked = false;
+
+	pthread_mutex_lock(&vm->large_lock);
+	if (vm->has_engine && vm->engine_ops->run_cpu) {
+		atomic_store(&vm->root_wanted, true);
+		vm->engine_ops->kick(vm->engine);
+		asked = true;
+	}
+	pthread_mutex_unlock(&vm->large_lock);
+	return asked;
+}
+
 static const struct link_hooks link_hooks = {
 	.power = host_presses_power,
 	.balloon = host_sets_balloon,
 	.stop = host_stops,
 	.large = host_sets_large,
+	.root = host_wants_root,
 };
 
 /* How long a VM that was told to wait for a host does so. */

@@ -40,7 +40,7 @@ struct vm {
 	struct engine *engine; /* p */
 	struct guestmem *mem;  /* I */
 	struct link *link;     /* I or NULL: to the host's memory manager */
-	pthread_mutex_t large_lock; /* engine_ops.set_large runs with it held */
+	pthread_mutex_t large_lock; /* the link calls the engine with it held */
 	bool has_engine;            /* under large_lock */
 	bool broken_large;      /* under large_lock: as the host said last */
 	struct boot_state boot; /* I */
@@ -76,6 +76,7 @@ struct vm {
 	int status_fd; /* I what the kernel says of this process; nobody opens it later */
 	atomic_bool kicked; /* a something may have changed since the last look */
 	atomic_bool asleep;      /* a */
+	atomic_bool root_wanted; /* a the first processor is to tell its page root */
 	_Atomic uint64_t alive_ns; /* a when the VM's thread was last seen at work */
 	atomic_bool stop;          /* a vm_stop() */
 	atomic_bool over;          /* a @end was set */

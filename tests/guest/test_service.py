@@ -45,7 +45,7 @@ class Service(unittest.TestCase):
 
     def start(self, name, *args, size=128 * MIB, **config):
         """A VM that runs, and is removed after the test."""
-        answer = self.daemon.create(name, size, start=True, args=["--engine", "soft", *args],
+        answer = self.daemon.create(name, size, start=True, args=["--engine", harness.MODES[0][0], *args],
                                     **config)
         self.assertEqual(200, answer.status, answer.body)
         self.addCleanup(self.daemon.ask, "DELETE", f"/v1/vms/{name}")
