@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <base/thread.h>
 #include <base/verify.h>
 #include <engine/kvm_window_impl.h>
 
@@ -476,7 +477,7 @@ int kvm_window_start(struct kvm_window *w, struct err *err)
 		return err_set(err, -ENOTSUP,
 			       "guest memory cannot be managed under KVM: %s",
 			       w->fault.reason);
-	r = pthread_create(&w->thread, NULL, fault_loop, w);
+	r = thread_start(&w->thread, fault_loop, w);
 	if (r)
 		return err_set(err, -r, "no thread for guest memory: %s",
 			       strerror(r));

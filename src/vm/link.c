@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <base/thread.h>
 #include <mem/link_msg.h>
 #include <vm/pager.h>
 #include <vm/sandbox.h>
@@ -310,7 +311,7 @@ static int link_build(struct link *link, const char *dir, struct err *err)
 		return err_set(err, -errno, "eventfd: %s", strerror(errno));
 	guestmem_set_allowance_source(link->mem, on_ask, link);
 	physmap_withdraw(guestmem_physmap(link->mem), UINT64_MAX);
-	r = pthread_create(&link->thread, NULL, link_loop, link);
+	r = thread_start(&link->thread, link_loop, link);
 	if (r)
 		return err_set(err, -r, "no thread for the link: %s",
 			       strerror(r));

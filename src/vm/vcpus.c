@@ -15,12 +15,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <base/thread.h>
 #include <vm/vm_impl.h>
 
-#define CPU_STACK_BYTES (128U << 10)
-#define NEVER           UINT64_MAX
-#define ALIVE_MS        500
-#define STOPPED_NS      UINT64_C(1000000000)
+#define NEVER      UINT64_MAX
+#define ALIVE_MS   500
+#define STOPPED_NS UINT64_C(1000000000)
 
 struct cpu_thread {
 	struct vm *vm;
@@ -99,14 +99,10 @@ static void *cpu_loop(void *arg)
 
 static bool start_cpu(struct vm *vm, struct cpu_thread *t, unsigned int cpu)
 {
-	pthread_attr_t attr;
 	int r;
 
 	*t = (struct cpu_thread){.vm = vm, .cpu = cpu};
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, CPU_STACK_BYTES);
-	r = pthread_create(&t->thread, &attr, cpu_loop, t);
-	pthread_attr_destroy(&attr);
+	r = thread_start(&t->thread, cpu_loop, t);
 	if (!r)
 		return true;
 	err_set(&vm->failure, -r, "no thread for processor %u: %s", cpu,

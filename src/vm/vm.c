@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <base/thread.h>
 #include <boot/cmdline.h>
 #include <dev/acpi.h>
 #include <engine/probe.h>
@@ -293,9 +294,8 @@ int vm_start(struct vm *vm, struct err *err)
 					vm->cfg->revoke_seed, &vm->stress, err);
 	if (r)
 		return r;
-	r = pthread_create(&vm->thread, NULL,
-			   vm->engine_ops->run_cpu ? vm_vcpus_loop : vm_loop,
-			   vm);
+	r = thread_start(&vm->thread,
+			 vm->engine_ops->run_cpu ? vm_vcpus_loop : vm_loop, vm);
 	if (r) {
 		vm->stress = revoke_stress_stop(vm->stress);
 		return err_set(err, -r, "no thread for the processor: %s",
