@@ -92,9 +92,7 @@ bool chunks_claim_all(struct kvm_window *w)
 	if (atomic_load(&w->broken) ||
 	    physmap_allowance(w->map) < w->n_pages - home)
 		return false;
-	for (uint64_t page = 0; page < w->n_pages; page++)
-		if (physmap_load(w->map, ppn(page)) == physmap_zero())
-			page_claim(w, page);
+	w->stats.claimed += physmap_claim_run(w->map, ppn(0), w->n_pages);
 	if (physmap_counts(w->map).pages[PHYSMAP_HOME] != w->n_pages)
 		return false;
 	advise(w, 0, w->n_pages, true);
@@ -192,9 +190,7 @@ bool chunk_claim(struct kvm_window *w, uint64_t page)
 	/* Where pages are being taken one by one, they come one by one. */
 	if (w->chunks[chunk].state != CHUNK_QUIET || !can_claim(w, first, end))
 		return false;
-	for (uint64_t p = first; p < end; p++)
-		if (physmap_load(w->map, ppn(p)) == physmap_zero())
-			page_claim(w, p);
+	w->stats.claimed += physmap_claim_run(w->map, ppn(first), end - first);
 	if (!is_whole(w, chunk))
 		return false;
 	make_plain(w, chunk,

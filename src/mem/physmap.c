@@ -2,7 +2,8 @@
 /*
  * The physmap: where each page of guest RAM is now.
  *
- * physmap_change() is the only function that writes an entry. It checks the change
+ * physmap_change() is the only function that writes an entry, but for
+ * physmap_claim_run(), which does one change to many. It checks the change
  * against one table of what each side may do, does it by compare-and-swap, and keeps
  * the books. What the table says, in words:
  *
@@ -513,6 +514,32 @@ enum physmap_result physmap_change(struct physmap *map, enum physmap_mover by,
 	}
 	keep_books(map, by, from, to);
 	return PHYSMAP_CHANGED;
+}
+
+/* Entries change while the books have it already: memory in use never looks like less. */
+uint64_t physmap_claim_run(struct physmap *map, ppn_t first, uint64_t n_pages)
+{
+	_Atomic uint64_t *pages = map->header->pages;
+	uint64_t taken, n = 0;
+
+	VERIFY(first.v <= map->n_pages && n_pages <= map->n_pages - first.v);
+	taken = physmap_withdraw(map, n_pages);
+	atomic_fetch_add(&pages[PHYSMAP_HOME], taken);
+	atomic_fetch_sub(&pages[PHYSMAP_ZERO], taken);
+	for (uint64_t i = first.v; i < first.v + n_pages && n < taken; i++) {
+		uint64_t expected = physmap_zero();
+
+		if (physmap_load(map, ppn(i)) == expected)
+			n += atomic_compare_exchange_strong(&map->entries[i],
+							    &expected,
+							    physmap_home());
+	}
+	if (n == taken)
+		return n;
+	atomic_fetch_add(&map->header->allowance, taken - n);
+	atomic_fetch_add(&pages[PHYSMAP_ZERO], taken - n);
+	atomic_fetch_sub(&pages[PHYSMAP_HOME], taken - n);
+	return n;
 }
 
 struct physmap_counts physmap_counts(const struct physmap *map)

@@ -351,6 +351,34 @@ static void withdraw_takes_what_is_there(void **state)
 	physmap_free(map);
 }
 
+static void a_run_is_claimed_as_far_as_allowance_goes(void **state)
+{
+	struct physmap *map = new_map(16);
+
+	(void)state;
+	physmap_grant(map, 12);
+	change(map, PHYSMAP_BY_VM, 3, physmap_home());
+	change(map, PHYSMAP_BY_VM, 5, physmap_balloon());
+	change(map, PHYSMAP_BY_HOST, 6, by_host(physmap_zero()));
+	/* Of 2 to 7, two are something else, and one is not the VM's to move. */
+	assert_int_equal(physmap_claim_run(map, ppn(2), 6), 3);
+	assert_int_equal(physmap_allowance(map), 8);
+	assert_int_equal(physmap_load(map, ppn(1)), physmap_zero());
+	assert_int_equal(physmap_load(map, ppn(2)), physmap_home());
+	assert_int_equal(physmap_load(map, ppn(5)), physmap_balloon());
+	assert_int_equal(physmap_load(map, ppn(6)), by_host(physmap_zero()));
+	assert_int_equal(physmap_load(map, ppn(8)), physmap_zero());
+	assert_true(physmap_audit(map));
+
+	physmap_withdraw(map, 4);
+	assert_int_equal(physmap_claim_run(map, ppn(0), 16), 4);
+	assert_int_equal(physmap_allowance(map), 0);
+	assert_int_equal(physmap_counts(map).pages[PHYSMAP_HOME], 8);
+	assert_int_equal(physmap_claim_run(map, ppn(0), 16), 0);
+	assert_true(physmap_audit(map));
+	physmap_free(map);
+}
+
 static void touches_of_watched_pages_are_counted(void **state)
 {
 	struct physmap *map = new_map(8);
@@ -669,6 +697,7 @@ int main(void)
 		cmocka_unit_test(change_says_what_became_of_it),
 		cmocka_unit_test(allowance_through_all_states),
 		cmocka_unit_test(withdraw_takes_what_is_there),
+		cmocka_unit_test(a_run_is_claimed_as_far_as_allowance_goes),
 		cmocka_unit_test(touches_of_watched_pages_are_counted),
 		cmocka_unit_test(audit_finds_what_is_wrong),
 		cmocka_unit_test(another_process_sees_the_same),
