@@ -214,7 +214,11 @@ uint64_t vm_overhead_reserve(const struct host *host, uint64_t size_pages);
 /** vm_overhead_now() - overhead without tables, as the kernel says now; 0 before it greets. */
 uint64_t vm_overhead_now(const struct hvm *vm);
 
-/** process_overhead() - machine pages of a process beside memory files, from /proc. */
+/**
+ * process_overhead() - machine pages of a process beside memory files, from /proc.
+ *
+ * Return: pages; 0 if there is no such process, and where the address sanitizer is built in.
+ */
 uint64_t process_overhead(pid_t pid);
 
 /** overhead_measure() - enter what everybody uses now, or may use soon. Under @lock. */
