@@ -3,25 +3,16 @@
  * A guest without a system: says by which protocol it was entered, and then does what the first
  * letter of its command line says. Built for 32 bits (multiboot and PVH) and for 64 (Linux).
  */
+#include "bare.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
-#define SERIAL      0x3f8
-#define SERIAL_LSR  5
-#define LSR_EMPTY   0x20
-#define EXIT_PORT   0xf4
-#define POWER_PORT  0x600
-#define POWER_RESET 2
-#define MIB         (1UL << 20)
+#define EXIT_PORT 0xf4
+#define MIB       (1UL << 20)
 
-/* Each entry passes what the protocol promises; the stack is ours. */
-#ifdef __x86_64__
-__asm__(".section .text.start,\"ax\"\n"
-	".globl start\n"
-	"start: leaq stack_end(%rip), %rsp\n"
-	"mov %rsi, %rdi\n call linux64\n"
-	".text\n");
-#else
+/* Each entry passes what the protocol promises. */
+#ifndef __x86_64__
 __asm__(".section .text.start,\"ax\"\n"
 	".balign 4\n"
 	".long 0x1badb002, 2, -(0x1badb002 + 2)\n" /* multiboot header: wants memory figures */
@@ -34,31 +25,6 @@ __asm__(".section .text.start,\"ax\"\n"
 	".long 4, 4, 18\n .asciz \"Xen\"\n .long pvh_start\n"
 	".text\n");
 #endif
-
-uint8_t stack[16384] __attribute__((aligned(16), used));
-__asm__(".globl stack_end\n stack_end = stack + 16384 - 16");
-
-static void out8(uint16_t port, uint8_t value)
-{
-	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static uint8_t in8(uint16_t port)
-{
-	uint8_t value;
-
-	__asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-	return value;
-}
-
-static void print(const char *text)
-{
-	for (; *text; text++) {
-		while (!(in8(SERIAL + SERIAL_LSR) & LSR_EMPTY))
-			;
-		out8(SERIAL, (uint8_t)*text);
-	}
-}
 
 /* Without an IDT the first exception is the last. */
 static void forget_interrupts(void)
@@ -94,7 +60,7 @@ static void obey(const char *command)
 {
 	switch (*command) {
 	case 'p':
-		out8(POWER_PORT, 5 << 2 | 0x20);
+		out8(POWER_PORT, POWER_OFF);
 		break;
 	case 'r':
 		out8(POWER_PORT + POWER_RESET, 1);
@@ -120,37 +86,23 @@ static void obey(const char *command)
 	case 'e':
 		out8(EXIT_PORT, (uint8_t)command[1]);
 		print("mezz-bare: there is no exit port\n");
-		out8(POWER_PORT, 5 << 2 | 0x20);
+		out8(POWER_PORT, POWER_OFF);
 		break;
 	default:
 		print("mezz-bare: unknown command\n");
 	}
-	for (;;)
-		__asm__ volatile("hlt");
+	halt();
 }
 
 #ifdef __x86_64__
-void linux64(const uint8_t *zero_page) __attribute__((noreturn, used));
-
 void linux64(const uint8_t *zero_page)
 {
 	act(*(const uint32_t *)(zero_page + 0x202) == 0x53726448 ? "linux64"
 								 : "nobody");
-	obey((const char *)(uintptr_t) * (const uint32_t *)(zero_page + 0x228));
+	obey(linux64_command_line(zero_page));
 	__builtin_unreachable();
 }
 #else
-static void print_number(uint32_t n)
-{
-	char text[12] = {0};
-	unsigned int at = sizeof(text) - 1;
-
-	do
-		text[--at] = (char)('0' + n % 10);
-	while (n /= 10);
-	print(text + at);
-}
-
 void multiboot(uint32_t magic, const uint32_t *info)
 	__attribute__((noreturn, used));
 void pvh(const uint32_t *info) __attribute__((noreturn, used));
@@ -159,8 +111,7 @@ void multiboot(uint32_t magic, const uint32_t *info)
 {
 	act(magic == 0x2badb002 && (info[0] & 5) == 5 ? "multiboot" : "nobody");
 	print("mezz-bare: ");
-	print_number(info[2] / 1024 + 1);
-	print(" MiB\n");
+	print_number(info[2] / 1024 + 1, " MiB\n");
 	/* The file's name comes before its arguments. */
 	const char *line = (const char *)info[4];
 

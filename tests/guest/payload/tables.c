@@ -13,8 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SERIAL     0x3f8
-#define POWER_PORT 0x600
+#include "bare.h"
+
 #define N_FRAMES   20UL
 #define POOL       0x1000000UL
 #define LARGE_POOL 0x1400000UL
@@ -37,20 +37,13 @@
 #define NXE        (1UL << 11)
 #define NO_FAULT   ~0UL
 
-__asm__(".section .text.start,\"ax\"\n"
-	".globl start\n"
-	"start: leaq stack_end(%rip), %rsp\n"
-	"mov %rsi, %rdi\n call linux64\n"
-	".text\n"
-	"page_fault: push %rax\n"
+__asm__("page_fault: push %rax\n"
 	"mov 8(%rsp), %rax\n mov %rax, fault_code\n"
 	"mov %cr2, %rax\n mov %rax, fault_addr\n"
 	"mov resume, %rax\n mov %rax, 16(%rsp)\n"
 	"pop %rax\n add $8, %rsp\n iretq\n"
 	".globl page_fault\n");
 
-uint8_t stack[16384] __attribute__((aligned(16), used));
-__asm__(".globl stack_end\n stack_end = stack + 16384 - 16");
 uint64_t fault_code __attribute__((used)), fault_addr __attribute__((used));
 uint64_t resume __attribute__((used));
 extern const uint8_t page_fault[];
@@ -61,40 +54,6 @@ static uint64_t idt[32];
 static uint64_t rng, sum = 0xcbf29ce484222325UL;
 static uint64_t cr0, cr4, efer, ac;
 static uint64_t n_loads, n_stores, n_faults, n_wrong;
-
-static void out8(uint16_t port, uint8_t value)
-{
-	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port));
-}
-
-static uint8_t in8(uint16_t port)
-{
-	uint8_t value;
-
-	__asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port));
-	return value;
-}
-
-static void print(const char *text)
-{
-	for (; *text; text++) {
-		while (!(in8(SERIAL + 5) & 0x20))
-			;
-		out8(SERIAL, (uint8_t)*text);
-	}
-}
-
-static void print_number(uint64_t n, const char *after)
-{
-	char text[24] = {0};
-	unsigned int at = sizeof(text) - 1;
-
-	do
-		text[--at] = (char)('0' + n % 10);
-	while (n /= 10);
-	print(text + at);
-	print(after);
-}
 
 static uint64_t below(uint64_t n)
 {
@@ -517,12 +476,9 @@ static uint64_t number(const char **text)
 	return n;
 }
 
-void linux64(const uint8_t *zero_page) __attribute__((noreturn, used));
-
 void linux64(const uint8_t *zero_page)
 {
-	const char *line = (const char *)(uintptr_t) *
-			   (const uint32_t *)(zero_page + 0x228);
+	const char *line = linux64_command_line(zero_page);
 
 	rng = number(&line) * 0x9e3779b97f4a7c15UL + 1;
 	uint64_t n = number(&line);
@@ -536,7 +492,6 @@ void linux64(const uint8_t *zero_page)
 	print_number(n_faults, " faults, sum ");
 	print_number(sum, ", ");
 	print_number(n_wrong, " wrong\n");
-	out8(POWER_PORT, 5 << 2 | 0x20);
-	for (;;)
-		__asm__ volatile("hlt");
+	out8(POWER_PORT, POWER_OFF);
+	halt();
 }
