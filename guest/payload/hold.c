@@ -20,11 +20,10 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#define PAGE_BYTES 4096UL
-#define WORDS      (PAGE_BYTES / 8)
-#define MIB_PAGES  256UL
-#define PERIOD_NS  1000000000UL
-#define GOLDEN     0x9e3779b97f4a7c15
+#include "pages.h"
+
+#define MIB_PAGES 256UL
+#define PERIOD_NS SECOND_NS
 
 struct phase {
 	uint64_t pages;
@@ -37,15 +36,6 @@ static uint64_t mix_pct;
 static uint64_t *mem;
 static uint64_t *written; /* by page: what its first word must be */
 static uint64_t filled;   /* pages */
-
-static uint64_t mix(uint64_t x)
-{
-	x ^= x >> 30;
-	x *= 0xbf58476d1ce4e5b9;
-	x ^= x >> 27;
-	x *= 0x94d049bb133111eb;
-	return x ^ x >> 31;
-}
 
 /* Words whose number has no bit of @mask hold something new, the others repeat it. */
 static uint64_t mask_of(uint64_t base)
@@ -73,20 +63,16 @@ static void verify(uint64_t page, uint64_t *sum)
 {
 	const uint64_t base = base_of(page);
 	const uint64_t mask = mask_of(base);
-	const uint64_t *p = mem + page * WORDS;
 
 	for (uint64_t w = 0; w < WORDS; w++) {
 		const uint64_t want = !w         ? written[page]
 				      : w & mask ? base
 						 : base + w * GOLDEN;
 
-		if (p[w] != want) {
-			printf("hold: page %lu word %lu: %#lx instead of %#lx\n",
-			       page, w, p[w], want);
+		if (!is_word("hold", mem, page, w, want))
 			exit(1);
-		}
 		if (w)
-			*sum = *sum * 31 + p[w];
+			*sum = *sum * 31 + want;
 	}
 }
 
@@ -103,18 +89,10 @@ static void resize(uint64_t pages)
 	filled = pages;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
 static void sleep_until(uint64_t ns)
 {
-	const struct timespec ts = {.tv_sec = (time_t)(ns / 1000000000),
-				    .tv_nsec = (long)(ns % 1000000000)};
+	const struct timespec ts = {.tv_sec = (time_t)(ns / SECOND_NS),
+				    .tv_nsec = (long)(ns % SECOND_NS)};
 
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
 }
@@ -136,7 +114,7 @@ static void run(const struct phase *p)
 	resize(p->pages);
 
 	const uint64_t start = now_ns();
-	const uint64_t end = start + p->seconds * 1000000000;
+	const uint64_t end = start + p->seconds * SECOND_NS;
 	uint64_t now = start;
 
 	while (now < end) {
@@ -148,7 +126,7 @@ static void run(const struct phase *p)
 	}
 	printf("hold: %lu MiB of which %lu in use: %lu passes in %lu s\n",
 	       p->pages / MIB_PAGES, p->active / MIB_PAGES, passes,
-	       (now - start) / 1000000000);
+	       (now - start) / SECOND_NS);
 	fflush(stdout);
 }
 

@@ -13,10 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 
-#define PAGE_BYTES 4096UL
-#define WORDS      (PAGE_BYTES / 8)
+#include "pages.h"
 
 enum page_kind {
 	PAGE_ZERO,
@@ -25,15 +23,6 @@ enum page_kind {
 };
 
 static uint64_t seed;
-
-static uint64_t mix(uint64_t x)
-{
-	x ^= x >> 30;
-	x *= 0xbf58476d1ce4e5b9;
-	x ^= x >> 27;
-	x *= 0x94d049bb133111eb;
-	return x ^ x >> 31;
-}
 
 static enum page_kind kind_of(uint64_t page, uint32_t round)
 {
@@ -53,7 +42,7 @@ static uint64_t expected(enum page_kind kind, uint64_t base, uint64_t word)
 	case PAGE_OWN:
 		break;
 	}
-	return base + word * 0x9e3779b97f4a7c15;
+	return base + word * GOLDEN;
 }
 
 static uint64_t base_of(uint64_t page, uint32_t round)
@@ -75,24 +64,10 @@ static int verify(const uint64_t *mem, uint64_t page, uint32_t round)
 	const enum page_kind kind = kind_of(page, round);
 	const uint64_t base = base_of(page, round);
 
-	for (uint64_t w = 0; w < WORDS; w++) {
-		const uint64_t got = mem[page * WORDS + w];
-
-		if (got == expected(kind, base, w))
-			continue;
-		printf("patterns: page %lu word %lu round %u: %#lx instead of %#lx\n",
-		       page, w, round, got, expected(kind, base, w));
-		return 1;
-	}
+	for (uint64_t w = 0; w < WORDS; w++)
+		if (!is_word("patterns", mem, page, w, expected(kind, base, w)))
+			return 1;
 	return 0;
-}
-
-static uint64_t seconds_now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec;
 }
 
 int main(int argc, char **argv)
@@ -116,7 +91,7 @@ int main(int argc, char **argv)
 	for (uint64_t p = 0; p < pages; p++)
 		fill(mem, p, 0);
 
-	const uint64_t end = seconds_now() + seconds;
+	const uint64_t end = now_ns() + seconds * SECOND_NS;
 	uint32_t round = 0;
 
 	do {
@@ -129,7 +104,7 @@ int main(int argc, char **argv)
 			rounds[p] = round;
 			fill(mem, p, round);
 		}
-	} while (seconds_now() < end);
+	} while (now_ns() < end);
 	for (uint64_t p = 0; p < pages; p++) {
 		if (verify(mem, p, rounds[p]))
 			return 1;
