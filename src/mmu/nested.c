@@ -394,7 +394,6 @@ bool nested_unmap(struct nested *n, ppn_t page)
 	for (unsigned int i = 0; level > 1 && i < N_TLB; i++)
 		n->ntlb[i].addr = NO_ADDR;
 	set_entry(n, level, addr, slot, 0);
-	forget_tables(n);
 	n->stats->zaps++;
 	return true;
 }
