@@ -222,6 +222,41 @@ static void test_traced_stores(void **state)
 	env_release(&e);
 }
 
+/* A page that stores hit in the software TLB becomes a table: they must miss from then on. */
+static void test_tables_are_protected(void **state)
+{
+	const uint64_t two_mib = UINT64_C(2) << 20;
+	const uint64_t l2 = process_root(0) + 2 * PAGE_SIZE;
+	const struct tlb_entry *entry;
+	struct env e;
+	struct mmu_xlat x;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	e.regs.cr3 = process_root(0);
+	mmu_set_regs(e.rig.mmu, &e.regs);
+	tlb_set_user(&e.rig.tlb, true);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_OK);
+	tlb_fill(&e.rig.tlb, &(struct tlb_fill){
+				     .addr = gva(0),
+				     .host = machine_ptr(e.rig.machine, x.ma),
+				     .ppn = x.ppn,
+				     .read = x.read,
+				     .write = x.write,
+				     .page_shift = x.page_shift,
+			     });
+	entry = tlb_slot(e.rig.tlb.cur, 0);
+	assert_int_equal(entry->write, e.rig.tlb.ctx);
+
+	put(&e, DATA, (DATA + PAGE_SIZE) | OPEN);
+	put(&e, l2 + 8, DATA | OPEN);
+	assert_int_equal(access_to(&e, two_mib, MMU_ACC_READ, &x), MMU_OK);
+	assert_int_equal(x.gpa.v, DATA + PAGE_SIZE);
+	assert_int_not_equal(entry->write, e.rig.tlb.ctx);
+	env_release(&e);
+}
+
 static void test_out_of_sync(void **state)
 {
 	struct env e;
@@ -332,6 +367,33 @@ static void test_split_pages_keep_their_keys(void **state)
 	assert_int_equal(access_to(&e, 2 * two_mib, MMU_ACC_READ, &x),
 			 MMU_FAULT);
 	assert_int_equal(x.fault_code, PF_P | PF_U | PF_PK);
+	env_release(&e);
+}
+
+/* The same with one of them global. */
+static void test_split_pages_keep_their_scope(void **state)
+{
+	const uint64_t two_mib = UINT64_C(2) << 20;
+	const uint64_t slot = process_root(0) + 2 * PAGE_SIZE;
+	struct env e;
+	struct mmu_xlat x;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	put(&e, slot + 8, DATA | USED | PTE_PS | PTE_G);
+	put(&e, slot + 16, DATA | USED | PTE_PS);
+	e.regs.cr3 = process_root(0);
+	e.regs.cr4 |= CR4_PGE;
+	mmu_set_regs(e.rig.mmu, &e.regs);
+	for (unsigned int i = 0; i < 2; i++) {
+		assert_int_equal(access_to(&e, two_mib, MMU_ACC_WRITE, &x),
+				 MMU_OK);
+		assert_true(x.global);
+		assert_int_equal(access_to(&e, 2 * two_mib, MMU_ACC_WRITE, &x),
+				 MMU_OK);
+		assert_false(x.global);
+	}
 	env_release(&e);
 }
 
@@ -544,9 +606,11 @@ int main(void)
 		cmocka_unit_test(test_bound),
 		cmocka_unit_test(test_no_fill_recycles_its_own_tables),
 		cmocka_unit_test(test_traced_stores),
+		cmocka_unit_test(test_tables_are_protected),
 		cmocka_unit_test(test_out_of_sync),
 		cmocka_unit_test(test_large_pages),
 		cmocka_unit_test(test_split_pages_keep_their_keys),
+		cmocka_unit_test(test_split_pages_keep_their_scope),
 		cmocka_unit_test(test_split_page_gets_dirty),
 		cmocka_unit_test(test_two_parents),
 		cmocka_unit_test(test_subtree_is_synced_before_linking),
