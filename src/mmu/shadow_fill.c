@@ -329,6 +329,7 @@ bool shadow_refill(struct shadow *s, gva_t addr, bool write)
 	    !shadow_prefetch(s, t, i))
 		return false;
 	t->writes = 0;
+	prefetch_near(s, t, i);
 	return true;
 }
 
