@@ -14,23 +14,6 @@
 
 /* Accesses */
 
-static void fill(struct world *w, uint64_t va, const struct mmu_xlat *x,
-		 uint8_t *host)
-{
-	const struct tlb_fill f = {
-		.addr = gva(va & PAGE_MASK),
-		.host = host - va % PAGE_SIZE,
-		.ppn = x->ppn,
-		.read = x->read,
-		.write = x->write && !guestmem_flags(w->rig.mem)[x->ppn.v],
-		.global = x->global,
-		.smap_window = x->smap_window,
-		.page_shift = x->page_shift,
-	};
-
-	tlb_fill(&w->rig.tlb, &f);
-}
-
 static bool tlb_hit(struct world *w, uint64_t va, unsigned int access,
 		    struct outcome *ret)
 {
@@ -71,7 +54,7 @@ static void world_access(struct world *w, uint64_t va, unsigned int access,
 	ret->host = machine_ptr(w->rig.machine, x.ma);
 	assert_int_equal(x.ppn.v, x.gpa.v / PAGE_SIZE);
 	if (!(access & MMU_ACC_FETCH))
-		fill(w, va, &x, ret->host);
+		mmu_rig_fill_tlb(&w->rig, gva(va), &x);
 }
 
 /* Where a page is must be where the physmap has it. */

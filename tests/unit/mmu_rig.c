@@ -71,3 +71,19 @@ uint64_t mmu_rig_get(struct mmu_rig *r, uint64_t addr)
 
 	return guestmem_read(r->mem, gpa(addr), &v, sizeof(v)) ? v : 0;
 }
+
+void mmu_rig_fill_tlb(struct mmu_rig *r, gva_t addr, const struct mmu_xlat *x)
+{
+	const struct tlb_fill f = {
+		.addr = gva(addr.v & PAGE_MASK),
+		.host = machine_ptr(r->machine, ma(x->ma.v & PAGE_MASK)),
+		.ppn = x->ppn,
+		.read = x->read,
+		.write = x->write && !guestmem_flags(r->mem)[x->ppn.v],
+		.global = x->global,
+		.smap_window = x->smap_window,
+		.page_shift = x->page_shift,
+	};
+
+	tlb_fill(&r->tlb, &f);
+}

@@ -43,6 +43,9 @@ bool mmu_rig_put(struct mmu_rig *r, uint64_t addr, uint64_t v);
 /** mmu_rig_get() - what a word of guest memory is; 0 if it is no RAM. */
 uint64_t mmu_rig_get(struct mmu_rig *r, uint64_t addr);
 
+/** mmu_rig_fill_tlb() - enter a translation of the page at @addr, as the processor does. */
+void mmu_rig_fill_tlb(struct mmu_rig *r, gva_t addr, const struct mmu_xlat *x);
+
 /** mmu_rig_long_mode() - control state of long mode with NX and write protection. */
 static inline struct mmu_regs mmu_rig_long_mode(uint64_t cr3)
 {

@@ -356,6 +356,26 @@ static void test_pages_taken_away(void **state)
 	assert_int_equal(mmu_rig_release(&r), 0);
 }
 
+/* A page fault takes what the software TLB knows of its address with it. */
+static void test_fault_flushes(void **state)
+{
+	const struct tlb_entry *entry;
+	struct mmu_rig r;
+	struct mmu_xlat x;
+
+	(void)state;
+	rig_init(&r, true);
+	assert_int_equal(mmu_translate(r.mmu, gva(0), MMU_ACC_READ, &x), MMU_OK);
+	mmu_rig_fill_tlb(&r, gva(0), &x);
+	entry = tlb_slot(r.tlb.cur, 0);
+	assert_int_equal(entry->read, r.tlb.ctx);
+	assert_true(mmu_rig_put(&r, 0x4000, 0));
+	assert_int_equal(mmu_translate(r.mmu, gva(0), MMU_ACC_WRITE, &x),
+			 MMU_FAULT);
+	assert_int_not_equal(entry->read, r.tlb.ctx);
+	assert_int_equal(mmu_rig_release(&r), 0);
+}
+
 static void test_audit_sees_damage(void **state)
 {
 	struct env e;
@@ -385,6 +405,7 @@ int main(void)
 		cmocka_unit_test(test_large_entries),
 		cmocka_unit_test(test_huge_entry),
 		cmocka_unit_test(test_pages_taken_away),
+		cmocka_unit_test(test_fault_flushes),
 		cmocka_unit_test(test_audit_sees_damage),
 	};
 

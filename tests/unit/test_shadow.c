@@ -238,14 +238,7 @@ static void test_tables_are_protected(void **state)
 	mmu_set_regs(e.rig.mmu, &e.regs);
 	tlb_set_user(&e.rig.tlb, true);
 	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_OK);
-	tlb_fill(&e.rig.tlb, &(struct tlb_fill){
-				     .addr = gva(0),
-				     .host = machine_ptr(e.rig.machine, x.ma),
-				     .ppn = x.ppn,
-				     .read = x.read,
-				     .write = x.write,
-				     .page_shift = x.page_shift,
-			     });
+	mmu_rig_fill_tlb(&e.rig, gva(0), &x);
 	entry = tlb_slot(e.rig.tlb.cur, 0);
 	assert_int_equal(entry->write, e.rig.tlb.ctx);
 
@@ -254,6 +247,91 @@ static void test_tables_are_protected(void **state)
 	assert_int_equal(access_to(&e, two_mib, MMU_ACC_READ, &x), MMU_OK);
 	assert_int_equal(x.gpa.v, DATA + PAGE_SIZE);
 	assert_int_not_equal(entry->write, e.rig.tlb.ctx);
+	env_release(&e);
+}
+
+/* One store over the end of a table into the next one. */
+static void test_store_over_two_tables(void **state)
+{
+	const uint64_t two_mib = UINT64_C(2) << 20;
+	const uint64_t first = UINT64_C(0x600000);
+	const uint64_t end = first + PAGE_SIZE;
+	const uint64_t word[2] = {DATA | USED, (DATA + PAGE_SIZE) | USED};
+	struct env e;
+	struct mmu_xlat x;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	put(&e, process_root(0) + 2 * PAGE_SIZE + 8, first | OPEN);
+	put(&e, process_root(0) + 2 * PAGE_SIZE + 16, end | OPEN);
+	put(&e, end - 8, (DATA + 2 * PAGE_SIZE) | USED);
+	put(&e, end, (DATA + 3 * PAGE_SIZE) | USED);
+	e.regs.cr3 = process_root(0);
+	mmu_set_regs(e.rig.mmu, &e.regs);
+	for (unsigned int i = 0; i < 2; i++)
+		assert_int_equal(access_to(&e,
+					   2 * two_mib - PAGE_SIZE +
+						   i * PAGE_SIZE,
+					   MMU_ACC_READ, &x),
+				 MMU_OK);
+	memcpy(machine_ptr(e.rig.machine, ma(MACHINE_HOME + end - 8)), word,
+	       sizeof(word));
+	mmu_table_written(e.rig.mmu, gpa(end - 8), sizeof(word));
+	mmu_load_cr3(e.rig.mmu, process_root(0));
+	for (unsigned int i = 0; i < 2; i++) {
+		assert_int_equal(access_to(&e,
+					   2 * two_mib - PAGE_SIZE +
+						   i * PAGE_SIZE,
+					   MMU_ACC_READ, &x),
+				 MMU_OK);
+		assert_int_equal(x.gpa.v, word[i] & PTE_ADDR);
+	}
+	env_release(&e);
+}
+
+/* A table that is out of sync is used as one of a higher level: it must be followed again. */
+static void test_out_of_sync_table_gets_a_level(void **state)
+{
+	const uint64_t one_gib = UINT64_C(1) << 30;
+	struct env e;
+	struct mmu_xlat x;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	e.regs.cr3 = process_root(0);
+	mmu_set_regs(e.rig.mmu, &e.regs);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_READ, &x), MMU_OK);
+	for (uint64_t p = 40; p <= 40 + SHADOW_UNSYNC_AFTER; p++)
+		put(&e, last_table(0) + 8 * p, 0);
+	assert_int_equal(mmu_stats(e.rig.mmu)->unsyncs, 1);
+	/* Its first entry leads to data, which now is a table of zeros. */
+	put(&e, process_root(0) + PAGE_SIZE + 8, last_table(0) | OPEN);
+	put(&e, DATA, (DATA + PAGE_SIZE) | OPEN);
+	assert_int_equal(access_to(&e, one_gib, MMU_ACC_READ, &x), MMU_OK);
+	assert_int_equal(x.gpa.v, DATA + PAGE_SIZE);
+	env_release(&e);
+}
+
+/* A page fault takes what the software TLB knows of its address with it. */
+static void test_fault_flushes(void **state)
+{
+	struct env e;
+	struct mmu_xlat x;
+
+	(void)state;
+	env_init(&e, 0);
+	make_process(&e, 0);
+	e.regs.cr3 = process_root(0);
+	mmu_set_regs(e.rig.mmu, &e.regs);
+	tlb_set_user(&e.rig.tlb, true);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_READ, &x), MMU_OK);
+	mmu_rig_fill_tlb(&e.rig, gva(0), &x);
+	assert_int_equal(tlb_slot(e.rig.tlb.cur, 0)->read, e.rig.tlb.ctx);
+	put(&e, last_table(0), 0);
+	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_FAULT);
+	assert_int_not_equal(tlb_slot(e.rig.tlb.cur, 0)->read, e.rig.tlb.ctx);
 	env_release(&e);
 }
 
@@ -332,6 +410,16 @@ static void test_large_pages(void **state)
 			 MMU_OK);
 	assert_int_equal(x.ma.v, MACHINE_HOME + DATA + 7 * PAGE_SIZE);
 
+	/* In one entry again, which forbids fetches as the guest's does. */
+	put(&e, process_root(0) + 2 * PAGE_SIZE + 8, 0);
+	put(&e, process_root(0) + 2 * PAGE_SIZE + 8,
+	    DATA | USED | PTE_PS | PTE_NX);
+	mmu_invlpg(e.rig.mmu, gva(two_mib));
+	assert_int_equal(access_to(&e, two_mib, MMU_ACC_READ, &x), MMU_OK);
+	assert_int_equal(mmu_stats(e.rig.mmu)->tables, 3);
+	assert_int_equal(access_to(&e, two_mib, MMU_ACC_FETCH, &x), MMU_FAULT);
+	assert_int_equal(x.fault_code, PF_P | PF_U | PF_I);
+
 	/* Clean large pages are not writable until their dirty bit is set. */
 	put(&e, process_root(0) + 2 * PAGE_SIZE + 8,
 	    DATA | OPEN | PTE_PS | PTE_A);
@@ -367,6 +455,11 @@ static void test_split_pages_keep_their_keys(void **state)
 	assert_int_equal(access_to(&e, 2 * two_mib, MMU_ACC_READ, &x),
 			 MMU_FAULT);
 	assert_int_equal(x.fault_code, PF_P | PF_U | PF_PK);
+	/* A key that changes. */
+	put(&e, slot + 8, DATA | USED | PTE_PS | UINT64_C(1) << PTE_PKEY_SHIFT);
+	mmu_invlpg(e.rig.mmu, gva(two_mib));
+	assert_int_equal(access_to(&e, two_mib, MMU_ACC_READ, &x), MMU_FAULT);
+	assert_int_equal(x.fault_code, PF_P | PF_U | PF_PK);
 	env_release(&e);
 }
 
@@ -394,6 +487,11 @@ static void test_split_pages_keep_their_scope(void **state)
 				 MMU_OK);
 		assert_false(x.global);
 	}
+	/* It becomes local. */
+	put(&e, slot + 8, DATA | USED | PTE_PS);
+	mmu_invlpg(e.rig.mmu, gva(two_mib));
+	assert_int_equal(access_to(&e, two_mib, MMU_ACC_WRITE, &x), MMU_OK);
+	assert_false(x.global);
 	env_release(&e);
 }
 
@@ -607,6 +705,9 @@ int main(void)
 		cmocka_unit_test(test_no_fill_recycles_its_own_tables),
 		cmocka_unit_test(test_traced_stores),
 		cmocka_unit_test(test_tables_are_protected),
+		cmocka_unit_test(test_store_over_two_tables),
+		cmocka_unit_test(test_out_of_sync_table_gets_a_level),
+		cmocka_unit_test(test_fault_flushes),
 		cmocka_unit_test(test_out_of_sync),
 		cmocka_unit_test(test_large_pages),
 		cmocka_unit_test(test_split_pages_keep_their_keys),
