@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory of pages whose words follow from a number, for programs that fill it and verify it. */
-#ifndef PAYLOAD_PAGES_H
-#define PAYLOAD_PAGES_H
+#ifndef GUEST_PAYLOAD_PAGES_H
+#define GUEST_PAYLOAD_PAGES_H
 #include <stdint.h>
 #include <stdio.h>
 #include <time.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a guest without a system needs: a stack, its entry, the serial console, and an end. */
-#ifndef PAYLOAD_BARE_H
-#define PAYLOAD_BARE_H
+#ifndef TESTS_GUEST_PAYLOAD_BARE_H
+#define TESTS_GUEST_PAYLOAD_BARE_H
 #include <stdint.h>
 
 #define SERIAL      0x3f8
