@@ -49,8 +49,11 @@ static int open_state(struct host *host, struct err *err)
 		r = err_set(err, -errno, "cannot write to %s: %s",
 			    host->state_dir, strerror(errno));
 	else if (flock(host->lock_fd, LOCK_EX | LOCK_NB) < 0)
-		r = err_set(err, errno == EWOULDBLOCK ? -EBUSY : -errno,
-			    "another host uses %s", host->state_dir);
+		r = errno == EWOULDBLOCK
+			    ? err_set(err, -EBUSY, "another host uses %s",
+				      host->state_dir)
+			    : err_set(err, -errno, "cannot lock %s: %s", path,
+				      strerror(errno));
 	free(path);
 	if (r || asprintf(&path, "%s/vms", host->state_dir) < 0)
 		return r ? r : err_set(err, -ENOMEM, "out of memory");

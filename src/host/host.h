@@ -179,7 +179,8 @@ enum host_stop {
  *
  * Does not wait; HOST_EVENT_VM_ENDED follows.
  *
- * Return: 0 or -ENOENT.
+ * Return: 0, -ENOENT (it does not run), or why it cannot be told: -EAGAIN while it reads nothing,
+ * -EPIPE or -ECONNRESET when its link is gone.
  */
 int host_vm_stop(struct host *host, const char *name, enum host_stop how,
 		 struct err *err) __attribute__((warn_unused_result));

@@ -43,6 +43,7 @@ struct hvm {
 	int sock;                    /* I until the end */
 	bool adopting; /* l it ran before this host and is not attached yet */
 	bool up; /* l its processor runs; not known of one that ran before this host */
+	bool greeted;        /* g */
 	bool lost;           /* l its link is gone */
 	uint64_t kill_at_ms; /* l when patience ends; 0: it does not */
 	struct vmmem *mem;   /* l set once, ended under both locks */

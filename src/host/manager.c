@@ -188,10 +188,9 @@ static void do_hello(struct hvm *vm, const struct link_msg *msg, int *fds)
 	struct err err = {0};
 	int r;
 
-	if (vm->mem || vm->lost) {
+	if (vm->lost) {
 		for (unsigned i = 0; i < msg->n_fds; i++)
 			close(fds[i]);
-		link_lost(vm, "it greets twice");
 		return;
 	}
 	r = process_hello(vm, msg, fds, &err);
@@ -234,6 +233,19 @@ void manager_do_chores(struct host *host)
 	}
 }
 
+/* Once, for the mover may be long in coming, and each has descriptors of ours. */
+static void greet(struct hvm *vm, const struct link_msg *msg, const int *fds)
+{
+	if (!vm->greeted) {
+		vm->greeted = true;
+		chore_add(vm, false, msg, fds);
+		return;
+	}
+	for (unsigned i = 0; i < msg->n_fds; i++)
+		close(fds[i]);
+	link_lost(vm, "it greets twice");
+}
+
 static void on_up(struct hvm *vm)
 {
 	struct host *host = vm->host;
@@ -253,7 +265,7 @@ static void on_message(struct hvm *vm, const struct link_msg *msg, int *fds)
 {
 	switch (msg->type) {
 	case LINK_HELLO:
-		chore_add(vm, false, msg, fds);
+		greet(vm, msg, fds);
 		break;
 	case LINK_ACK:
 		if (vm->mem)
