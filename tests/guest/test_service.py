@@ -105,7 +105,7 @@ class Service(unittest.TestCase):
         self.assertEqual(0, status, err)
         self.assertEqual("VM again ended: the guest asked for a reset", self.ended("again"))
         self.wait_for_log(runtime, "second")
-        self.assertIn("reboot: Restarting system", pathlib.Path(runtime["log"]).read_text())
+        self.assertIn("reboot: Restarting system", pathlib.Path(runtime["log"] + ".1").read_text())
         again = self.daemon.get("/v1/vms/again").json["runtime"]
         self.assertNotEqual(runtime["pid"], again["pid"])
 
