@@ -31,6 +31,16 @@ void vm_request_end(struct vm *vm, enum vm_end end)
 	atomic_store(&vm->over, true);
 }
 
+void vm_finish(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->device_lock);
+	vm_request_end(vm, VM_END_STOPPED);
+	serial_flush(&vm->serial);
+	pthread_mutex_unlock(&vm->device_lock);
+	vm->end_ns = vm->clock.now_ns(vm);
+	vm->cb->ended(vm->ctx);
+}
+
 /* The host had no memory or no processor for it, or has stopped it: no fault of the guest's. */
 static void tell_stopped(struct vm *vm, uint64_t now)
 {
@@ -187,11 +197,6 @@ void *vm_loop(void *arg)
 							      vm->engine));
 		audit(vm);
 	}
-	vm_request_end(vm, VM_END_STOPPED);
-	pthread_mutex_lock(&vm->device_lock);
-	serial_flush(&vm->serial);
-	pthread_mutex_unlock(&vm->device_lock);
-	vm->end_ns = vm->clock.now_ns(vm);
-	vm->cb->ended(vm->ctx);
+	vm_finish(vm);
 	return NULL;
 }

@@ -193,11 +193,6 @@ void *vm_vcpus_loop(void *arg)
 	if (threads)
 		run_cpus(vm, threads);
 	free(threads);
-	end(vm, VM_END_STOPPED);
-	pthread_mutex_lock(&vm->device_lock);
-	serial_flush(&vm->serial);
-	pthread_mutex_unlock(&vm->device_lock);
-	vm->end_ns = vm->clock.now_ns(vm);
-	vm->cb->ended(vm->ctx);
+	vm_finish(vm);
 	return NULL;
 }

@@ -110,6 +110,9 @@ void vm_kick(struct vm *vm);
 /** vm_request_end() - the run shall end like this; processor thread. */
 void vm_request_end(struct vm *vm, enum vm_end end);
 
+/** vm_finish() - the run is over, stopped if nothing else was said: flush, and tell the owner. */
+void vm_finish(struct vm *vm);
+
 /** vm_loop() - the processor thread. */
 void *vm_loop(void *arg);
 

@@ -18,6 +18,7 @@ static int replay_file(const char *path)
 
 	if (!f || !data) {
 		perror(path);
+		free(data);
 		return 1;
 	}
 
@@ -27,8 +28,10 @@ static int replay_file(const char *path)
 	/* An exact copy, so that a sanitizer sees reads beyond its end. */
 	uint8_t *exact = malloc(size ? size : 1);
 
-	if (!exact)
+	if (!exact) {
+		free(data);
 		return 1;
+	}
 	memcpy(exact, data, size);
 	LLVMFuzzerTestOneInput(exact, size);
 	free(exact);
