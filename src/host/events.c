@@ -27,6 +27,7 @@ static const char *const kind_names[] = {
 	[HOST_EVENT_BALLOON] = "balloon",
 	[HOST_EVENT_STATE] = "hostState",
 	[HOST_EVENT_SWAP_FULL] = "swapFull",
+	[HOST_EVENT_SWAP_FAILED] = "swapFailed",
 	[HOST_EVENT_OPTION] = "option",
 	[HOST_EVENT_ERROR] = "error",
 };

@@ -42,6 +42,7 @@ enum host_event_kind {
 	HOST_EVENT_BALLOON, /* driver appeared, is stuck, or its guest is in distress */
 	HOST_EVENT_STATE, /* the host's memory state changed */
 	HOST_EVENT_SWAP_FULL,
+	HOST_EVENT_SWAP_FAILED, /* the disk takes no pages, or does again */
 	HOST_EVENT_OPTION,
 	HOST_EVENT_ERROR,
 };

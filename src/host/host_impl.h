@@ -73,6 +73,7 @@ struct hvm {
 	struct balloon_watch balloon; /* l */
 	uint64_t balloon_sent;        /* l */
 	bool swap_was_full;           /* l told once */
+	int swap_error;               /* l errno that was told, 0: none */
 };
 
 /**

@@ -209,6 +209,8 @@ static void block_signals(const struct settings *s, sigset_t *set)
 	/* Before threads start, so that none of them takes the signal. */
 	sigprocmask(SIG_BLOCK, set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	/* A file that may not grow is an error like a full disk, not the end. */
+	signal(SIGXFSZ, SIG_IGN);
 }
 
 static int run(struct settings *s)

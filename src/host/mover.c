@@ -3,6 +3,7 @@
  * The mover: one thread that moves pages, a batch at a time, from VM to VM. Reclaiming
  * goes first, sampling and scanning have the rest.
  */
+#include <string.h>
 #include <time.h>
 
 #include <base/verify.h>
@@ -77,6 +78,24 @@ static void tell_swap_full(struct hvm *vm)
 		  (unsigned long long)swap_slots(vm->mem->swap));
 }
 
+/* Pages that the disk does not take stay where they are, and are tried again. */
+static void tell_swap_error(struct hvm *vm)
+{
+	const int error = swap_write_error(vm->mem->swap);
+
+	if (error == vm->swap_error)
+		return;
+	vm->swap_error = error;
+	if (error)
+		host_tell(vm->host, HOST_EVENT_SWAP_FAILED, vm->set.name,
+			  "the swap file of VM %s cannot be written: %s; its pages stay in memory",
+			  vm->set.name, strerror(error));
+	else
+		host_tell(vm->host, HOST_EVENT_SWAP_FAILED, vm->set.name,
+			  "the swap file of VM %s can be written again",
+			  vm->set.name);
+}
+
 static enum reclaim_result one_batch(struct hvm *vm)
 {
 	struct host *host = vm->host;
@@ -93,7 +112,8 @@ static enum reclaim_result one_batch(struct hvm *vm)
 	/* A newer order knows of this batch. */
 	if (vm->order_seq == seq)
 		vm->order = order;
-	if (result == RECLAIM_SWAP_FULL)
+	tell_swap_error(vm);
+	if (result == RECLAIM_SWAP_FULL && !vm->swap_error)
 		tell_swap_full(vm);
 	else if (swap_slots_free(vm->mem->swap) > 0)
 		vm->swap_was_full = false;

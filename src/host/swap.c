@@ -35,6 +35,7 @@ struct swap {
 	_Atomic uint64_t n_free; /* a */
 	struct io_uring ring;    /* m */
 	bool has_ring;           /* m */
+	_Atomic int error; /* a errno of the last write, 0 if it was whole */
 };
 
 static int open_direct(const char *path, int flags)
@@ -292,14 +293,28 @@ static int write_ring(struct swap *swap, uint64_t slot, const uint8_t *pages,
 	return 0;
 }
 
-int swap_write(struct swap *swap, uint64_t slot, const uint8_t *pages,
-	       unsigned n)
+static int write_pages(struct swap *swap, uint64_t slot, const uint8_t *pages,
+		       unsigned n)
 {
 	VERIFY(n <= RING_ENTRIES * CHUNK_PAGES);
 	/* A write that came up short is tried again in the plain way, and tells why. */
 	if (swap->has_ring && !write_ring(swap, slot, pages, n))
 		return 0;
 	return write_plain(swap, slot * PAGE_SIZE, pages, n * PAGE_SIZE);
+}
+
+int swap_write(struct swap *swap, uint64_t slot, const uint8_t *pages,
+	       unsigned n)
+{
+	const int r = write_pages(swap, slot, pages, n);
+
+	atomic_store(&swap->error, -r);
+	return r;
+}
+
+int swap_write_error(const struct swap *swap)
+{
+	return atomic_load(&swap->error);
 }
 
 int swap_read(struct swap *swap, uint64_t slot, uint8_t *page)

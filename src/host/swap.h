@@ -40,6 +40,13 @@ int swap_reader(const struct swap *swap);
 unsigned swap_take(struct swap *swap, unsigned n, uint64_t *ret_slot);
 
 /**
+ * swap_write_error() - whether the last write failed. Return: errno, positive; 0: it did not.
+ *
+ * Context: any thread.
+ */
+int swap_write_error(const struct swap *swap);
+
+/**
  * swap_write() - write pages into slots in a row.
  * @swap: swap file
  * @slot: first

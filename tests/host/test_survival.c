@@ -115,6 +115,8 @@ static void a_disk_that_takes_no_more_loses_nothing(void **state)
 	look_for(w, 4000);
 	print_host(w, "failing");
 	assert_true(figures_of(w, "a").swap_out <= MIB(4) / PAGE_SIZE);
+	assert_true(told(w, HOST_EVENT_SWAP_FAILED) > 0);
+	assert_int_equal(told(w, HOST_EVENT_SWAP_FULL), 0);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 	end_clean(w);
 	assert_true(figures_of(w, "a").swap_out > 0);
