@@ -313,6 +313,18 @@ static int fill_mirror(struct shadow *s, const struct guest_walk *g, gva_t addr,
 	return 0;
 }
 
+/* A fill speaks for all tables on its way: they are still used as tables. */
+static void note_use(struct shadow *s, gva_t addr, struct shadow_table *last)
+{
+	struct shadow_table *t = s->root;
+
+	while (t != last) {
+		t->writes = 0;
+		t = shadow_child(s, t->entry[shadow_index(t, addr.v)]);
+	}
+	last->writes = 0;
+}
+
 bool shadow_refill(struct shadow *s, gva_t addr, bool write)
 {
 	struct shadow_table *t;
@@ -328,7 +340,7 @@ bool shadow_refill(struct shadow *s, gva_t addr, bool write)
 	    (write && !(shadow_guest_entry(t, i) & PTE_D)) ||
 	    !shadow_prefetch(s, t, i))
 		return false;
-	t->writes = 0;
+	note_use(s, addr, t);
 	prefetch_near(s, t, i);
 	return true;
 }
