@@ -536,7 +536,7 @@ uint64_t physmap_claim_run(struct physmap *map, ppn_t first, uint64_t n_pages)
 	}
 	if (n == taken)
 		return n;
-	atomic_fetch_add(&map->header->allowance, taken - n);
+	physmap_grant(map, taken - n);
 	atomic_fetch_add(&pages[PHYSMAP_ZERO], taken - n);
 	atomic_fetch_sub(&pages[PHYSMAP_HOME], taken - n);
 	return n;
