@@ -53,6 +53,8 @@ typedef void engine_counter_fn(void *arg, const char *group, const char *name,
 
 struct engine;
 
+#define ENGINE_RIP_UNKNOWN UINT64_MAX
+
 /**
  * struct engine_ops - one engine; a constant table.
  * @name: as given to --engine
@@ -60,7 +62,9 @@ struct engine;
  * @new: processors after reset; 0 or -errno with a message
  * @free: end it; NULL is fine
  * @boot: set the state in which a kernel starts; 0 or -errno with a message
- * @rip: address of the next instruction of the first processor, for messages
+ * @rip: address of the next instruction of the first processor, for messages, or
+ *       ENGINE_RIP_UNKNOWN
+ * @bad_fetch: after ENGINE_EXIT_BAD_FETCH: where
  * @page_root: CR3 of the first processor if it walks four levels in long mode, else 0; NULL if
  *             that cannot be told. On that processor's thread
  * @failure: after ENGINE_EXIT_FAILED: why, one sentence
@@ -73,7 +77,6 @@ struct engine;
  * @interrupt: take it
  * @want_interrupt: come back from @run as soon as one can be taken
  * @retired: instructions executed so far
- * @bad_fetch: after ENGINE_EXIT_BAD_FETCH
  * All on the processor's thread, except that @counters may also run when the thread is gone.
  *
  * An engine with interrupt controllers of its own has, with NULL for those:

@@ -33,6 +33,8 @@
 /* Write-back for everything, as firmware would have left it. */
 #define MTRR_WRITE_BACK (UINT64_C(1) << 11 | 6)
 #define EFAULT_TRIES    1000
+#define RESET_RIP       0xfff0
+#define RESET_CS_BASE   0xffff0000
 #define KVM_CPUS_MAX    16
 
 /* Members: I immutable, T its thread, a atomic. */
@@ -61,8 +63,9 @@ struct engine {
 	unsigned int n_cpus;       /* I */
 	struct vcpu cpus[KVM_CPUS_MAX];
 	_Atomic bool memory_failed; /* a */
-	_Atomic bool has_failure;   /* a @failure is complete */
-	pthread_mutex_t kick_lock;  /* threads stay while it is held */
+	_Atomic uint64_t bad_fetch; /* a guest physical, of ENGINE_EXIT_BAD_FETCH */
+	_Atomic bool has_failure;  /* a @failure is complete */
+	pthread_mutex_t kick_lock; /* threads stay while it is held */
 	pthread_mutex_t failure_lock;
 	char failure[256]; /* under failure_lock until has_failure */
 };
@@ -461,6 +464,26 @@ static enum engine_exit run_failed(struct engine *e, struct vcpu *c)
 	return fail(e, "KVM_RUN: %s", strerror(errno));
 }
 
+/* KVM emulates what is fetched outside of RAM, and finds nothing to emulate there. */
+static bool is_bad_fetch(struct engine *e, const struct vcpu *c)
+{
+	struct kvm_translation t;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+	ppn_t page;
+
+	if (c->run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION ||
+	    ioctl(c->fd, KVM_GET_REGS, &regs) ||
+	    ioctl(c->fd, KVM_GET_SREGS, &sregs))
+		return false;
+	t = (struct kvm_translation){.linear_address = sregs.cs.base + regs.rip};
+	if (ioctl(c->fd, KVM_TRANSLATE, &t) || !t.valid ||
+	    guestmem_ppn(e->cfg.mem, gpa(t.physical_address), &page))
+		return false;
+	atomic_store(&e->bad_fetch, t.physical_address);
+	return true;
+}
+
 static enum engine_exit handle_exit(struct engine *e, struct vcpu *c)
 {
 	switch (c->run->exit_reason) {
@@ -480,6 +503,8 @@ static enum engine_exit handle_exit(struct engine *e, struct vcpu *c)
 	case KVM_EXIT_SYSTEM_EVENT:
 		return ENGINE_EXIT_SHUTDOWN;
 	case KVM_EXIT_INTERNAL_ERROR:
+		if (is_bad_fetch(e, c))
+			return ENGINE_EXIT_BAD_FETCH;
 		return fail(
 			e,
 			"KVM met an internal error (suberror %u): its emulator does not know an instruction of this guest",
@@ -557,9 +582,21 @@ static void kvm_set_large(struct engine *e, bool on)
 
 static uint64_t kvm_rip(const struct engine *e)
 {
-	struct kvm_regs regs = {0};
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
 
-	return ioctl(e->cpus[0].fd, KVM_GET_REGS, &regs) ? 0 : regs.rip;
+	if (ioctl(e->cpus[0].fd, KVM_GET_REGS, &regs) ||
+	    ioctl(e->cpus[0].fd, KVM_GET_SREGS, &sregs))
+		return ENGINE_RIP_UNKNOWN;
+	/* After a triple fault on AMD's: the processor does not say where, and KVM resets it. */
+	if (regs.rip == RESET_RIP && sregs.cs.base == RESET_CS_BASE)
+		return ENGINE_RIP_UNKNOWN;
+	return regs.rip;
+}
+
+static gpa_t kvm_bad_fetch(const struct engine *e)
+{
+	return gpa(atomic_load(&e->bad_fetch));
 }
 
 static uint64_t kvm_page_root(const struct engine *e)
@@ -640,6 +677,7 @@ const struct engine_ops engine_kvm = {
 	.set_large = kvm_set_large,
 	.rip = kvm_rip,
 	.page_root = kvm_page_root,
+	.bad_fetch = kvm_bad_fetch,
 	.failure = kvm_failure,
 	.audit = kvm_audit,
 	.counters = kvm_counters,

@@ -355,8 +355,12 @@ void vm_end_text(const struct vm *vm, char *buf, size_t size)
 			 vm->exit_status);
 		break;
 	case VM_END_SHUTDOWN:
-		snprintf(buf, size,
-			 "the guest ended in a triple fault at RIP 0x%llx", rip);
+		if (rip == ENGINE_RIP_UNKNOWN)
+			snprintf(buf, size, "the guest ended in a triple fault");
+		else
+			snprintf(buf, size,
+				 "the guest ended in a triple fault at RIP 0x%llx",
+				 rip);
 		break;
 	case VM_END_BAD_FETCH:
 		snprintf(buf, size,

@@ -174,7 +174,7 @@ class Host:
         """Wait for something. Return: seconds that it took."""
         start = time.monotonic()
         while not condition():
-            if time.monotonic() - start > timeout_s:
+            if time.monotonic() - start > timeout_s * harness.PATIENCE:
                 raise AssertionError(f"waited {timeout_s} s for {what}: {more()} {self.log()}")
             time.sleep(0.02)
         return time.monotonic() - start

@@ -87,7 +87,11 @@ class Bare(unittest.TestCase):
 
     def test_triple_fault(self):
         """An exception without an IDT."""
-        self.ends("t", harness.STATUS_CRASH, ["triple fault", "RIP 0x10"])
+        words = ["triple fault"]
+        # AMD's processors do not tell where.
+        if all(engine == "soft" for engine, _ in harness.MODES):
+            words.append("RIP 0x10")
+        self.ends("t", harness.STATUS_CRASH, words)
 
     def test_jump(self):
         """Code where there is a device, or nothing."""
@@ -105,12 +109,13 @@ class Bare(unittest.TestCase):
         def limit():
             resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20))
         done = subprocess.run(
-            [harness.MEZZ, "run", "--kernel", harness.PAYLOADS / "bare64", "--memory", "8G"],
+            [harness.MEZZ, "run", "--kernel", harness.PAYLOADS / "bare64", "--memory", "1G"],
             check=False, capture_output=True, timeout=20, stdin=subprocess.DEVNULL,
             preexec_fn=limit)
         self.assertEqual(harness.STATUS_USAGE, done.returncode, done.stderr)
         self.assertRegex(done.stderr.decode(), re.compile(r"\Amezz: .*(memory|address space).*\n\Z"))
 
+    @harness.needs_soft
     def test_not_implemented(self):
         """What the processor lacks raises #UD and is counted by its name."""
         run = self.run_bare("u", options=["-v"])

@@ -18,6 +18,7 @@ MIB = 1 << 20
 
 def wait_for(condition, what, timeout_s=60):
     """Poll until it holds."""
+    timeout_s *= harness.PATIENCE
     end = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > end:

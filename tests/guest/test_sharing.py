@@ -45,7 +45,7 @@ class OnRead(unittest.TestCase):
                 host.go(name, 1)
                 host.wait_for(name, "done")
             start = time.monotonic()
-            while (time.monotonic() - start < (20 if same else 1) and
+            while (time.monotonic() - start < (20 * harness.PATIENCE if same else 1) and
                    host.host()["shared"] < 2 * 0.9 * IMAGE_MIB * hosts.MIB):
                 time.sleep(0.1)
             shared = host.host()["shared"] / hosts.MIB
