@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Guests on a host that has less and less: sharing in clear, a balloon driver that lies in
+soft, all shared pages broken at once in hard, a disk that takes nothing, and everybody
+blocked in low. Nobody is killed, nothing is lost, and they get on when there is memory."""
+
+import hashlib
+import pathlib
+import resource
+import socket
+import sys
+import time
+import unittest
+
+import harness
+from test_pressure import enter, lab_audit, stats, wait_for
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "tools"))
+import lab  # pylint: disable=wrong-import-position
+
+MIB = 1 << 20
+BLOCK = "".join(f"{n}\n" for n in range(1, 20001)).encode()[:64 << 10]
+COPIES = 640
+DIGITS = "0123456789"
+WAIT_S = 90 * harness.PATIENCE
+
+# Both fill the same pages, and change each of them when they are told to.
+TEXT = f"""
+mkdir /m; mount -t tmpfs -o size=90m t /m
+seq 1 20000 | head -c 65536 >/m/block
+n=0; while [ $n -lt {COPIES} ]; do cat /m/block; n=$((n + 1)); done >/m/x
+echo filled
+for round in 1 2 3; do
+	read -r digits
+	tr {DIGITS} $digits </m/x | dd of=/m/x bs=64k conv=notrunc 2>/dev/null
+	echo "round $round $(sha256sum </m/x)"
+done
+sleep 300
+"""
+
+# The driver is taken away from the kernel, and its place taken by a program.
+LIAR = """
+for device in /sys/bus/virtio/drivers/virtio_balloon/virtio*; do
+	echo ${device##*/} >/sys/bus/virtio/drivers/virtio_balloon/unbind
+done
+hold 7 30 70:2:600 & liar lie 600
+"""
+
+
+class Scarce(unittest.TestCase):
+    """One scenario, for booting is what takes time."""
+
+    def shared_within(self, host, seconds):
+        """Pages that were shared in a time."""
+        def now():
+            return sum(stats(host, name)["sharedEver"] for name in ("one", "two"))
+        before = now()
+        time.sleep(seconds)
+        return now() - before
+
+    def tell(self, host, name, word):
+        """Type a line on a console."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(host.path / "state" / "vms" / name / "console.sock"))
+            sock.sendall(word.encode() + b"\r")
+            time.sleep(0.2)
+
+    def check(self, host, shot=None):
+        """Nothing exceeded, and all still there."""
+        shot = shot or host.snapshot()
+        self.assertEqual(0, shot["host"]["over"])
+        for vm in shot["vms"]:
+            self.assertNotIn(vm["runtime"]["powerState"], ("stopping", "poweredOff"),
+                             host.log()[-2000:])
+        return shot
+
+    def rewrite(self, host, number, digits):
+        """All pages of the two guests change at once. Return: what is to be seen of it."""
+        self.text = {name: self.text[name].translate(
+            bytes.maketrans(DIGITS.encode(), to.encode())) for name, to in digits.items()}
+        for name, to in digits.items():
+            self.tell(host, name, to)
+        return {name: f"round {number} {hashlib.sha256(text * COPIES).hexdigest()}"
+                for name, text in self.text.items()}
+
+    def finish(self, host, expected):
+        """Until both have done it, and did it right."""
+        def done():
+            self.check(host)
+            return all(line in host.said(name) for name, line in expected.items())
+        wait_for(done, f"{expected}: " + "".join(host.said(name)[-500:] for name in expected),
+                 WAIT_S)
+        self.assertEqual(0, lab_audit(host))
+
+    def start(self, host):
+        """Three guests."""
+        for option in ("Mem.ShareScanGHz=32", "Mem.ShareRateMax=8192", "Mem.SamplePeriod=5"):
+            host.mezz("host", "--set", option)
+        self.text = {"one": BLOCK, "two": BLOCK}
+        for name in ("one", "two"):
+            host.create(name, ["memory=128M", "group=text"], TEXT)
+        host.mezz("create", "liar", "memory=128M", "sharing=off", "--append",
+                  "iomem=relaxed " + harness.command_parameter(LIAR))
+        for name in ("one", "two", "liar"):
+            host.mezz("start", name)
+        for name in ("one", "two"):
+            wait_for(lambda name=name: "filled" in host.said(name), name, WAIT_S)
+        wait_for(lambda: "liar ready" in host.said("liar") and
+                 stats(host, "liar")["private"] > 70 * MIB, "the liar", WAIT_S)
+
+    def sharing_is_eager_in_clear(self, host):
+        """At rest 10 pages a second of each, once in an hour; then as fast as is allowed."""
+        slow = self.shared_within(host, 2)
+        self.assertLess(slow, 100)
+        enter(host, "clear")
+        self.assertGreater(self.shared_within(host, 2), 3 * slow)
+        wait_for(lambda: host.snapshot()["host"]["saving"] > 10 * MIB, "sharing", WAIT_S)
+
+    def a_balloon_that_lies_hurts_nobody(self, host):
+        """It is asked and gives what it does not have: no memory comes or goes by that."""
+        enter(host, "soft")
+        wait_for(lambda: "liar asked" in host.said("liar"), "that the liar is asked", WAIT_S)
+        time.sleep(3)
+        self.assertLess(stats(host, "liar")["ballooned"], MIB)
+        self.check(host)
+        self.assertNotIn("is killed", host.log())
+        self.assertEqual(0, lab_audit(host))
+
+    def shared_pages_break_at_once(self, host):
+        """Machine memory is full, and each shared page is needed as one of its own."""
+        enter(host, "hard")
+        before = sum(stats(host, name)["unshared"] for name in ("one", "two"))
+        self.finish(host, self.rewrite(host, 1, {"one": "1234567890", "two": "2345678901"}))
+        after = sum(stats(host, name)["unshared"] for name in ("one", "two"))
+        self.assertGreater(after - before, 2000)
+
+    def a_disk_that_fails_stops_nobody(self, host):
+        """The kernel refuses to write the swap files, as a failing disk would."""
+        host.mezz("host", "--set", "Mem.MemZipEnable=0")
+        enter(host, "hard")
+        old = resource.prlimit(host.host.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        expected = self.rewrite(host, 2, {"one": "9876543210", "two": "8765432109"})
+        wait_for(lambda: "cannot be written: File too large; its pages stay in memory" in
+                 host.log(), "the event", WAIT_S)
+        time.sleep(2)
+        self.check(host)
+        resource.prlimit(host.host.pid, resource.RLIMIT_FSIZE, old)
+        wait_for(lambda: "can be written again" in host.log(), "the other event", WAIT_S)
+        self.finish(host, expected)
+
+    def who_is_blocked_gets_on(self, host):
+        """In low a VM above its target waits, and goes on when there is memory."""
+        def stalled():
+            return sum(stats(host, name)["stallHostNs"] for name in ("one", "two"))
+        enter(host, "low")
+        before = stalled()
+        expected = self.rewrite(host, 3, {"one": "0246813579", "two": "1357902468"})
+        wait_for(lambda: stalled() > before and self.check(host), "a VM that waits", WAIT_S)
+        host.kill_host()
+        host.start_host(900)
+        self.finish(host, expected)
+        self.assertFalse(any(vm["quickStats"]["blocked"] for vm in host.snapshot()["vms"]))
+
+    def test_less_and_less(self):
+        """In this order, with the same guests."""
+        with lab.Lab(900) as host:
+            self.start(host)
+            for step in (self.sharing_is_eager_in_clear, self.a_balloon_that_lies_hurts_nobody,
+                         self.shared_pages_break_at_once, self.a_disk_that_fails_stops_nobody,
+                         self.who_is_blocked_gets_on):
+                start = time.monotonic()
+                with self.subTest(step.__name__):
+                    step(host)
+                print(f"{step.__name__}: {time.monotonic() - start:.1f} s", flush=True)
+            self.assertNotIn("instead of", host.said("liar"))
+
+
+if __name__ == "__main__":
+    harness.main()
