@@ -94,11 +94,12 @@ struct host_config {
 /**
  * host_memory_parse() - machine memory from the command line.
  * @text: a size as size_parse() reads it, a percentage of the host's RAM such as 50%, or
- *        NULL for what is available now less a reserve of 1/16 of RAM
+ *        NULL for what is available now less a reserve of 1/16 of RAM; in a control group
+ *        with a limit that is RAM
  * @ret_bytes: whole pages
  * @err: message
  *
- * Return: 0, -EINVAL, -ERANGE (less than 16 MiB, or more than the host's RAM).
+ * Return: 0, -EINVAL, -ERANGE (less than 16 MiB, or more than RAM).
  */
 int host_memory_parse(const char *text, uint64_t *ret_bytes, struct err *err)
 	__attribute__((warn_unused_result));

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <host/cgroup.h>
 #include <host/host_impl.h>
 #include <policy/units.h>
 
@@ -42,13 +43,14 @@ static int parse_percent(const char *text, uint64_t ram, uint64_t *ret,
 
 int host_memory_parse(const char *text, uint64_t *ret_bytes, struct err *err)
 {
-	const uint64_t ram = meminfo("MemTotal");
+	uint64_t ram = meminfo("MemTotal");
+	uint64_t available = meminfo("MemAvailable");
 	uint64_t bytes = 0;
 	int r = 0;
 
-	if (!text) {
-		const uint64_t available = meminfo("MemAvailable");
+	cgroup_memory("/proc/self/cgroup", "/sys/fs/cgroup", &ram, &available);
 
+	if (!text) {
 		bytes = available > ram / 16 ? available - ram / 16 : 0;
 	} else if (*text && text[strlen(text) - 1] == '%') {
 		r = parse_percent(text, ram, &bytes, err);
@@ -63,7 +65,7 @@ int host_memory_parse(const char *text, uint64_t *ret_bytes, struct err *err)
 	if (bytes < HOST_MEMORY_MIN || bytes > ram)
 		return err_set(
 			err, -ERANGE,
-			"machine memory of %llu MiB is not between 16 MiB and the %llu MiB of this host",
+			"machine memory of %llu MiB is not between 16 MiB and the %llu MiB of this host or container",
 			(unsigned long long)bytes >> 20,
 			(unsigned long long)ram >> 20);
 	*ret_bytes = bytes;
