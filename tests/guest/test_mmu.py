@@ -132,8 +132,9 @@ class Switches(unittest.TestCase):
                        for hops in (1000, 9000))
         self.assertGreater(long.counter("mmu.root_hits") - short.counter("mmu.root_hits"), 7000)
         self.assertLess(abs(long.counter("mmu.roots_built") - short.counter("mmu.roots_built")), 5)
-        # 8000 hops more; some ticks of the guest's clock are among them.
-        self.assertLess(long.counter("mmu.hidden_faults") - short.counter("mmu.hidden_faults"), 800)
+        # 8000 hops more, each of which would be a fault and more if tables were built anew. What
+        # boots and ticks of the guest's clock differ by is among them.
+        self.assertLess(long.counter("mmu.hidden_faults") - short.counter("mmu.hidden_faults"), 4000)
 
 
 @harness.needs_soft
