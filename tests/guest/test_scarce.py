@@ -119,8 +119,12 @@ class Scarce(unittest.TestCase):
     def a_balloon_that_lies_hurts_nobody(self, host):
         """It is asked and gives what it does not have: no memory comes or goes by that."""
         enter(host, "soft")
-        wait_for(lambda: "liar asked" in host.said("liar"), "that the liar is asked", WAIT_S)
-        time.sleep(3)
+        # A limit below what it has, or others might have more to spare than it.
+        host.mezz("set", "liar", "limit=80M")
+        end = time.monotonic() + 15
+        while "liar asked" not in host.said("liar") and time.monotonic() < end:
+            self.check(host)
+        host.mezz("set", "liar", "limit=unlimited")
         self.assertLess(stats(host, "liar")["ballooned"], MIB)
         self.check(host)
         self.assertNotIn("is killed", host.log())
