@@ -6,20 +6,21 @@ __extension__ typedef unsigned __int128 uint128_t;
 
 /*
  * MUL and IMUL with the double-width product: the host's A and D hold it, and flags follow
- * into A once the low half has been moved out.
+ * into A once the low half has been moved out. Some processors leave undefined flags what
+ * they were: XOR makes them the same whatever our compiler's code did before.
  */
-#define MUL_ASM(insn, bits, source)                            \
-	do {                                                   \
-		uint64_t a = RD(bits, REG_RAX);                \
-		UINT(bits) hi, lo;                             \
-		__asm__(insn " %[s_]\n\tmov %%" A_REG_##bits   \
-			", %[lo_]" ASM_GET_FLAGS               \
-			: "+&a"(a), "=&d"(hi), [lo_] "=&r"(lo) \
-			: [s_] "r"((UINT(bits))(source))       \
-			: "cc");                               \
-		c->af = (uint16_t)a;                           \
-		WR(bits, REG_RAX, lo);                         \
-		WR(bits, REG_RDX, hi);                         \
+#define MUL_ASM(insn, bits, source)                                              \
+	do {                                                                     \
+		uint64_t a = RD(bits, REG_RAX);                                  \
+		UINT(bits) hi, lo;                                               \
+		__asm__("xor %%edx, %%edx\n\t" insn                              \
+			" %[s_]\n\tmov %%" A_REG_##bits ", %[lo_]" ASM_GET_FLAGS \
+			: "+&a"(a), "=&d"(hi), [lo_] "=&r"(lo)                   \
+			: [s_] "r"((UINT(bits))(source))                         \
+			: "cc");                                                 \
+		c->af = (uint16_t)a;                                             \
+		WR(bits, REG_RAX, lo);                                           \
+		WR(bits, REG_RDX, hi);                                           \
 	} while (0);
 
 #define A_REG_16 "ax"
@@ -27,16 +28,17 @@ __extension__ typedef unsigned __int128 uint128_t;
 #define A_REG_64 "rax"
 
 /* The 8-bit product is in AX. */
-#define MUL8_ASM(insn, source)                                         \
-	do {                                                           \
-		uint64_t a = RD(8, 0);                                 \
-		uint16_t product;                                      \
-		__asm__(insn " %[s_]\n\tmov %%ax, %[p_]" ASM_GET_FLAGS \
-			: "+&a"(a), [p_] "=&r"(product)                \
-			: [s_] "r"((uint8_t)(source))                  \
-			: "cc");                                       \
-		c->af = (uint16_t)a;                                   \
-		WR(16, REG_RAX, product);                              \
+#define MUL8_ASM(insn, source)                                    \
+	do {                                                      \
+		uint64_t a = RD(8, 0);                            \
+		uint16_t product;                                 \
+		__asm__("xor %k[p_], %k[p_]\n\t" insn             \
+			" %[s_]\n\tmov %%ax, %[p_]" ASM_GET_FLAGS \
+			: "+&a"(a), [p_] "=&r"(product)           \
+			: [s_] "r"((uint8_t)(source))             \
+			: "cc");                                  \
+		c->af = (uint16_t)a;                              \
+		WR(16, REG_RAX, product);                         \
 	} while (0);
 
 #define MUL_OPS(name, bits)                             \
