@@ -266,5 +266,6 @@ int main(int argc, char *argv[])
 					    group->n_frames_used),
 		       (unsigned long long)group_book_bytes(group));
 	}
+	share_free(share);
 	return 0;
 }
