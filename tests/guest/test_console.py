@@ -199,9 +199,12 @@ class Console(unittest.TestCase):
                            capture_output=True)
             self.assertEqual(left, list(pathlib.Path(tmp).iterdir()))
             host = harness.children(proc.pid)[0]
+            vm = harness.children(host)[0]
             harness.end_session(proc)
             proc.stdout.close()
-            self.gone(lambda: os.path.exists(f"/proc/{host}/exe"))
+            # As long as one of them lives, the folder is in use.
+            for pid in (host, vm):
+                self.gone(lambda pid=pid: os.path.exists(f"/proc/{pid}/exe"))
             os.utime(left[0], (0, 0))
             subprocess.run([*command, "--kernel", "/nonexistent"], check=False, env=env,
                            capture_output=True)
