@@ -180,5 +180,28 @@ class Scarce(unittest.TestCase):
             self.assertNotIn("instead of", host.said("liar"))
 
 
+class Stuck(unittest.TestCase):
+    """A balloon driver that says what it could give, and gives nothing."""
+
+    SCRIPT = LIAR.split("hold")[0] + "liar mute 600 & hold 7 30 120:2:20; sleep 300"
+
+    def test_is_paged_instead(self):
+        """The limit holds, by compression and swap, and the guest's data is right."""
+        with lab.Lab(600) as host:
+            host.mezz("create", "mute", "memory=256M", "sharing=off", "--append",
+                      "iomem=relaxed " + harness.command_parameter(self.SCRIPT))
+            host.mezz("start", "mute")
+            wait_for(lambda: "liar ready" in host.said("mute") and
+                     stats(host, "mute")["private"] > 120 * MIB, "a full guest", WAIT_S)
+            host.mezz("set", "mute", "limit=90M")
+            wait_for(lambda: stats(host, "mute")["consumed"] <= 90 * MIB, "the limit", WAIT_S)
+            self.assertEqual(0, stats(host, "mute")["ballooned"])
+            self.assertGreater(stats(host, "mute")["compressed"] +
+                               stats(host, "mute")["swapped"], 30 * MIB)
+            wait_for(lambda: "hold ok 120 " in host.said("mute"),
+                     f"its data: {host.said('mute')[-300:]}", WAIT_S)
+            self.assertEqual(0, lab_audit(host))
+
+
 if __name__ == "__main__":
     harness.main()
