@@ -386,15 +386,20 @@ static uint64_t beyond_target(const struct maker *m, size_t i)
 	return min_u64(sub_u64(vm_max(node_of(m, i)), from), portion(m, i));
 }
 
+static uint64_t grant_beyond(struct maker *m, uint64_t left, uint64_t keep)
+{
+	for (size_t i = 0; i < m->n; i++)
+		m->room[i] = beyond_target(m, i);
+	return grant(m, left, keep);
+}
+
 /* Portions for everybody from @left, beyond targets without @keep. Return what is left then. */
 static uint64_t lend(struct maker *m, uint64_t left, uint64_t keep)
 {
 	for (size_t i = 0; i < m->n; i++)
 		m->room[i] = min_u64(claim(m, i, deserved(m, i)), portion(m, i));
 	left = grant(m, left, 0);
-	for (size_t i = 0; i < m->n; i++)
-		m->room[i] = beyond_target(m, i);
-	return grant(m, left, keep);
+	return grant_beyond(m, left, keep);
 }
 
 /*
@@ -429,10 +434,8 @@ static void allowances_set(struct maker *m)
 	for (size_t i = 0; i < m->n; i++)
 		m->room[i] = claim(m, i, deserved(m, i));
 	left = grant(m, left, low / 4);
-	for (size_t i = 0; i < m->n && !calm; i++)
-		m->room[i] = beyond_target(m, i);
 	if (!calm)
-		grant(m, left, beyond);
+		grant_beyond(m, left, beyond);
 	for (size_t i = 0; i < m->n; i++)
 		m->actions[i].blocked = (m->acts & ACT_BLOCK) &&
 					m->charge[i] >= deserved(m, i);
