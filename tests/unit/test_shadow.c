@@ -75,6 +75,13 @@ static void make_process(struct env *e, unsigned int i)
 		put(e, last_table(i) + 8 * p, (DATA + p * PAGE_SIZE) | OPEN);
 }
 
+static void run_first_process(struct env *e)
+{
+	make_process(e, 0);
+	e->regs.cr3 = process_root(0);
+	mmu_set_regs(e->rig.mmu, &e->regs);
+}
+
 static enum mmu_result access_to(struct env *e, uint64_t addr,
 				 unsigned int access, struct mmu_xlat *x)
 {
@@ -192,9 +199,7 @@ static void test_traced_stores(void **state)
 
 	(void)state;
 	env_init(&e, 0);
-	make_process(&e, 0);
-	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.rig.mmu, &e.regs);
+	run_first_process(&e);
 	flags = guestmem_flags(e.rig.mem);
 	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_OK);
 	for (unsigned int t = 0; t < 4; t++)
@@ -233,9 +238,7 @@ static void test_tables_are_protected(void **state)
 
 	(void)state;
 	env_init(&e, 0);
-	make_process(&e, 0);
-	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.rig.mmu, &e.regs);
+	run_first_process(&e);
 	tlb_set_user(&e.rig.tlb, true);
 	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_OK);
 	mmu_rig_fill_tlb(&e.rig, gva(0), &x);
@@ -299,9 +302,7 @@ static void test_out_of_sync_table_gets_a_level(void **state)
 
 	(void)state;
 	env_init(&e, 0);
-	make_process(&e, 0);
-	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.rig.mmu, &e.regs);
+	run_first_process(&e);
 	assert_int_equal(access_to(&e, 0, MMU_ACC_READ, &x), MMU_OK);
 	for (uint64_t p = 40; p <= 40 + SHADOW_UNSYNC_AFTER; p++)
 		put(&e, last_table(0) + 8 * p, 0);
@@ -322,9 +323,7 @@ static void test_fault_flushes(void **state)
 
 	(void)state;
 	env_init(&e, 0);
-	make_process(&e, 0);
-	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.rig.mmu, &e.regs);
+	run_first_process(&e);
 	tlb_set_user(&e.rig.tlb, true);
 	assert_int_equal(access_to(&e, 0, MMU_ACC_READ, &x), MMU_OK);
 	mmu_rig_fill_tlb(&e.rig, gva(0), &x);
@@ -344,9 +343,7 @@ static void test_out_of_sync(void **state)
 
 	(void)state;
 	env_init(&e, 0);
-	make_process(&e, 0);
-	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.rig.mmu, &e.regs);
+	run_first_process(&e);
 	flags = guestmem_flags(e.rig.mem);
 	for (uint64_t p = 0; p < 64; p++)
 		assert_int_equal(access_to(&e, p * PAGE_SIZE, MMU_ACC_WRITE, &x),
@@ -587,9 +584,7 @@ static void test_tables_taken_away(void **state)
 
 	(void)state;
 	env_init(&e, 0);
-	make_process(&e, 0);
-	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.rig.mmu, &e.regs);
+	run_first_process(&e);
 	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_OK);
 	/* The running root's own page becomes zeros. */
 	assert_int_equal(guestmem_drop(e.rig.mem,
@@ -680,9 +675,7 @@ static void test_audit_sees_damage(void **state)
 
 	(void)state;
 	env_init(&e, 0);
-	make_process(&e, 0);
-	e.regs.cr3 = process_root(0);
-	mmu_set_regs(e.rig.mmu, &e.regs);
+	run_first_process(&e);
 	assert_int_equal(access_to(&e, 0, MMU_ACC_WRITE, &x), MMU_OK);
 	audit(&e);
 	/* Tracing lost. */
