@@ -92,6 +92,17 @@ class Daemon:
             self.proc.wait()
         self.folder.cleanup()
 
+    def use_tcp(self):
+        """Listen there too from the next start on, for whoever says TOKEN. Return: the port."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        token = self.root / "token"
+        token.write_text(TOKEN + "\n")
+        token.chmod(0o600)
+        self.command += ["--tcp", f"127.0.0.1:{port}", "--token-file", str(token)]
+        return port
+
     def connection(self, timeout=30):
         """A new connection to it."""
         return UnixConnection(self.socket, timeout)

@@ -173,14 +173,9 @@ class Token(unittest.TestCase):
 
     def test_token(self):
         """Right, wrong, missing, for what exists and what does not."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         mezzd = daemon.Daemon()
         self.addCleanup(mezzd.close)
-        token = mezzd.root / "token"
-        token.write_text(TOKEN + "\n")
-        mezzd.command += ["--tcp", f"127.0.0.1:{port}", "--token-file", str(token)]
+        port = mezzd.use_tcp()
         mezzd.start()
         self.assertEqual(200, self.ask(port, "/openapi.json").status)
         for wrong in (None, "Bearer", "Bearer " + TOKEN[:-1], "Bearer " + TOKEN + "x",

@@ -6,7 +6,6 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import unittest
@@ -32,15 +31,9 @@ class Page(unittest.TestCase):
 
     def test_page(self):
         """By TCP with a token, since that is how browsers come."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         mezzd = daemon.Daemon()
         self.addCleanup(mezzd.close)
-        token = mezzd.root / "token"
-        token.write_text(daemon.TOKEN + "\n")
-        token.chmod(0o600)
-        mezzd.command += ["--tcp", f"127.0.0.1:{port}", "--token-file", str(token)]
+        port = mezzd.use_tcp()
         mezzd.start()
         person = subprocess.Popen(
             ["node", HERE / "page.js", f"http://127.0.0.1:{port}/", daemon.TOKEN], env=ENV,
