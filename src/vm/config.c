@@ -75,6 +75,20 @@ static int set_string(char **to, const char *value, struct err *err)
 	return 0;
 }
 
+/* Each adds to the ones before, as the words of one command line. */
+static int add_words(char **to, const char *value, struct err *err)
+{
+	char *joined;
+
+	if (!*to || !**to)
+		return set_string(to, value, err);
+	if (asprintf(&joined, "%s %s", *to, value) < 0)
+		return err_set(err, -ENOMEM, "no memory for the options");
+	free(*to);
+	*to = joined;
+	return 0;
+}
+
 static int bad(struct err *err, const char *option, const char *value,
 	       const char *expected)
 {
@@ -257,7 +271,7 @@ static int apply(struct vm_config *cfg, const struct vm_option *o,
 	case VM_OPT_INITRD:
 		return set_string(&cfg->initrd, value, err);
 	case VM_OPT_APPEND:
-		return set_string(&cfg->append, value, err);
+		return add_words(&cfg->append, value, err);
 	case VM_OPT_BARE:
 		cfg->bare = true;
 		return 0;

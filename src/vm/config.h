@@ -39,7 +39,8 @@ struct vm_disk_config {
  * @memory_bytes: guest RAM
  * @kernel: kernel file; NULL for the one of `make guest`
  * @initrd: initial RAM disk, or NULL; with the default kernel its own
- * @append: text added to the default kernel command line, or NULL
+ * @append: text added to the default kernel command line, each --append after the one before;
+ *          or NULL
  * @bare: pass only @append
  * @protocol: how the kernel is entered
  * @disks: virtio disks, in order

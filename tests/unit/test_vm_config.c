@@ -115,12 +115,27 @@ static void test_accepted(void **state)
 	vm_config_release(&cfg);
 }
 
+/* As one would type it who adds a word to a command that is there already. */
+static void test_words_are_joined(void **state)
+{
+	static const char *const words[] = {"--append", "",   "-a",
+					    "quiet",    "-a", "a=1 b"};
+	struct vm_config cfg;
+	struct err err = {""};
+
+	(void)state;
+	assert_int_equal(parse(&cfg, words, ARRAY_SIZE(words), &err), 0);
+	assert_string_equal(cfg.append, "quiet a=1 b");
+	vm_config_release(&cfg);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_accepted),
+		cmocka_unit_test(test_words_are_joined),
 	};
 
 	return cmocka_run_group_tests_name("vm_config", tests, NULL, NULL);
