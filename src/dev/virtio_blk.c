@@ -296,6 +296,10 @@ static enum status transfer(struct virtio_blk *blk, enum mem_access access,
 	for (uint64_t left = len; left;) {
 		struct batch batch;
 
+		/* A request of gigabytes must not keep the host waiting for its pages. */
+		guestmem_service(blk->dev.mem);
+		if (guestmem_is_stopped(blk->dev.mem))
+			return STATUS_STOPPED;
 		if (next_batch(blk, &cur, access, left, &batch) != MEM_OK)
 			return STATUS_STOPPED;
 		if (!move_batch(blk, access, &batch, pos))
@@ -311,9 +315,14 @@ static enum status transfer(struct virtio_blk *blk, enum mem_access access,
 
 static enum status sync_image(const struct virtio_blk *blk)
 {
+	int r;
+
 	if (blk->mode == VIRTIO_BLK_RO)
 		return STATUS_OK;
-	return fdatasync(blk->fd) == 0 ? STATUS_OK : STATUS_IOERR;
+	do {
+		r = fdatasync(blk->fd);
+	} while (r < 0 && errno == EINTR);
+	return r == 0 ? STATUS_OK : STATUS_IOERR;
 }
 
 static enum status do_read(struct virtio_blk *blk, uint64_t sector, uint64_t len)
@@ -354,6 +363,10 @@ static bool write_zeros(const struct virtio_blk *blk, uint64_t pos, uint64_t len
 	static const uint8_t zeros[ZEROS_BYTES];
 
 	while (len) {
+		guestmem_service(blk->dev.mem);
+		if (guestmem_is_stopped(blk->dev.mem))
+			return false;
+
 		ssize_t r = pwrite(blk->fd, zeros,
 				   len < ZEROS_BYTES ? len : ZEROS_BYTES,
 				   (off_t)pos);
@@ -368,6 +381,19 @@ static bool write_zeros(const struct virtio_blk *blk, uint64_t pos, uint64_t len
 	return true;
 }
 
+/* The signals that call a processor's thread back are no fault of the disk's. */
+static bool allocate(const struct virtio_blk *blk, int how, uint64_t pos,
+		     uint64_t len)
+{
+	int r;
+
+	do {
+		r = fallocate(blk->fd, how | FALLOC_FL_KEEP_SIZE, (off_t)pos,
+			      (off_t)len);
+	} while (r < 0 && errno == EINTR);
+	return r == 0;
+}
+
 static enum status zero_range(const struct virtio_blk *blk,
 			      const struct range *range)
 {
@@ -376,8 +402,7 @@ static enum status zero_range(const struct virtio_blk *blk,
 	int how = range->flags & RANGE_UNMAP ? FALLOC_FL_PUNCH_HOLE
 					     : FALLOC_FL_ZERO_RANGE;
 
-	if (len == 0 || fallocate(blk->fd, how | FALLOC_FL_KEEP_SIZE,
-				  (off_t)pos, (off_t)len) == 0)
+	if (len == 0 || allocate(blk, how, pos, len))
 		return STATUS_OK;
 	if (errno != EOPNOTSUPP)
 		return STATUS_IOERR;
@@ -390,9 +415,7 @@ static enum status discard_range(const struct virtio_blk *blk,
 	uint64_t pos = range->sector * VIRTIO_BLK_SECTOR_BYTES;
 	uint64_t len = (uint64_t)range->n_sectors * VIRTIO_BLK_SECTOR_BYTES;
 
-	if (len == 0 ||
-	    fallocate(blk->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		      (off_t)pos, (off_t)len) == 0)
+	if (len == 0 || allocate(blk, FALLOC_FL_PUNCH_HOLE, pos, len))
 		return STATUS_OK;
 	return errno == EOPNOTSUPP ? STATUS_UNSUPP : STATUS_IOERR;
 }

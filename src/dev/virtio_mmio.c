@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <base/verify.h>
+#include <mem/guestmem.h>
 
 enum reg {
 	REG_MAGIC = 0x000,
@@ -128,15 +129,30 @@ void virtio_dev_fail(struct virtio_dev *dev, const char *why)
 	dev->report.fn(dev->report.ctx, text);
 }
 
+/* Between two requests: the host may want pages, or the end. */
+static bool may_go_on(const struct virtio_dev *dev)
+{
+	guestmem_service(dev->mem);
+	return !guestmem_is_stopped(dev->mem);
+}
+
 void virtio_dev_drain(struct virtio_dev *dev, unsigned int queue,
 		      struct vq_chain *chain,
 		      bool (*serve)(struct virtio_dev *dev, unsigned int queue,
 				    struct vq_chain *chain))
 {
 	struct virtqueue *vq = &dev->queues[queue];
+	/* A driver has no more on its way at once, unless others add to it meanwhile. */
+	unsigned int left = vq->size;
 	enum vq_status status = VQ_OK;
 
-	while (status == VQ_OK && virtio_dev_running(dev)) {
+	dev->owed &= ~(UINT32_C(1) << queue);
+	while (status == VQ_OK && virtio_dev_running(dev) && may_go_on(dev)) {
+		if (!left--) {
+			if (virtqueue_has_work(vq))
+				dev->owed |= UINT32_C(1) << queue;
+			break;
+		}
 		status = virtqueue_pop(vq, chain);
 		if (status == VQ_OK && !serve(dev, queue, chain))
 			break;
@@ -158,6 +174,7 @@ static void reset(struct virtio_dev *dev)
 	dev->driver_sel = 0;
 	dev->status = 0;
 	dev->queue_sel = 0;
+	dev->owed = 0;
 	dev->stats.resets++;
 	for (unsigned int i = 0; i < dev->n_queues; i++)
 		virtqueue_reset(&dev->queues[i]);
@@ -282,12 +299,29 @@ static void write_queue_reg(struct virtio_dev *dev, uint64_t reg, uint32_t value
 	}
 }
 
-static void notify(struct virtio_dev *dev, uint32_t queue)
+static void look_at_queue(struct virtio_dev *dev, uint32_t queue)
 {
-	dev->stats.notifies++;
 	if (virtio_dev_running(dev) && queue < dev->n_queues &&
 	    dev->queues[queue].ready)
 		dev->ops->notify(dev, queue);
+}
+
+static void notify(struct virtio_dev *dev, uint32_t queue)
+{
+	dev->stats.notifies++;
+	look_at_queue(dev, queue);
+}
+
+bool virtio_dev_resume(struct virtio_dev *dev)
+{
+	const uint32_t owed = dev->owed;
+
+	dev->owed = 0;
+	for (unsigned int i = 0; owed >> i; i++) {
+		if (owed >> i & 1)
+			look_at_queue(dev, i);
+	}
+	return virtio_dev_owes(dev);
 }
 
 /* Registers. */

@@ -117,6 +117,7 @@ struct virtio_stats {
  * @isr: interrupt status
  * @generation: of the configuration
  * @queue_sel: selected queue
+ * @owed: queues, bits, whose work was interrupted to let others have their turn
  * @n_queues: how many queues
  * @queues: the queues
  * @stats: counters
@@ -134,6 +135,7 @@ struct virtio_dev {
 	uint32_t isr;
 	uint32_t generation;
 	uint32_t queue_sel;
+	uint32_t owed;
 	unsigned int n_queues;
 	struct virtqueue queues[VIRTIO_MAX_QUEUES];
 	struct virtio_stats stats;
@@ -207,8 +209,27 @@ void virtio_dev_config_changed(struct virtio_dev *dev);
  */
 void virtio_dev_fail(struct virtio_dev *dev, const char *why);
 
+/** virtio_dev_owes() - whether there is work for virtio_dev_resume(). */
+static inline bool virtio_dev_owes(const struct virtio_dev *dev)
+{
+	return dev->owed != 0;
+}
+
 /**
- * virtio_dev_drain() - serve all requests of a queue, then interrupt if that is wanted.
+ * virtio_dev_resume() - go on where virtio_dev_drain() has stopped to let others have their turn.
+ *
+ * Return: whether there is still more; to be called again soon.
+ * Context: the processor thread between two slices, or any with the device lock held.
+ */
+bool virtio_dev_resume(struct virtio_dev *dev);
+
+/**
+ * virtio_dev_drain() - serve the requests of a queue, then interrupt if that is wanted.
+ *
+ * At most as many as the queue is long: a guest whose disk reads rewrite its own rings would
+ * keep the processor's thread here for ever. What is left is owed, see virtio_dev_resume().
+ * Revocations are served between two requests.
+ *
  * @dev: the device
  * @queue: index of the queue
  * @chain: room for one request at a time

@@ -266,6 +266,11 @@ void guestmem_stop(struct guestmem *mem)
 	physmap_bell_ring(mem->map);
 }
 
+bool guestmem_is_stopped(const struct guestmem *mem)
+{
+	return atomic_load_explicit(&mem->stopped, memory_order_relaxed);
+}
+
 /* Have the processor thread look at what is new, whatever it does now. */
 static void summon(struct guestmem *mem)
 {

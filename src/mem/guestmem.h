@@ -313,6 +313,9 @@ enum mem_status guestmem_drop_run(struct guestmem *mem, ppn_t first,
  */
 void guestmem_stop(struct guestmem *mem);
 
+/** guestmem_is_stopped() - whether guestmem_stop() was called: for loops without a wait. */
+bool guestmem_is_stopped(const struct guestmem *mem);
+
 /**
  * guestmem_failure() - why reads and writes fail although the address is RAM.
  * @mem: guest memory

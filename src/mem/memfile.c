@@ -46,9 +46,13 @@ int memfile_new(const char *name, uint64_t bytes, bool growable, int *ret_fd,
 bool memfile_drop(int fd, uint64_t offset, uint64_t bytes)
 {
 	static const uint8_t zeros[PAGE_SIZE];
+	int r;
 
-	if (!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		       (off_t)offset, (off_t)bytes))
+	do {
+		r = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			      (off_t)offset, (off_t)bytes);
+	} while (r < 0 && errno == EINTR);
+	if (!r)
 		return true;
 	for (uint64_t at = 0; at < bytes; at += PAGE_SIZE) {
 		/* Pages that are there cannot fail to take zeros. */

@@ -124,16 +124,54 @@ static void bus_write(struct vm *vm, gpa_t addr, unsigned int size,
 			       (value >> (8 * i)) & 0xff);
 }
 
+/* The disks, the entropy source and the balloon, by number; NULL after the last. */
+static struct virtio_dev *virtio_at(struct vm *vm, unsigned int i)
+{
+	if (i < vm->n_disks)
+		return virtio_blk_dev(vm->disks[i]);
+	if (i == vm->n_disks)
+		return virtio_rng_dev(vm->rng);
+	return i == vm->n_disks + 1 && vm->balloon
+		       ? virtio_balloon_dev(vm->balloon)
+		       : NULL;
+}
+
+static bool virtio_owes(struct vm *vm)
+{
+	struct virtio_dev *dev;
+	bool owes = false;
+
+	for (unsigned int i = 0; (dev = virtio_at(vm, i)); i++)
+		owes |= virtio_dev_owes(dev);
+	return owes;
+}
+
+bool vm_virtio_poll(struct vm *vm)
+{
+	struct virtio_dev *dev;
+	bool owes = false;
+
+	for (unsigned int i = 0; (dev = virtio_at(vm, i)); i++)
+		owes |= virtio_dev_owes(dev) && virtio_dev_resume(dev);
+	return owes;
+}
+
 static void mmio_write(void *ctx, gpa_t addr, unsigned int size, uint64_t value)
 {
 	struct vm *vm = ctx;
+	bool owes = false;
 
 	lock(vm);
-	if (lapic_claims(&vm->lapic, addr))
+	if (lapic_claims(&vm->lapic, addr)) {
 		lapic_mmio_write(&vm->lapic, addr.v & ~PAGE_MASK, size, value);
-	else
+	} else {
 		bus_write(vm, addr, size, value);
+		owes = virtio_owes(vm);
+	}
 	unlock(vm);
+	/* Where processors have threads of their own, the VM's goes on with it. */
+	if (owes)
+		vm_kick(vm);
 }
 
 static uint64_t tsc(void *ctx)

@@ -49,10 +49,14 @@ static void tell_stopped(struct vm *vm, uint64_t now)
 	vm->seen_ns = now;
 }
 
-/* Timers, then the interrupt that is due, if the processor takes one. Return: one waits. */
+/*
+ * Timers, then the interrupt that is due, if the processor takes one. Return: one waits, or a
+ * device has more to do.
+ */
 static bool serve_interrupts(struct vm *vm)
 {
 	const uint64_t now = vm->clock.now_ns(vm);
+	bool owes;
 	int vector;
 
 	tell_stopped(vm, now);
@@ -60,6 +64,7 @@ static bool serve_interrupts(struct vm *vm)
 	lapic_poll(&vm->lapic, now, now);
 	vm_balloon_poll(vm, now);
 	vm_power_poll(vm);
+	owes = vm_virtio_poll(vm);
 	vector = lapic_pending(&vm->lapic);
 	if (vector >= 0 && vm->engine_ops->can_interrupt(vm->engine)) {
 		lapic_accept(&vm->lapic, vector);
@@ -74,7 +79,7 @@ static bool serve_interrupts(struct vm *vm)
 	}
 	pthread_mutex_unlock(&vm->device_lock);
 	vm->engine_ops->want_interrupt(vm->engine, vector >= 0);
-	return vector >= 0;
+	return vector >= 0 || owes;
 }
 
 static void drain_kick(struct vm *vm)

@@ -119,9 +119,13 @@ static uint64_t look_after(struct vm *vm)
 	pthread_mutex_lock(&vm->device_lock);
 	due = vm_balloon_poll(vm, vm->clock.now_ns(vm));
 	vm_power_poll(vm);
+	if (!vm->balloon)
+		due = NEVER;
+	if (vm_virtio_poll(vm))
+		due = 0;
 	serial_flush(&vm->serial);
 	pthread_mutex_unlock(&vm->device_lock);
-	return vm->balloon ? due : NEVER;
+	return due;
 }
 
 /* Leaves its mark meanwhile, which is no reason to look at anything else. */

@@ -148,6 +148,14 @@ void vm_balloon_target(struct vm *vm, uint64_t pages);
  */
 uint64_t vm_balloon_poll(struct vm *vm, uint64_t now);
 
+/**
+ * vm_virtio_poll() - go on with device work that was interrupted to let others have their turn.
+ *
+ * Return: whether there is more: do not sleep.
+ * Context: the device lock held.
+ */
+bool vm_virtio_poll(struct vm *vm);
+
 /** vm_power_poll() - hand on a press of the power button. As vm_balloon_poll(). */
 void vm_power_poll(struct vm *vm);
 

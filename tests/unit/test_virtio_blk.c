@@ -361,6 +361,126 @@ static void test_host_full(void **state)
 	assert_int_equal(outside, 1);
 }
 
+struct range {
+	uint64_t sector;
+	uint32_t n;
+	uint32_t flags;
+};
+
+static int ranges(struct fixture *f, uint32_t type, const struct range *r,
+		  size_t n)
+{
+	driver_put(&f->d, DRIVER_DATA, r, n * sizeof(*r));
+	return simple(f, type, 0, (uint32_t)(n * sizeof(*r)));
+}
+
+/* The host's calls, interrupted by a signal so many times: see meson.build. */
+static unsigned int interrupts;
+
+int __real_fallocate64(int fd, int mode, off_t at, off_t len);
+int __wrap_fallocate64(int fd, int mode, off_t at, off_t len);
+int __real_fdatasync(int fd);
+int __wrap_fdatasync(int fd);
+
+static bool interrupted(void)
+{
+	if (!interrupts)
+		return false;
+	interrupts--;
+	errno = EINTR;
+	return true;
+}
+
+int __wrap_fallocate64(int fd, int mode, off_t at, off_t len)
+{
+	return interrupted() ? -1 : __real_fallocate64(fd, mode, at, len);
+}
+
+int __wrap_fdatasync(int fd)
+{
+	return interrupted() ? -1 : __real_fdatasync(fd);
+}
+
+static void test_signals_are_no_errors(void **state)
+{
+	struct fixture *f = *state;
+	const struct range range = {2, 8, 0};
+
+	plug(f, VIRTIO_BLK_RW, F_FLUSH | F_DISCARD | F_ZEROES);
+	interrupts = 3;
+	assert_int_equal(simple(f, FLUSH, 0, 0), 0);
+	interrupts = 3;
+	assert_int_equal(ranges(f, ZEROES, &range, 1), 0);
+	interrupts = 3;
+	assert_int_equal(ranges(f, DISCARD, &range, 1), 0);
+	assert_int_equal(interrupts, 0);
+}
+
+/* Each sector is an available ring that offers one more, and the header of the next read. */
+static void make_chain_reaction(struct fixture *f)
+{
+	struct {
+		uint16_t flags;
+		uint16_t idx;
+		uint16_t ring[DRIVER_QUEUE];
+		uint32_t pad[3];
+		struct {
+			uint32_t type;
+			uint32_t reserved;
+			uint64_t sector;
+		} header;
+	} sector = {.header.type = IN};
+	const int fd = open(f->path, O_WRONLY);
+
+	assert_true(fd >= 0);
+	for (unsigned int i = 0; i < IMAGE_BYTES / 512; i++) {
+		sector.idx = (uint16_t)(i + 2);
+		sector.header.sector = i + 1;
+		assert_int_equal(pwrite(fd, &sector, sizeof(sector), i * 512),
+				 sizeof(sector));
+	}
+	close(fd);
+}
+
+static void test_rings_that_rewrite_themselves(void **state)
+{
+	struct fixture *f = *state;
+	struct driver *d = &f->d;
+	const uint64_t avail = driver_avail_at(0);
+	const uint64_t table = driver_desc_at(0);
+	uint16_t used = 0;
+	bool more;
+
+	make_chain_reaction(f);
+	plug(f, VIRTIO_BLK_RW, F_FLUSH);
+	driver_desc(d, table, 0, avail + 32, 16, D_NEXT, 1);
+	driver_desc(d, table, 1, avail, 512, D_NEXT | D_WRITE, 2);
+	driver_desc(d, table, 2, STATUS, 1, D_WRITE, 0);
+	driver_offer(d, 0, 0);
+	driver_kick(d, 0);
+	assert_int_equal(driver_used(d, 0), DRIVER_QUEUE);
+	while (virtio_dev_owes(virtio_blk_dev(f->blk))) {
+		assert_int_equal(driver_used(d, 0) - used, DRIVER_QUEUE);
+		used = driver_used(d, 0);
+		more = virtio_dev_resume(virtio_blk_dev(f->blk));
+		assert_int_equal(more, driver_used(d, 0) - used == DRIVER_QUEUE);
+	}
+	/* All sectors, and one that is not there. */
+	assert_int_equal(driver_used(d, 0), IMAGE_BYTES / 512 + 1);
+	assert_int_equal(d->reports, 0);
+}
+
+static void test_stop_is_seen(void **state)
+{
+	struct fixture *f = *state;
+
+	plug(f, VIRTIO_BLK_RW, F_FLUSH);
+	assert_int_equal(simple(f, IN, 0, 4096), 0);
+	guestmem_stop(f->d.mem);
+	assert_int_equal(simple(f, IN, 0, 4096), -1);
+	assert_false(virtio_dev_owes(virtio_blk_dev(f->blk)));
+}
+
 static void test_get_id(void **state)
 {
 	struct fixture *f = *state;
@@ -373,19 +493,6 @@ static void test_get_id(void **state)
 	assert_string_equal(id, f->path + strlen("/tmp/"));
 	assert_int_equal(simple(f, GET_ID, 0, 19), 1);
 	assert_int_equal(simple(f, 77, 0, 20), 2);
-}
-
-struct range {
-	uint64_t sector;
-	uint32_t n;
-	uint32_t flags;
-};
-
-static int ranges(struct fixture *f, uint32_t type, const struct range *r,
-		  size_t n)
-{
-	driver_put(&f->d, DRIVER_DATA, r, n * sizeof(*r));
-	return simple(f, type, 0, (uint32_t)(n * sizeof(*r)));
 }
 
 static void test_ranges(void **state)
@@ -676,16 +783,28 @@ static void test_under_revocation(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_config),           T(test_read),
-		T(test_filled),           T(test_write),
-		T(test_bounds),           T(test_read_only),
-		T(test_odd_size),         T(test_image_shrinks),
-		T(test_host_full),        T(test_get_id),
-		T(test_ranges),           T(test_malformed),
-		T(test_any_layout),       T(test_cannot_open),
-		T(test_no_permission),    T(test_locks),
-		T(test_pages_move),       T(test_page_taken_in_hand),
+		T(test_config),
+		T(test_read),
+		T(test_filled),
+		T(test_write),
+		T(test_bounds),
+		T(test_read_only),
+		T(test_odd_size),
+		T(test_image_shrinks),
+		T(test_host_full),
+		T(test_get_id),
+		T(test_ranges),
+		T(test_malformed),
+		T(test_any_layout),
+		T(test_cannot_open),
+		T(test_no_permission),
+		T(test_locks),
+		T(test_pages_move),
+		T(test_page_taken_in_hand),
 		T(test_under_revocation),
+		T(test_signals_are_no_errors),
+		T(test_rings_that_rewrite_themselves),
+		T(test_stop_is_seen),
 	};
 
 	return cmocka_run_group_tests_name("virtio_blk", tests, NULL, NULL);
