@@ -28,7 +28,9 @@ enum engine_exit {
  * struct engine_config - what an engine is made for.
  * @mem: guest memory; outlives the engine
  * @io: the machine around the processor
- * @io_ctx: for @io
+ * @wake: have the thread that calls @run do so soon, also if it sleeps because the processor
+ *        has halted; any thread
+ * @io_ctx: for @io and @wake
  * @mmu: switches of memory virtualization
  * @features: what CPUID shows
  * @lock: held around every use of guest memory by devices, and by an engine whose
@@ -39,6 +41,7 @@ enum engine_exit {
 struct engine_config {
 	struct guestmem *mem;
 	const struct cpu_ops *io;
+	void (*wake)(void *io_ctx);
 	void *io_ctx;
 	struct mmu_options mmu;
 	struct cpu_features features;

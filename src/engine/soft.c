@@ -12,6 +12,8 @@
 
 struct engine {
 	struct cpu *cpu;
+	void (*wake)(void *io_ctx); /* of the VM's thread */
+	void *io_ctx;
 };
 
 static struct engine *soft_free(struct engine *e)
@@ -37,10 +39,12 @@ static void written(void *ctx, gpa_t addr, uint64_t len)
 	cpu_written(e->cpu, addr, len);
 }
 
-/* The processor looks for revocations after every slice, which is soon enough. */
+/* A processor that runs looks for revocations after every slice, which is soon enough. */
 static void kick(void *ctx)
 {
-	(void)ctx;
+	struct engine *e = ctx;
+
+	e->wake(e->io_ctx);
 }
 
 static const struct guestmem_ops mem_ops = {
@@ -63,6 +67,8 @@ static int soft_new(const struct engine_config *cfg, struct engine **ret_engine,
 		free(e);
 		return r;
 	}
+	e->wake = cfg->wake;
+	e->io_ctx = cfg->io_ctx;
 	guestmem_set_ops(cfg->mem, &mem_ops, e);
 	*ret_engine = e;
 	return 0;

@@ -153,11 +153,17 @@ static const char *why_mmu(const struct vm *vm)
 	return "auto: changes of the guest's page tables cost nothing";
 }
 
+static void wake(void *io_ctx)
+{
+	vm_kick(io_ctx);
+}
+
 static int make_engine(struct vm *vm, struct err *err)
 {
 	const struct engine_config cfg = {
 		.mem = vm->mem,
 		.io = &vm_io_ops,
+		.wake = wake,
 		.io_ctx = vm,
 		.mmu = vm->cfg->mmu_options,
 		.features = vm->cfg->features,
