@@ -54,7 +54,7 @@ bench-fault: guest ## waits for compressed and swapped pages beside a raw read o
 	@bench/bench-fault
 
 stress: guest ## 20 boots in each mode while random pages come and go; minutes
-	@MEZZ_TEST_BUILD=$(abspath $(BUILD)) MEZZ_STRESS_BOOTS=$(or $(BOOTS),20) \
+	@MEZZ_STRESS_BOOTS=$(or $(BOOTS),20) \
 		python3 -B tests/guest/test_options.py Options.test_revoke_stress
 
 bench-kvm: guest ## start-up and memory under KVM beside QEMU's microvm, in a host box

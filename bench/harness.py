@@ -8,7 +8,6 @@ stamps every line with the host's clock, compares the two clocks, samples the me
 process that holds guest RAM, and bounds everything in time.
 """
 
-import base64
 import ctypes
 import dataclasses
 import json
@@ -17,15 +16,16 @@ import os
 import pathlib
 import re
 import selectors
-import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-BUILD = ROOT / os.environ.get("MEZZ_BUILD", "build")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tools"))
+from built import BUILD, MEZZ, ROOT, command_parameter, end_session  # noqa: E402
+
 INIT_LINE = "mezz-init: up"
 EXIT_LINE = "mezz-init: exit 0"
 BENCH_LINE = re.compile(r"^bench ([\w.:-]+) (\d+) (\d+)$")
@@ -127,13 +127,12 @@ class Mezz:
         self.name = "mezz" if mmu == "auto" else f"mezz-{mmu}"
         self.mmu = mmu
         self.extra = list(extra)
-        self.binary = BUILD / "src" / "cli" / "mezz"
-        if not self.binary.exists():
-            raise BenchError(f"{self.binary} is not there: run make first")
+        if not MEZZ.exists():
+            raise BenchError(f"{MEZZ} is not there: run make first")
 
     def command(self, image, append, stats):
         """Command line of one run. Without a memory manager, for the peer has none beside it."""
-        return [str(self.binary), "run", "--no-host", "--engine", "soft", "--mmu", self.mmu,
+        return [str(MEZZ), "run", "--no-host", "--engine", "soft", "--mmu", self.mmu,
                 "--memory", f"{MEMORY_MIB}M", "--kernel", str(image.kernel),
                 "--initrd", str(image.initrd), "--bare", "--append", append, "--stats", stats, *self.extra]
 
@@ -229,15 +228,6 @@ def read_lines(stream, deadline):
             yield stamp, line.decode(errors="replace").strip("\r")
 
 
-def end_group(proc):
-    """Kill a process that we started and everything in its session."""
-    try:
-        os.killpg(proc.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    proc.wait()
-
-
 def tail(lines, count=15):
     """The end of what a guest printed, for a message."""
     return "".join(f"\n    {line}" for _, line in lines[-count:])
@@ -257,7 +247,7 @@ def command_line(workloads):
     """Kernel command line of a guest that runs workloads ("NAME [OPS [PARAMETER]]") and ends."""
     clock = "read -r up idle </proc/uptime && echo clock $up"
     command = " && ".join([clock, *(f"bench {w}" for w in workloads), clock])
-    return f"{default_command_line()} mezz.run64={base64.b64encode(command.encode()).decode()}"
+    return f"{default_command_line()} {command_parameter(command)}"
 
 
 def run_once(vmm, image, workloads, timeout_s):
@@ -284,7 +274,7 @@ def run_once(vmm, image, workloads, timeout_s):
             raise BenchError(f"{vmm.name}: not finished after {timeout_s} s; "
                              f"it printed last:{tail(lines)}") from None
         finally:
-            end_group(proc)
+            end_session(proc)
             sampler.stop()
             proc.stdout.close()
         wall_s = time.monotonic() - start

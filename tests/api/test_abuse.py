@@ -4,6 +4,7 @@
 else suffers."""
 
 import contextlib
+import http.client
 import os
 import pathlib
 import resource
@@ -15,6 +16,7 @@ import time
 import unittest
 
 import daemon
+import lab
 from daemon import MIB, TOKEN
 
 CLIENTS = 1000
@@ -165,9 +167,9 @@ class Token(unittest.TestCase):
 
     def ask(self, port, path, token=None):
         """Status and body of a request over TCP."""
-        con = daemon.http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        con = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         con.request("GET", path, headers={"Authorization": token} if token else {})
-        answer = daemon.Answer(con.getresponse())
+        answer = lab.Answer(con.getresponse())
         con.close()
         return answer
 
@@ -198,7 +200,7 @@ class Token(unittest.TestCase):
                 self.addCleanup(mezzd.close)
                 mezzd.command += ["--tcp", "127.0.0.1:1"]
                 if text is not None:
-                    token = mezzd.root / "token"
+                    token = mezzd.path / "token"
                     token.write_text(text)
                     mezzd.command += ["--token-file", str(token)]
                 done = subprocess.run(mezzd.command, check=False, capture_output=True, timeout=20,
@@ -298,12 +300,12 @@ class Places(unittest.TestCase):
                 folder.mkdir(parents=True)
                 (folder / "vm.log").write_text("words of an earlier run\n")
                 answer = mezzd.create("a", start=True)
-                self.assertNotIn("earlier", answer.json["message"] + mezzd.log.read_text())
+                self.assertNotIn("earlier", answer.json["message"] + mezzd.log())
                 self.assertGreaterEqual(answer.status, 500)
                 if program != "/bin/false":
                     self.assertIn(word, answer.json["message"])
                 else:
-                    self.assertIn(word, mezzd.log.read_text())
+                    self.assertIn(word, mezzd.log())
 
 
 class Survival(unittest.TestCase):
@@ -358,7 +360,7 @@ class Survival(unittest.TestCase):
                     sock.connect(str(mezzd.state / "vms" / "a" / "vm.sock"))
             mezzd.start()
         self.assertTrue((mezzd.state / "vms" / "a" / "swap").exists())
-        self.assertIn("cannot take over VM a", mezzd.log.read_text())
+        self.assertIn("cannot take over VM a", mezzd.log())
 
 
 if __name__ == "__main__":

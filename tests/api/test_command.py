@@ -70,7 +70,7 @@ class Command(unittest.TestCase):
 
     def test_options_of_the_vm(self):
         """Options of mezz run are understood, before and after --; files are named from here."""
-        here = self.daemon.root / "here"
+        here = self.daemon.path / "here"
         here.mkdir(exist_ok=True)
         words = ["-d", "disk.img,ro", "--mmu", "software", "--kernel=/boot/k", "-v", "--",
                  "--initrd=ram", "--disk", "other"]

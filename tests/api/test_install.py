@@ -110,7 +110,7 @@ class Install(unittest.TestCase):
             with self.subTest(address), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
                 mezzd = daemon.Daemon()
                 self.addCleanup(mezzd.close)
-                at = f"{mezzd.root}/notify"
+                at = f"{mezzd.path}/notify"
                 sock.bind(at if address == "path" else "\0" + at)
                 sock.settimeout(20)
                 told = at if address == "path" else "@" + at

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every route, with answers and errors checked against the description that mezzd gives of itself."""
 
+import json
 import re
 import threading
 import time
@@ -139,7 +140,7 @@ class Routes(Described):
             if line.startswith("event: "):
                 kind = line[7:]
             elif line.startswith("data: "):
-                self.valid(daemon.json.loads(line[6:]),
+                self.valid(json.loads(line[6:]),
                            {"$ref": "#/components/schemas/" + schemas[kind]})
                 kinds.add(kind)
         self.seen.add(("get", "/v1/events"))

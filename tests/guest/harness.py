@@ -2,27 +2,23 @@
 """What the guest tests share: run a guest, read what it printed, run the same on the host.
 
 Each test file is one program with unittest inside. Its environment says what is tested:
-MEZZ_TEST_BUILD, the build folder; MEZZ_TEST_IMAGE, the folder that `make guest` filled, which
-is guest/ of the build folder unless said otherwise; MEZZ_TEST_MODES, the modes ENGINE:MMU. Without an image a test that boots Linux
-is skipped as a whole (status 77, which meson knows)."""
+MEZZ_TEST_MODES, the modes ENGINE:MMU, and what tools/built.py reads. Without an image a test that
+boots Linux is skipped as a whole (status 77, which meson knows)."""
 
-import base64
 import dataclasses
 import json
 import os
 import pathlib
-import re
-import signal
 import stat
 import subprocess
 import sys
 import tempfile
 import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-BUILD = pathlib.Path(os.environ.get("MEZZ_TEST_BUILD") or ROOT / "build")
-IMAGE = pathlib.Path(os.environ.get("MEZZ_TEST_IMAGE") or BUILD / "guest")
-MEZZ = BUILD / "src" / "cli" / "mezz"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "tools"))
+from built import (BUILD, END, IMAGE, MEZZ, MIB, PAGE, PATIENCE, ROOT,  # noqa: E402, F401
+                   START, clean, command_parameter, end_session)
+
 PAYLOADS = BUILD / "tests" / "guest"
 SKIP = 77
 
@@ -31,15 +27,9 @@ SKIP = 77
 MODES = [tuple(mode.split(":")) for mode in
          os.environ.get("MEZZ_TEST_MODES", "soft:hardware soft:software").split()]
 
-# A processor that is itself emulated takes longer for everything.
-PATIENCE = float(os.environ.get("MEZZ_TEST_PATIENCE", "1"))
-
 # For tests of what only our own processor has.
 needs_soft = unittest.skipIf(any(engine != "soft" for engine, _ in MODES),
                              "only our own processor has this")
-
-START = re.compile(r"^mezz-init: up [0-9.]+$", re.MULTILINE)
-END = re.compile(r"^mezz-init: exit (\d+)$", re.MULTILINE)
 
 # Exit statuses of mezz run.
 STATUS_USAGE, STATUS_RESET, STATUS_CRASH, STATUS_TIMEOUT, STATUS_STOPPED = 2, 3, 4, 124, 130
@@ -74,15 +64,6 @@ def mode_options(mode):
     """Options that choose an engine and its memory virtualization."""
     engine, mmu = mode
     return ["--engine", engine, "--mmu", mmu]
-
-
-def end_session(proc):
-    """Kill a process that we started as the leader of its session, and all in that session."""
-    try:
-        os.killpg(proc.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    proc.wait()
 
 
 def children(pid):
@@ -124,22 +105,12 @@ def mezz_run(options, stdin=b"", timeout_s=60, image=IMAGE):
     return Run(proc.returncode, clean(out), clean(err), counters)
 
 
-def clean(data):
-    """Text of what a serial console said."""
-    return data.decode(errors="replace").replace("\r\n", "\n")
-
-
 def newc_file(name, data, mode=0o100755):
     """One file of a cpio archive in the format that Linux takes."""
     name = name.encode() + b"\0"
     fields = [0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name), 0]
     head = b"070701" + b"".join(b"%08x" % field for field in fields) + name
     return head + bytes(-len(head) % 4) + data + bytes(-len(data) % 4)
-
-
-def command_parameter(script):
-    """The kernel parameter that makes /init run a short script."""
-    return "mezz.run64=" + base64.b64encode(script.encode()).decode()
 
 
 def initrd_with(script):

@@ -11,8 +11,8 @@ import time
 import unittest
 
 import harness
+from harness import MIB
 
-MIB = 1 << 20
 TOUCHED = 200 * MIB
 BACK_WITHIN_S = 15
 BACK_SHARE = 0.9

@@ -10,8 +10,8 @@ import tempfile
 import unittest
 
 import harness
+from harness import MIB
 
-MIB = 1 << 20
 
 
 def pattern(seed, size):

@@ -3,72 +3,16 @@
 """Guests under a memory manager whose memory gets short: what acts in which state, and a guest
 that needs what its balloon has."""
 
-import pathlib
-import sys
 import time
 import unittest
 
 import harness
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "tools"))
-import lab  # pylint: disable=wrong-import-position
-
-MIB = 1 << 20
-
-
-def wait_for(condition, what, timeout_s=60):
-    """Poll until it holds."""
-    timeout_s *= harness.PATIENCE
-    end = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {timeout_s} s: {what}")
-        time.sleep(0.05)
-
-
-def stats(host, name):
-    """Figures of a VM."""
-    return host.get(f"/v1/vms/{name}")["quickStats"]
-
+import lab
+from harness import MIB
+from lab import until
+from states import enter
 
 # Linux drops the pages of a disk that nobody has open, hence "exec 3<" in scripts.
-
-MIN_FREE_PCT = 20
-# Free memory in each state, of the base of the thresholds.
-FREE = {"clear": 0.85, "soft": 0.5, "hard": 0.24, "low": 0.08}
-# What the ledger has beyond what is used now.
-HEADROOM = 1 * MIB
-
-
-def enter(host, state):
-    """Start mezzd again with so little memory that it is in that state. What guests use moves
-    meanwhile, so it may miss; then once more with what they use by then."""
-    for _ in range(5):
-        if enter_once(host, state):
-            return
-    raise AssertionError(f"state {state}: {host.log()[-500:]}")
-
-
-def enter_once(host, state):
-    """Start mezzd again with less memory. Return: whether it was in the state within 12 s."""
-    figures = host.snapshot()["host"]
-    used = figures["managed"] - figures["free"] + HEADROOM
-    before = host.log().count(f"memory state is {state} now")
-    host.kill_host()
-    host.start_host(used / (1 - MIN_FREE_PCT / 100 * FREE[state]) / MIB)
-    host.mezz("host", "--set", f"Mem.MemMinFreePct={MIN_FREE_PCT}")
-    end = time.monotonic() + 12
-    while host.log().count(f"memory state is {state} now") == before:
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def lab_audit(host):
-    """How much is wrong in the books."""
-    audit = host.get("/v1/audit")
-    return audit["wrongCounts"] + audit["wrongRefs"] + audit["wrongSlots"]
 
 
 class Ballooned(unittest.TestCase):
@@ -83,19 +27,19 @@ class Ballooned(unittest.TestCase):
             disk.write_bytes(b"mezz" * (32 * MIB))
             host.create("a", ["memory=256M", "sharing=off"], self.SCRIPT,
                         ["--disk", f"{disk},ro"])
-            host.mezz("start", "a")
-            wait_for(lambda: "filled" in host.said("a"), "the page cache")
-            wait_for(lambda: stats(host, "a")["guestStatsAgeMs"] < 3000, "statistics")
+            host.must("start", "a")
+            until(lambda: "filled" in host.said("a"), "the page cache")
+            until(lambda: host.stats("a")["guestStatsAgeMs"] < 3000, "statistics")
             enter(host, "soft")
-            wait_for(lambda: stats(host, "a")["ballooned"] >= 16 * MIB, "a balloon", 20)
-            lent = stats(host, "a")["ballooned"]
-            wait_for(lambda: host.status("a") is not None or
-                     stats(host, "a")["ballooned"] < lent - 4 * MIB, "deflation", 80)
-            wait_for(lambda: host.status("a") is not None, "the end of the guest", 100)
+            until(lambda: host.stats("a")["ballooned"] >= 16 * MIB, "a balloon", 20)
+            lent = host.stats("a")["ballooned"]
+            until(lambda: host.status("a") is not None or
+                  host.stats("a")["ballooned"] < lent - 4 * MIB, "deflation", 80)
+            until(lambda: host.status("a") is not None, "the end of the guest", 100)
             said = host.said("a")
             self.assertEqual(0, host.status("a"), said)
             self.assertRegex(said, r"hold ok 178 ")
-            self.assertEqual(0, lab_audit(host))
+            self.assertEqual(0, host.wrong())
 
 
 class Lent(unittest.TestCase):
@@ -107,13 +51,13 @@ class Lent(unittest.TestCase):
             host.create("idle", ["memory=256M", "reservation=256M", "sharing=off"],
                         "echo idle; sleep 300")
             host.create("busy", ["memory=320M", "sharing=off"], "hold 1 50 190:190:2")
-            host.mezz("start", "idle")
-            wait_for(lambda: "idle" in host.said("idle"), "the idle guest")
-            host.mezz("start", "busy")
-            wait_for(lambda: host.status("busy") is not None,
-                     f"its end: {host.snapshot()['host']}", 90)
+            host.must("start", "idle")
+            until(lambda: "idle" in host.said("idle"), "the idle guest")
+            host.must("start", "busy")
+            until(lambda: host.status("busy") is not None,
+                  lambda: f"its end: {host.host()}", 90)
             self.assertRegex(host.said("busy"), r"hold ok 190 ")
-            self.assertEqual(0, stats(host, "idle")["swapped"])
+            self.assertEqual(0, host.stats("idle")["swapped"])
 
 
 class States(unittest.TestCase):
@@ -131,11 +75,11 @@ class States(unittest.TestCase):
             host.create(name, ["memory=192M", "sharing=off"],
                         f"hold {seed} 30 130:30:300")
         for name in ("cache", "one", "two"):
-            host.mezz("start", name)
-        wait_for(lambda: "filled" in host.said("cache"), "the page cache")
+            host.must("start", name)
+        until(lambda: "filled" in host.said("cache"), "the page cache")
         for name in ("one", "two"):
             # What the kernel uses comes on top.
-            wait_for(lambda name=name: stats(host, name)["private"] > 130 * MIB, name)
+            until(lambda name=name: host.stats(name)["private"] > 130 * MIB, name)
         time.sleep(3)
 
     def moved(self, host):
@@ -155,13 +99,13 @@ class States(unittest.TestCase):
             time.sleep(2)
             self.assertEqual({"balloon": 0, "paged": 0, "blocked": 0}, self.moved(host))
             enter(host, "soft")
-            wait_for(lambda: self.moved(host)["balloon"] > 4 * MIB, "a balloon in soft")
+            until(lambda: self.moved(host)["balloon"] > 4 * MIB, "a balloon in soft")
             self.assertEqual(0, self.moved(host)["blocked"])
             enter(host, "hard")
-            wait_for(lambda: self.moved(host)["paged"] > 1024, "paging in hard")
+            until(lambda: self.moved(host)["paged"] > 1024, "paging in hard")
             enter(host, "low")
             self.assertGreater(host.log().count("memory state is low now"), 0)
-            self.assertEqual(0, lab_audit(host))
+            self.assertEqual(0, host.wrong())
             for name in ("cache", "one", "two"):
                 self.assertNotIn("instead of", host.said(name))
 

@@ -5,24 +5,20 @@ soft, all shared pages broken at once in hard, a disk that takes nothing, and ev
 blocked in low. Nobody is killed, nothing is lost, and they get on when there is memory."""
 
 import hashlib
-import pathlib
 import resource
-import socket
-import sys
 import time
 import unittest
 
 import harness
-from test_pressure import enter, lab_audit, stats, wait_for
+import lab
+from harness import MIB
+from lab import until
+from states import enter
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "tools"))
-import lab  # pylint: disable=wrong-import-position
-
-MIB = 1 << 20
 BLOCK = "".join(f"{n}\n" for n in range(1, 20001)).encode()[:64 << 10]
 COPIES = 640
 DIGITS = "0123456789"
-WAIT_S = 90 * harness.PATIENCE
+WAIT_S = 90
 
 # Both fill the same pages, and change each of them when they are told to.
 TEXT = f"""
@@ -53,17 +49,10 @@ class Scarce(unittest.TestCase):
     def shared_within(self, host, seconds):
         """Pages that were shared in a time."""
         def now():
-            return sum(stats(host, name)["sharedEver"] for name in ("one", "two"))
+            return sum(host.stats(name)["sharedEver"] for name in ("one", "two"))
         before = now()
         time.sleep(seconds)
         return now() - before
-
-    def tell(self, host, name, word):
-        """Type a line on a console."""
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(str(host.path / "state" / "vms" / name / "console.sock"))
-            sock.sendall(word.encode() + b"\r")
-            time.sleep(0.2)
 
     def check(self, host, shot=None):
         """Nothing exceeded, and all still there."""
@@ -79,7 +68,7 @@ class Scarce(unittest.TestCase):
         self.text = {name: self.text[name].translate(
             bytes.maketrans(DIGITS.encode(), to.encode())) for name, to in digits.items()}
         for name, to in digits.items():
-            self.tell(host, name, to)
+            host.tell(name, to)
         return {name: f"round {number} {hashlib.sha256(text * COPIES).hexdigest()}"
                 for name, text in self.text.items()}
 
@@ -88,25 +77,25 @@ class Scarce(unittest.TestCase):
         def done():
             self.check(host)
             return all(line in host.said(name) for name, line in expected.items())
-        wait_for(done, f"{expected}: " + "".join(host.said(name)[-500:] for name in expected),
-                 WAIT_S)
-        self.assertEqual(0, lab_audit(host))
+        until(done, lambda: f"{expected}: " + "".join(host.said(name)[-500:] for name in expected),
+              WAIT_S)
+        self.assertEqual(0, host.wrong())
 
     def start(self, host):
         """Three guests."""
         for option in ("Mem.ShareScanGHz=32", "Mem.ShareRateMax=8192", "Mem.SamplePeriod=5"):
-            host.mezz("host", "--set", option)
+            host.must("host", "--set", option)
         self.text = {"one": BLOCK, "two": BLOCK}
         for name in ("one", "two"):
             host.create(name, ["memory=128M", "group=text"], TEXT)
-        host.mezz("create", "liar", "memory=128M", "sharing=off", "--append",
+        host.must("create", "liar", "memory=128M", "sharing=off", "--append",
                   "iomem=relaxed " + harness.command_parameter(LIAR))
         for name in ("one", "two", "liar"):
-            host.mezz("start", name)
+            host.must("start", name)
         for name in ("one", "two"):
-            wait_for(lambda name=name: "filled" in host.said(name), name, WAIT_S)
-        wait_for(lambda: "liar ready" in host.said("liar") and
-                 stats(host, "liar")["private"] > 70 * MIB, "the liar", WAIT_S)
+            until(lambda name=name: "filled" in host.said(name), name, WAIT_S)
+        until(lambda: "liar ready" in host.said("liar") and
+              host.stats("liar")["private"] > 70 * MIB, "the liar", WAIT_S)
 
     def sharing_is_eager_in_clear(self, host):
         """At rest 10 pages a second of each, once in an hour; then as fast as is allowed."""
@@ -115,54 +104,54 @@ class Scarce(unittest.TestCase):
         self.assertLess(slow, 2 * (2 * 10 + 64) * 1.5)
         enter(host, "clear")
         self.assertGreater(self.shared_within(host, 2), 3 * slow)
-        wait_for(lambda: host.snapshot()["host"]["saving"] > 10 * MIB, "sharing", WAIT_S)
+        until(lambda: host.snapshot()["host"]["saving"] > 10 * MIB, "sharing", WAIT_S)
 
     def a_balloon_that_lies_hurts_nobody(self, host):
         """It is asked and gives what it does not have: no memory comes or goes by that."""
         enter(host, "soft")
         # A limit below what it has, or others might have more to spare than it.
-        host.mezz("set", "liar", "limit=80M")
+        host.must("set", "liar", "limit=80M")
         end = time.monotonic() + 15
         while "liar asked" not in host.said("liar") and time.monotonic() < end:
             self.check(host)
-        host.mezz("set", "liar", "limit=unlimited")
-        self.assertLess(stats(host, "liar")["ballooned"], MIB)
+        host.must("set", "liar", "limit=unlimited")
+        self.assertLess(host.stats("liar")["ballooned"], MIB)
         self.check(host)
         self.assertNotIn("is killed", host.log())
-        self.assertEqual(0, lab_audit(host))
+        self.assertEqual(0, host.wrong())
 
     def shared_pages_break_at_once(self, host):
         """Machine memory is full, and each shared page is needed as one of its own."""
         enter(host, "hard")
-        before = sum(stats(host, name)["unshared"] for name in ("one", "two"))
+        before = sum(host.stats(name)["unshared"] for name in ("one", "two"))
         self.finish(host, self.rewrite(host, 1, {"one": "1234567890", "two": "2345678901"}))
-        after = sum(stats(host, name)["unshared"] for name in ("one", "two"))
+        after = sum(host.stats(name)["unshared"] for name in ("one", "two"))
         self.assertGreater(after - before, 2000)
 
     def a_disk_that_fails_stops_nobody(self, host):
         """The kernel refuses to write the swap files, as a failing disk would."""
-        host.mezz("host", "--set", "Mem.MemZipEnable=0")
+        host.must("host", "--set", "Mem.MemZipEnable=0")
         enter(host, "hard")
-        old = resource.prlimit(host.host.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        old = resource.prlimit(host.proc.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
         expected = self.rewrite(host, 2, {"one": "9876543210", "two": "8765432109"})
-        wait_for(lambda: "cannot be written: File too large; its pages stay in memory" in
-                 host.log(), "the event", WAIT_S)
+        until(lambda: "cannot be written: File too large; its pages stay in memory" in
+              host.log(), "the event", WAIT_S)
         time.sleep(2)
         self.check(host)
-        resource.prlimit(host.host.pid, resource.RLIMIT_FSIZE, old)
-        wait_for(lambda: "can be written again" in host.log(), "the other event", WAIT_S)
+        resource.prlimit(host.proc.pid, resource.RLIMIT_FSIZE, old)
+        until(lambda: "can be written again" in host.log(), "the other event", WAIT_S)
         self.finish(host, expected)
 
     def who_is_blocked_gets_on(self, host):
         """In low a VM above its target waits, and goes on when there is memory."""
         def stalled():
-            return sum(stats(host, name)["stallHostNs"] for name in ("one", "two"))
+            return sum(host.stats(name)["stallHostNs"] for name in ("one", "two"))
         enter(host, "low")
         before = stalled()
         expected = self.rewrite(host, 3, {"one": "0246813579", "two": "1357902468"})
-        wait_for(lambda: stalled() > before and self.check(host), "a VM that waits", WAIT_S)
-        host.kill_host()
-        host.start_host(900)
+        until(lambda: stalled() > before and self.check(host), "a VM that waits", WAIT_S)
+        host.kill()
+        host.start(900)
         self.finish(host, expected)
         self.assertFalse(any(vm["quickStats"]["blocked"] for vm in host.snapshot()["vms"]))
 
@@ -188,19 +177,19 @@ class Stuck(unittest.TestCase):
     def test_is_paged_instead(self):
         """The limit holds, by compression and swap, and the guest's data is right."""
         with lab.Lab(600) as host:
-            host.mezz("create", "mute", "memory=256M", "sharing=off", "--append",
+            host.must("create", "mute", "memory=256M", "sharing=off", "--append",
                       "iomem=relaxed " + harness.command_parameter(self.SCRIPT))
-            host.mezz("start", "mute")
-            wait_for(lambda: "liar ready" in host.said("mute") and
-                     stats(host, "mute")["private"] > 120 * MIB, "a full guest", WAIT_S)
-            host.mezz("set", "mute", "limit=90M")
-            wait_for(lambda: stats(host, "mute")["consumed"] <= 90 * MIB, "the limit", WAIT_S)
-            self.assertEqual(0, stats(host, "mute")["ballooned"])
-            self.assertGreater(stats(host, "mute")["compressed"] +
-                               stats(host, "mute")["swapped"], 30 * MIB)
-            wait_for(lambda: "hold ok 120 " in host.said("mute"),
-                     f"its data: {host.said('mute')[-300:]}", WAIT_S)
-            self.assertEqual(0, lab_audit(host))
+            host.must("start", "mute")
+            until(lambda: "liar ready" in host.said("mute") and
+                  host.stats("mute")["private"] > 120 * MIB, "a full guest", WAIT_S)
+            host.must("set", "mute", "limit=90M")
+            until(lambda: host.stats("mute")["consumed"] <= 90 * MIB, "the limit", WAIT_S)
+            self.assertEqual(0, host.stats("mute")["ballooned"])
+            self.assertGreater(host.stats("mute")["compressed"] +
+                               host.stats("mute")["swapped"], 30 * MIB)
+            until(lambda: "hold ok 120 " in host.said("mute"),
+                  lambda: f"its data: {host.said('mute')[-300:]}", WAIT_S)
+            self.assertEqual(0, host.wrong())
 
 
 if __name__ == "__main__":

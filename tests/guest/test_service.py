@@ -20,9 +20,8 @@ import harness
 
 sys.path.insert(0, str(harness.ROOT / "tests" / "api"))
 import daemon  # noqa: E402  (the folder is not a package)
+from built import MEZZ_VM, MIB  # noqa: E402
 
-MIB = daemon.MIB
-MEZZ_VM = harness.BUILD / "src" / "vm" / "mezz-vm"
 PROMPT = b"mezz:~# "
 
 
@@ -38,7 +37,6 @@ class Service(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        os.environ["MEZZ_IMAGE"] = str(harness.IMAGE)
         cls.daemon = daemon.Daemon(memory="600MiB", vm_program=MEZZ_VM)
         cls.addClassCleanup(cls.daemon.close)
         cls.daemon.start()

@@ -9,18 +9,19 @@ import time
 import unittest
 
 import harness
-import hosts
+import lab
+from harness import MIB, PAGE
 
 IMAGE_MIB = 32
 # A disk that nobody has open loses its cache, so the script keeps it open.
 SCRIPT = """
-exec 3</dev/vdb
+exec 3</dev/vda
 echo ready
-go 1
-dd if=/dev/vdb of=/dev/null bs=1M 2>/dev/null
+read -r _
+dd if=/dev/vda of=/dev/null bs=1M 2>/dev/null
 echo done
-go 2
-md5sum /dev/vdb
+read -r _
+md5sum /dev/vda
 sleep 1000
 """
 
@@ -30,37 +31,38 @@ class OnRead(unittest.TestCase):
 
     def run_two(self, same):
         """Let both read. Return: MiB that were shared as they were read, and by all means."""
-        image = os.urandom(IMAGE_MIB * hosts.MIB)
-        with hosts.Host(1024) as host:
+        image = os.urandom(IMAGE_MIB * MIB)
+        with lab.Lab(1024) as host:
             paths = {}
             for name in ("one", "two"):
-                paths[name] = host.folder / ("image" if same else f"{name}.image")
+                paths[name] = host.path / ("image" if same else f"{name}.image")
                 if not paths[name].exists():
                     paths[name].write_bytes(image)
-                host.create(name, 128, SCRIPT, {"shareGroup": "trusted"},
-                            disks=[f"{paths[name]},ro"])
+                host.create(name, ["memory=128M", "group=trusted"], SCRIPT,
+                            ["--disk", f"{paths[name]},ro"])
+                host.must("start", name)
             for name in paths:
-                host.wait_for(name, "ready")
+                host.wait_said(name, "ready")
             for name in paths:
-                host.go(name, 1)
-                host.wait_for(name, "done")
+                host.tell(name)
+                host.wait_said(name, "done")
             start = time.monotonic()
             while (time.monotonic() - start < (20 * harness.PATIENCE if same else 1) and
-                   host.host()["shared"] < 2 * 0.9 * IMAGE_MIB * hosts.MIB):
+                   host.host()["shared"] < 2 * 0.9 * IMAGE_MIB * MIB):
                 time.sleep(0.1)
-            shared = host.host()["shared"] / hosts.MIB
+            shared = host.host()["shared"] / MIB
             filled = sum(host.stats(name)["sharedFilled"] for name in paths)
             for name in paths:
-                host.go(name, 2)
+                host.tell(name)
             for name in paths:
                 digest = hashlib.md5(image).hexdigest()
-                self.assertTrue(host.wait_for(name, digest).endswith("/dev/vdb"))
+                self.assertTrue(host.wait_said(name, digest).endswith("/dev/vda"))
             for name in paths:
-                host.stop(name)
+                host.must("stop", name, "--kill")
             audit = host.audit()
             self.assertEqual(audit["books"], audit["kernel"])
-            self.assertEqual(0, audit["wrongRefs"] + audit["wrongCounts"])
-        return filled * hosts.PAGE / hosts.MIB, shared
+            self.assertEqual(0, host.wrong())
+        return filled * PAGE / MIB, shared
 
     def test_one_image(self):
         """Nearly all of what both have read is shared."""

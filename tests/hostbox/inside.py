@@ -13,7 +13,6 @@ import time
 
 ROOT = pathlib.Path("/box")
 ENVIRONMENT = {
-    "MEZZ_TEST_BUILD": str(ROOT / "build"),
     "MEZZ_BUILD": "build",
     "MEZZ_TEST_MODES": "kvm:auto",
     "MEZZ_STRESS_BOOTS": "1",
