@@ -57,6 +57,8 @@ enum port {
 #define CHIP_FIFO_BYTES 16
 #define ROOM_BYTES      (SERIAL_RX_BYTES / 2)
 #define DIVISOR_9600    12
+#define LISTEN_POLLS    16
+#define LISTEN_ACCESSES 64
 
 static uint32_t rx_trigger(const struct serial *serial)
 {
@@ -104,6 +106,19 @@ static void rx_put(struct serial *serial, uint8_t byte, uint32_t depth)
 	serial->rx_count++;
 }
 
+/*
+ * A driver probes with the receive interrupt on, and empties the queue before it says that the
+ * terminal is ready (DTR): what came before that would be lost. One that never says so has the
+ * interrupt on for long; one without interrupts looks at the line status again and again, where
+ * one that sends looks once a byte.
+ */
+static bool listens(const struct serial *serial)
+{
+	if (!(serial->ier & IER_RX))
+		return serial->polls >= LISTEN_POLLS;
+	return serial->mcr & MCR_DTR || serial->accesses >= LISTEN_ACCESSES;
+}
+
 static void tell_room(struct serial *serial)
 {
 	if (!serial->room_wanted || serial_room(serial) < ROOM_BYTES)
@@ -131,7 +146,7 @@ static uint8_t rx_get(struct serial *serial)
 size_t serial_room(const struct serial *serial)
 {
 	/* In loopback the wire from outside is cut; let the bytes wait there. */
-	if (serial->mcr & MCR_LOOP)
+	if (serial->mcr & MCR_LOOP || !listens(serial))
 		return 0;
 	return SERIAL_RX_BYTES - serial->rx_count;
 }
@@ -168,6 +183,7 @@ static void tx_put(struct serial *serial, uint8_t byte)
 		rx_put(serial, byte,
 		       serial->fcr & FCR_ENABLE ? CHIP_FIFO_BYTES : 1);
 	} else {
+		serial->polls = 0;
 		serial->stats.tx_bytes++;
 		serial->tx[serial->tx_count++] = byte;
 		if (byte == '\n' || serial->tx_count == SERIAL_TX_BYTES)
@@ -231,8 +247,11 @@ static void write_ier(struct serial *serial, uint8_t value)
 	/* Enabling the transmitter interrupt while it is empty raises it. */
 	if ((value & IER_TX) && !(serial->ier & IER_TX))
 		serial->thre_pending = true;
+	if (!(serial->ier & IER_RX))
+		serial->accesses = 0;
 	serial->ier = value & IER_WRITABLE;
 	update_line(serial);
+	tell_room(serial);
 }
 
 static uint8_t read_iir(struct serial *serial)
@@ -257,6 +276,9 @@ static uint8_t read_lsr(struct serial *serial)
 		serial->overrun = false;
 		update_line(serial);
 	}
+	if (serial->polls < LISTEN_POLLS)
+		serial->polls++;
+	tell_room(serial);
 	return value;
 }
 
@@ -269,12 +291,19 @@ static uint8_t read_msr(struct serial *serial)
 	return value;
 }
 
+static void count_access(struct serial *serial)
+{
+	if (serial->accesses < LISTEN_ACCESSES)
+		serial->accesses++;
+}
+
 static uint64_t serial_read(void *ctx, uint64_t off, unsigned int size)
 {
 	struct serial *serial = ctx;
 	bool dlab = serial->lcr & LCR_DLAB;
 
 	(void)size;
+	count_access(serial);
 	switch ((enum port)off) {
 	case PORT_DATA:
 		return dlab ? serial->divisor & 0xff : rx_get(serial);
@@ -304,6 +333,7 @@ static void serial_write(void *ctx, uint64_t off, unsigned int size,
 	uint8_t byte = (uint8_t)value;
 
 	(void)size;
+	count_access(serial);
 	switch ((enum port)off) {
 	case PORT_DATA:
 		if (dlab)

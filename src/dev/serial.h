@@ -7,8 +7,9 @@
  * processor is about to sleep and at least every few milliseconds. For the guest the
  * transmitter is always empty, so it never waits.
  *
- * Input: serial_receive() takes as many bytes as fit; ops->room tells that there is
- * room again. The receive queue is deeper than the 16 bytes of the chip so that a paste
+ * Input: serial_receive() takes as many bytes as fit, none before the guest listens: it is ready
+ * and its receive interrupt is on, or it polls. ops->room tells that there is room again.
+ * The receive queue is deeper than the 16 bytes of the chip so that a paste
  * costs few interrupts. The character timeout of the chip is immediate.
  */
 #ifndef DEV_SERIAL_H
@@ -64,6 +65,8 @@ struct serial_stats {
  * @overrun: a byte was lost, tell in the line status
  * @line_high: level of @irq
  * @room_wanted: serial_receive() was refused something
+ * @polls: reads of the line status since a byte was sent, up to what counts as listening
+ * @accesses: to registers since the receive interrupt was switched on, likewise
  * @rx: ring of received bytes
  * @rx_head: index of the oldest
  * @rx_count: how many
@@ -86,6 +89,8 @@ struct serial {
 	bool overrun;
 	bool line_high;
 	bool room_wanted;
+	uint8_t polls;
+	uint8_t accesses;
 	uint8_t rx[SERIAL_RX_BYTES];
 	uint32_t rx_head;
 	uint32_t rx_count;

@@ -264,6 +264,19 @@ class Pipe(unittest.TestCase):
         self.assertEqual(0, proc.returncode, err)
         self.assertIn(b"01 78 79", out)
 
+    def test_early(self):
+        """Commands that are there before the guest is: none is lost."""
+        proc = harness.spawn(["--timeout", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+        try:
+            out, err = proc.communicate(b"echo first $((1+1))\n" + b"true\n" * 100 +
+                                        b"echo last $((2+2))\nexit\n", 60)
+        finally:
+            harness.end_session(proc)
+        self.assertEqual(0, proc.returncode, err)
+        self.assertIn(b"first 2", out)
+        self.assertIn(b"last 4", out)
+
     def test_null(self):
         """No input at all does not spin or end the guest."""
         proc = harness.spawn(["--timeout", "60", "--append", harness.command_parameter(

@@ -155,6 +155,7 @@ static void test_receive(void **state)
 	struct fixture *f = *state;
 
 	wr(f, IIR, 0x81); /* FIFO, trigger at 8 */
+	wr(f, MCR, 0x0b);
 	wr(f, IER, 0x01);
 	assert_int_equal(serial_receive(&f->port, (const uint8_t *)"abc", 3), 3);
 	assert_true(f->line);
@@ -178,6 +179,8 @@ static void test_flow(void **state)
 
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		bytes[i] = (uint8_t)(i * 7);
+	wr(f, MCR, 0x0b);
+	wr(f, IER, 0x01);
 	assert_int_equal(serial_room(&f->port), SERIAL_RX_BYTES);
 	assert_int_equal(serial_receive(&f->port, bytes, sizeof(bytes)),
 			 SERIAL_RX_BYTES);
@@ -189,6 +192,63 @@ static void test_flow(void **state)
 	}
 	assert_int_equal(f->rooms, 1);
 	assert_int_equal(rd(f, LSR), 0x60); /* nothing was lost */
+}
+
+/* A driver that starts throws away what is in the queue: nothing is put there before. */
+static void test_not_before_it_listens(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(serial_receive(&f->port, (const uint8_t *)"x", 1), 0);
+	wr(f, IER, 0x0f); /* is there such a register? */
+	rd(f, IER);
+	assert_int_equal(serial_room(&f->port), 0);
+	wr(f, IER, 0);
+	wr(f, IIR, 0x07);
+	rd(f, LSR);
+	wr(f, IER, 0x05);
+	wr(f, IIR, 0x01);
+	assert_int_equal(f->rooms, 0);
+	wr(f, MCR, 0x0b); /* ready */
+	assert_int_equal(f->rooms, 1);
+	assert_int_equal(serial_receive(&f->port, (const uint8_t *)"x", 1), 1);
+	assert_int_equal(rd(f, DATA), 'x');
+	wr(f, IER, 0);
+	assert_int_equal(serial_room(&f->port), 0);
+}
+
+/* Some drivers use the interrupt and never say that they are ready. */
+static void test_without_dtr(void **state)
+{
+	struct fixture *f = *state;
+
+	wr(f, IER, 0x01);
+	assert_int_equal(serial_receive(&f->port, (const uint8_t *)"x", 1), 0);
+	for (unsigned int i = 0; i < 100; i++) {
+		rd(f, LSR);
+		wr(f, DATA, 'a');
+	}
+	assert_int_equal(f->rooms, 1);
+	assert_int_equal(serial_receive(&f->port, (const uint8_t *)"x", 1), 1);
+}
+
+/* One without interrupts asks again and again; who sends asks once for each byte. */
+static void test_polling(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(serial_receive(&f->port, (const uint8_t *)"x", 1), 0);
+	for (unsigned int i = 0; i < 100; i++) {
+		rd(f, LSR);
+		wr(f, DATA, 'a');
+	}
+	assert_int_equal(serial_room(&f->port), 0);
+	for (unsigned int i = 0; i < 100; i++)
+		rd(f, LSR);
+	assert_int_equal(f->rooms, 1);
+	assert_int_equal(serial_receive(&f->port, (const uint8_t *)"x", 1), 1);
+	assert_int_equal(rd(f, LSR), 0x61);
+	assert_int_equal(rd(f, DATA), 'x');
 }
 
 static void test_loopback(void **state)
@@ -216,6 +276,8 @@ static void test_loopback(void **state)
 	assert_int_equal(serial_receive(&f->port, (const uint8_t *)"x", 1), 0);
 	for (unsigned int i = 0; i < 16; i++)
 		assert_int_equal(rd(f, DATA), i);
+	assert_int_equal(f->rooms, 0);
+	wr(f, IER, 0x01);
 	assert_int_equal(f->rooms, 0);
 	wr(f, MCR, 0x0b);
 	assert_int_equal(f->rooms, 1); /* the wire is whole again */
@@ -247,6 +309,7 @@ static void test_fifo_clear(void **state)
 
 	wr(f, IIR, 0x01);
 	assert_int_equal(rd(f, IIR) & 0xc0, 0xc0);
+	wr(f, MCR, 0x0b);
 	wr(f, IER, 0x01);
 	serial_receive(&f->port, (const uint8_t *)"abc", 3);
 	wr(f, IIR, 0x03);
@@ -263,10 +326,17 @@ static void test_fifo_clear(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_power_on),   T(test_divisor),
-		T(test_transmit),   T(test_transmit_interrupt),
-		T(test_receive),    T(test_flow),
-		T(test_loopback),   T(test_modem_and_line_interrupts),
+		T(test_power_on),
+		T(test_divisor),
+		T(test_transmit),
+		T(test_transmit_interrupt),
+		T(test_receive),
+		T(test_flow),
+		T(test_not_before_it_listens),
+		T(test_without_dtr),
+		T(test_polling),
+		T(test_loopback),
+		T(test_modem_and_line_interrupts),
 		T(test_fifo_clear),
 	};
 
