@@ -172,10 +172,8 @@ int duration_parse(const char *text, uint64_t *ret_ms, struct err *err)
 		const char *name;
 		uint64_t ms;
 	} units[] = {
-		{"ms", 1},
-		{"s", 1000},
-		{"min", 60000},
-		{"h", 3600000},
+		{"ms", 1},      {"s", 1000},    {"", 1000},
+		{"min", 60000}, {"h", 3600000},
 	};
 	uint64_t v = 0;
 	int n = digits_parse(text, &v);
@@ -186,14 +184,18 @@ int duration_parse(const char *text, uint64_t *ret_ms, struct err *err)
 	for (size_t i = 0; n > 0 && i < ARRAY_SIZE(units); i++) {
 		if (strcmp(text + n, units[i].name))
 			continue;
-		if (v > YEAR_MS / units[i].ms)
+		if (v > YEAR_MS / units[i].ms) {
+			n = -1;
 			break;
+		}
 		*ret_ms = v * units[i].ms;
 		return 0;
 	}
 	if (n < 0 || v > YEAR_MS)
-		return err_set(err, -ERANGE, "duration %.40s is too long", text);
+		return err_set(err, -ERANGE,
+			       "duration %.40s is too long: at most a year",
+			       text);
 	return err_set(err, -EINVAL,
-		       "duration %.40s: want ms, s, min or h, and at most a year",
-		       text);
+		       "duration %.40s: unknown unit \"%.20s\" (ms, s, min, h)",
+		       text, text + n);
 }

@@ -69,7 +69,7 @@ const char *pages_format(uint64_t pages, char buf[UNITS_TEXT]);
 
 /**
  * duration_parse() - read a span of time such as 15s, 500ms, 10min or 2h.
- * @text: whole number and a unit
+ * @text: whole number and a unit; without one it means seconds
  * @ret_ms: milliseconds; not touched on failure
  * @err: says what was wrong with @text
  *

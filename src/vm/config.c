@@ -11,6 +11,8 @@
 
 #include <api/vm_options.h>
 
+#define TIMEOUT_MAX_S UINT64_C(1000000000)
+
 int parse_size(const char *text, uint64_t *ret_bytes)
 {
 	static const char units[] = "KMGT";
@@ -251,6 +253,29 @@ static int set_number(const char *option, const char *value, uint64_t max,
 		       : 0;
 }
 
+/* Seconds, or with a unit as mezz's other commands understand them. */
+static int set_timeout(struct vm_config *cfg, const char *value, struct err *err)
+{
+	static const struct {
+		const char *name;
+		uint64_t s;
+	} units[] = {{"", 1}, {"s", 1}, {"min", 60}, {"h", 3600}};
+	char *end = NULL;
+
+	errno = 0;
+	const uint64_t n = *value >= '0' && *value <= '9'
+				   ? strtoull(value, &end, 10)
+				   : 0;
+
+	for (size_t i = 0; end && !errno && i < ARRAY_SIZE(units); i++) {
+		if (strcmp(end, units[i].name) || n > TIMEOUT_MAX_S / units[i].s)
+			continue;
+		cfg->timeout_s = n * units[i].s;
+		return 0;
+	}
+	return bad(err, "timeout", value, "a time such as 90, 90s, 5min or 1h");
+}
+
 static int apply(struct vm_config *cfg, const struct vm_option *o,
 		 const char *value, struct err *err)
 {
@@ -307,8 +332,7 @@ static int apply(struct vm_config *cfg, const struct vm_option *o,
 	case VM_OPT_STATS:
 		return set_string(&cfg->stats_path, value, err);
 	case VM_OPT_TIMEOUT:
-		return set_number(o->name, value, 1000000000, &cfg->timeout_s,
-				  err);
+		return set_timeout(cfg, value, err);
 	case VM_OPT_REVOKE_STRESS:
 		return set_number(o->name, value, 10000000, &cfg->revoke_stress,
 				  err);

@@ -121,13 +121,18 @@ static void durations(void **state)
 	assert_int_equal(ms, 600000);
 	assert_int_equal(duration_parse("2h", &ms, NULL), 0);
 	assert_int_equal(ms, 7200000);
-	assert_int_equal(duration_parse("5", &ms, &err), -EINVAL);
+	assert_int_equal(duration_parse("5", &ms, NULL), 0);
+	assert_int_equal(ms, 5000);
+	assert_int_equal(duration_parse("5d", &ms, &err), -EINVAL);
+	assert_string_equal(err.text,
+			    "duration 5d: unknown unit \"d\" (ms, s, min, h)");
 	assert_int_equal(duration_parse("5 s", &ms, &err), -EINVAL);
 	assert_int_equal(duration_parse("s", &ms, &err), -EINVAL);
 	assert_int_equal(duration_parse("99999999999h", &ms, &err), -ERANGE);
+	assert_int_equal(duration_parse("9999h", &ms, &err), -ERANGE);
 	assert_int_equal(duration_parse("99999999999999999999s", &ms, &err),
 			 -ERANGE);
-	assert_int_equal(ms, 7200000);
+	assert_int_equal(ms, 5000);
 }
 
 static void numbers(void **state)

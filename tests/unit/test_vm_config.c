@@ -77,6 +77,7 @@ static void test_refused(void **state)
 		{"--disk", ",ro"},      {"--disk", ""},
 		{"--without", "speed"}, {"--cpu", "pcid,avx"},
 		{"--engine", "fast"},   {"--timeout", "-1"},
+		{"--timeout", "5d"},    {"--timeout", ""},
 		{"--balloon", "1"},     {"--shadow-memory", "2 "},
 	};
 	static const char *const unknown[] = {"--nothing"};
@@ -87,6 +88,25 @@ static void test_refused(void **state)
 		refuse(words[i], 2, words[i][0]);
 	refuse(unknown, 1, "--nothing");
 	refuse(lacks, 1, "--memory needs a value");
+}
+
+static void test_times(void **state)
+{
+	static const struct {
+		const char *word;
+		uint64_t s;
+	} times[] = {{"90", 90}, {"90s", 90}, {"5min", 300}, {"2h", 7200}};
+
+	(void)state;
+	for (unsigned int i = 0; i < ARRAY_SIZE(times); i++) {
+		const char *const words[] = {"-t", times[i].word};
+		struct vm_config cfg;
+		struct err err = {""};
+
+		assert_int_equal(parse(&cfg, words, 2, &err), 0);
+		assert_int_equal(cfg.timeout_s, times[i].s);
+		vm_config_release(&cfg);
+	}
 }
 
 static void test_accepted(void **state)
@@ -134,6 +154,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_accepted),
 		cmocka_unit_test(test_words_are_joined),
 	};
