@@ -40,15 +40,34 @@ static bool is_metric(const struct api_field *f)
 	return false;
 }
 
-/* swapIn becomes swap_in, stallZipNs stall_zip_seconds_total. */
+static bool ends_with(const char *name, const char *end)
+{
+	const size_t n = strlen(name), k = strlen(end);
+
+	return n > k && !strcmp(name + n - k, end);
+}
+
+static bool is_ms(const struct api_field *f)
+{
+	return f->type == API_UINT && ends_with(f->name, "Ms");
+}
+
+/*
+ * Units are Prometheus' own, and "_count" is its word for a part of a histogram: swapIn becomes
+ * swap_in, stallZipNs stall_zip_seconds_total, uptimeMs uptime_seconds, vmCount vms.
+ */
 static void metric_name(const char *prefix, const struct api_field *f,
 			char *buf, size_t size)
 {
 	size_t n = (size_t)snprintf(buf, size, "%s", prefix);
 	size_t len = strlen(f->name);
+	const bool is_count = ends_with(f->name, "Count");
+	const bool is_time = f->type == API_NS || is_ms(f);
 
-	if (f->type == API_NS)
-		len -= 2; /* "Ns" */
+	if (is_time)
+		len -= 2;
+	else if (is_count)
+		len -= strlen("Count");
 	for (size_t i = 0; i < len && n + 24 < size; i++) {
 		if (isupper((unsigned char)f->name[i]))
 			buf[n++] = '_';
@@ -56,7 +75,8 @@ static void metric_name(const char *prefix, const struct api_field *f,
 	}
 	snprintf(buf + n, size - n, "%s%s",
 		 f->type == API_PAGES ? "_bytes"
-		 : f->type == API_NS  ? "_seconds"
+		 : is_time            ? "_seconds"
+		 : is_count           ? "s"
 				      : "",
 		 f->flags & API_COUNTER ? "_total" : "");
 }
@@ -80,6 +100,8 @@ static double as_double(const struct api_field *f, const void *p)
 	memcpy(&u64, p, sizeof(u64));
 	if (f->type == API_PAGES)
 		return (double)u64 * (double)PAGE_SIZE;
+	if (is_ms(f))
+		return (double)u64 / 1e3;
 	return f->type == API_NS ? (double)u64 / 1e9 : (double)u64;
 }
 

@@ -353,6 +353,11 @@ class Metrics(Described):
                 float(found[4])
         for name, kind in types.items():
             self.assertEqual("counter" if name.endswith("_total") else "gauge", kind, name)
+            # Rules of `promtool check metrics`: base units, and suffixes of histograms are theirs.
+            self.assertNotRegex(name, "(_count|_sum|_bucket|_info)$")
+            self.assertNotRegex(name, "_(ms|ns|us|milliseconds|mib|kib|pages|percent)(_|$)")
+        self.assertIn("mezz_host_vms", types)
+        self.assertIn("mezz_host_uptime_seconds", types)
         self.assertIn("mezz_host_free_bytes", samples)
         self.assertIn('mezz_vm_consumed_bytes{vm="m1"}', samples)
         self.assertIn('mezz_vm_swap_in_total{vm="m2"}', samples)
