@@ -2,6 +2,7 @@
 /* mezz show: everything about one VM. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <cli/commands.h>
 #include <cli/common.h>
@@ -9,6 +10,37 @@
 static void line(const char *name, double v)
 {
 	printf("  %-22s %12.1f MiB\n", name, v);
+}
+
+/* So that a shell reads it as one word again. */
+static void print_word(const char *word)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				    "0123456789@%+=:,./_-";
+
+	if (*word && !word[strspn(word, plain)]) {
+		fputs(word, stdout);
+		return;
+	}
+	putchar('\'');
+	for (; *word; word++)
+		if (*word == '\'')
+			fputs("'\\''", stdout);
+		else
+			putchar(*word);
+	putchar('\'');
+}
+
+static void show_args(const struct api_strings *args)
+{
+	if (!args->n)
+		return;
+	printf("  args:");
+	for (unsigned int i = 0; i < args->n; i++) {
+		putchar(' ');
+		print_word(args->v[i]);
+	}
+	putchar('\n');
 }
 
 static void show_config(const struct api_vm_config *c)
@@ -23,9 +55,7 @@ static void show_config(const struct api_vm_config *c)
 	       c->share ? "on" : "off", c->autostart ? "on" : "off");
 	if (c->version)
 		printf("  changeVersion=%" PRIu64 "\n", c->version);
-	for (unsigned int i = 0; i < c->args.n; i++)
-		printf("%s%s%s", i ? " " : "  args: ", c->args.v[i],
-		       i + 1 == c->args.n ? "\n" : "");
+	show_args(&c->args);
 }
 
 static void show_stats(const struct api_stats *s, uint64_t size_pages)

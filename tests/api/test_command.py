@@ -4,6 +4,7 @@
 
 import json
 import pathlib
+import shlex
 import subprocess
 import unittest
 
@@ -87,6 +88,22 @@ class Command(unittest.TestCase):
         self.mezz("set", "b", "--mmu", "hardware")
         self.assertEqual(["--mmu", "hardware"], self.config("b")["args"])
         self.mezz("rm", "b")
+
+    def test_words_are_quoted(self):
+        """What show prints of a VM's options, a shell reads as the words that they were."""
+        words = ["--append", "root=/dev/vda rw it's \"q\"", "--disk", "/a b", "--stats=/x"]
+        self.mezz("create", "q", *words)
+        line = next(line for line in self.mezz("show", "q").splitlines() if "args:" in line)
+        self.assertEqual(words, shlex.split(line.split("args:", 1)[1]))
+        self.mezz("rm", "q")
+
+    def test_times(self):
+        """A time without a unit is in seconds, as everywhere."""
+        self.mezz("create", "w", "--memory", "32M", "--start")
+        self.mezz("stop", "w", "--kill", "-w", "9")
+        self.mezz("rm", "w")
+        self.mezz("top", "-b", "-n", "1", "-d", "2")
+        self.assertIn('unknown unit "x" (ms, s, min, h)', self.refused("top", "-b", "-d", "2x"))
 
     def test_refusals(self):
         """What is wrong is named."""
