@@ -17,7 +17,7 @@
 
 #include <base/types.h>
 
-static const int allowed[] = {
+static const int vm_calls[] = {
 	/* Disks, console, log. */
 	SCMP_SYS(read),
 	SCMP_SYS(write),
@@ -84,12 +84,12 @@ static const int allowed[] = {
 	SCMP_SYS(exit_group),
 };
 
-static int fill_filter(scmp_filter_ctx filter)
+static int fill_filter(scmp_filter_ctx filter, const int *allowed, size_t n)
 {
 	/* Threads that run already are bound too. */
 	int r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
 
-	for (size_t i = 0; !r && i < ARRAY_SIZE(allowed); i++)
+	for (size_t i = 0; !r && i < n; i++)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
 	return r ? r : seccomp_load(filter);
 }
@@ -106,7 +106,7 @@ int sandbox_drop_capabilities(struct err *err)
 	return 0;
 }
 
-int sandbox_enter(struct err *err)
+int sandbox_enter_with(const int *allowed, size_t n, struct err *err)
 {
 	scmp_filter_ctx filter;
 	int r;
@@ -120,8 +120,13 @@ int sandbox_enter(struct err *err)
 	filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	if (!filter)
 		return err_set(err, -ENOMEM, "no memory for the sandbox");
-	r = fill_filter(filter);
+	r = fill_filter(filter, allowed, n);
 	seccomp_release(filter);
 	return r ? err_set(err, r, "cannot enter the sandbox: %s", strerror(-r))
 		 : 0;
+}
+
+int sandbox_enter(struct err *err)
+{
+	return sandbox_enter_with(vm_calls, ARRAY_SIZE(vm_calls), err);
 }

@@ -3,6 +3,7 @@
 #ifndef VM_SANDBOX_H
 #define VM_SANDBOX_H
 #include <base/error.h>
+#include <base/types.h>
 
 /**
  * sandbox_drop_capabilities() - give up all capabilities of the calling thread.
@@ -26,5 +27,16 @@ int sandbox_drop_capabilities(struct err *err)
  * Return: 0 or -errno.
  */
 int sandbox_enter(struct err *err) __attribute__((warn_unused_result));
+
+/**
+ * sandbox_enter_with() - the same, for a program that needs other system calls.
+ * @allowed: numbers of the system calls that it may use, of any arguments
+ * @n: how many
+ * @err: message
+ *
+ * Return: 0 or -errno.
+ */
+int sandbox_enter_with(const int *allowed, size_t n, struct err *err)
+	__attribute__((warn_unused_result));
 
 #endif
