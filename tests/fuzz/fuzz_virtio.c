@@ -13,6 +13,7 @@
  *                       flags (1), next (1)
  *   5  offer and tell:  slot (1), queue (1), head (1)
  *   6  the host:        size of the balloon (2), and ask it for statistics
+ *   7  the network:     length of a frame that comes (2), and whether the wire takes any (1)
  * Addresses are taken modulo a little more than RAM, so that most hit.
  */
 #include <fcntl.h>
@@ -24,9 +25,11 @@
 
 #include <base/verify.h>
 #include <dev/bus.h>
+#include <dev/frames.h>
 #include <dev/virtio_balloon.h>
 #include <dev/virtio_blk.h>
 #include <dev/virtio_mmio.h>
+#include <dev/virtio_net.h>
 #include <dev/virtio_rng.h>
 #include <mem/guestmem.h>
 
@@ -34,8 +37,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define RAM_BYTES   (UINT64_C(2) << 20)
 #define DISK_BYTES  (100 * 1024 + 77)
-#define N_SLOTS     3
+#define N_SLOTS     4
 #define BALLOON     2
+#define NET         3
 #define QUEUE_SIZE  8
 #define RINGS       0x10000
 #define RING_PAGES  3
@@ -47,6 +51,8 @@ struct guest {
 	struct virtio_blk *blk;
 	struct virtio_rng *rng;
 	struct virtio_balloon *balloon;
+	struct virtio_net *net;
+	bool wire_full;
 	uint16_t avail_idx[N_SLOTS];
 	bool level[N_SLOTS];
 	unsigned int reports;
@@ -213,10 +219,35 @@ static void host_acts(struct guest *g)
 	virtio_balloon_ask(g->balloon);
 }
 
+static bool on_send(void *ctx, const uint8_t *frame, size_t len)
+{
+	const struct guest *g = ctx;
+
+	VERIFY(frame && len <= FRAME_MAX_BYTES);
+	return !g->wire_full;
+}
+
+static void on_room(void *ctx)
+{
+	VERIFY(ctx);
+}
+
+static const struct virtio_net_ops net_ops = {.send = on_send, .room = on_room};
+
+static void network_acts(struct guest *g)
+{
+	static const uint8_t frame[FRAME_MAX_BYTES];
+
+	(void)virtio_net_receive(g->net, frame,
+				 take(g, 2) % (FRAME_MAX_BYTES + 1));
+	g->wire_full = take(g, 1) & 1;
+	virtio_net_flush(g->net);
+}
+
 static void run(struct guest *g)
 {
 	for (unsigned int n = 0; g->left && n < MAX_RECORDS; n++) {
-		switch (take(g, 1) % 7) {
+		switch (take(g, 1) % 8) {
 		case 0:
 			access_register(g, true);
 			break;
@@ -239,8 +270,11 @@ static void run(struct guest *g)
 		case 5:
 			offer(g);
 			break;
-		default:
+		case 6:
 			host_acts(g);
+			break;
+		default:
+			network_acts(g);
 			break;
 		}
 	}
@@ -302,6 +336,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct guest g = {.data = data, .left = size};
 	const struct virtio_report report = {on_report, &g};
+	static const uint8_t mac[VIRTIO_NET_MAC_BYTES] = {2};
 	char path[64];
 	int disk = memfd_create("fuzz-disk", MFD_CLOEXEC);
 
@@ -317,12 +352,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	VERIFY(virtio_balloon_new(g.mem, &report, NULL, NULL, &g.balloon,
 				  NULL) == 0);
 	plug(&g, BALLOON, virtio_balloon_dev(g.balloon));
+	VERIFY(virtio_net_new(g.mem, mac, &report, &net_ops, &g, &g.net,
+			      NULL) == 0);
+	plug(&g, NET, virtio_net_dev(g.net));
 
 	run(&g);
 	check_lines(&g);
 	check_disk_works(&g);
 	check_balloon(&g);
 
+	virtio_net_free(g.net);
 	virtio_balloon_free(g.balloon);
 	virtio_rng_free(g.rng);
 	virtio_blk_close(g.blk);
