@@ -24,6 +24,8 @@ static const struct vm_option options[] = {
 	{VM_OPT_PROTOCOL, "protocol", 0, "auto|linux64|pvh|multiboot",
 	 "how to enter the kernel"},
 	{VM_OPT_DISK, "disk", 'd', "FILE[,ro]", "a virtio disk; repeatable"},
+	{VM_OPT_NET, "net", 'n', "user[,tcp=PORT:GUEST_PORT]...|SOCKET",
+	 "a network card: sockets of the user, or who listens there (none)"},
 	{VM_OPT_ENGINE, "engine", 0, "auto|soft|kvm", "what runs the processor"},
 	{VM_OPT_MMU, "mmu", 0, "auto|hardware|software",
 	 "nested or shadow page tables; auto: KVM's own, else hardware"},

@@ -78,9 +78,28 @@ uint64_t process_overhead(pid_t pid)
 	return kib * 1024 / PAGE_SIZE;
 }
 
+/* What a VM has started beside itself, such as its mezz-net, is part of it. */
+static uint64_t helpers_overhead(pid_t pid)
+{
+	char path[64];
+	uint64_t sum = 0;
+	long child;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid,
+		 (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	while (fscanf(f, "%ld", &child) == 1)
+		sum += process_overhead((pid_t)child);
+	fclose(f);
+	return sum;
+}
+
 uint64_t vm_overhead_now(const struct hvm *vm)
 {
-	return vm->mem ? process_overhead(vm->pid) +
+	return vm->mem ? process_overhead(vm->pid) + helpers_overhead(vm->pid) +
 				 file_pages(physmap_fd(vm->mem->map)) +
 				 LINK_COUNTERS_BYTES / PAGE_SIZE
 		       : 0;

@@ -116,6 +116,8 @@ void vm_config_release(struct vm_config *cfg)
 	free(cfg->stats_path);
 	free(cfg->link_dir);
 	free(cfg->console_path);
+	free(cfg->net.words);
+	free(cfg->net.socket);
 	for (unsigned int i = 0; i < cfg->n_disks; i++)
 		free(cfg->disks[i].path);
 	memset(cfg, 0, sizeof(*cfg));
@@ -139,6 +141,61 @@ static int add_disk(struct vm_config *cfg, const char *value, struct err *err)
 	d->read_only = read_only;
 	cfg->n_disks++;
 	return 0;
+}
+
+static bool parse_mac(const char *text, uint8_t mac[6])
+{
+	int end = 0;
+
+	return sscanf(text, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0],
+		      &mac[1], &mac[2], &mac[3], &mac[4], &mac[5], &end) == 6 &&
+	       !text[end];
+}
+
+/* Words of mezz-net's are only passed on: it knows them. */
+static int net_word(struct vm_net_config *net, const char *word, struct err *err)
+{
+	char *more;
+
+	if (!strncmp(word, "mac=", 4)) {
+		if (!parse_mac(word + 4, net->mac) || net->mac[0] & 1)
+			return bad(err, "net", word,
+				   "mac= and the address of one card");
+		return 0;
+	}
+	if (!net->user)
+		return bad(err, "net", word, "mac=…, which a socket may have");
+	if (asprintf(&more, "%s%s%s", net->words ? net->words : "",
+		     net->words ? "," : "", word) < 0)
+		return err_set(err, -ENOMEM, "no memory for the options");
+	free(net->words);
+	net->words = more;
+	return 0;
+}
+
+static int set_net(struct vm_config *cfg, const char *value, struct err *err)
+{
+	struct vm_net_config *net = &cfg->net;
+	char *copy = strdup(value);
+	char *rest = copy;
+	const char *first = strsep(&rest, ",");
+	int r = 0;
+
+	if (!copy)
+		return err_set(err, -ENOMEM, "no memory for the options");
+	if (vm_config_has_net(cfg))
+		r = err_set(err, -EINVAL, "--net: a VM has one network card");
+	else if (!strcmp(first, "user"))
+		net->user = true;
+	else if (strchr(first, '/'))
+		r = set_string(&net->socket, first, err);
+	else
+		r = bad(err, "net", first,
+			"'user' or the path of a socket, with a slash in it");
+	for (char *w; !r && (w = strsep(&rest, ","));)
+		r = net_word(net, w, err);
+	free(copy);
+	return r;
 }
 
 /* Apply @set to each word of a comma-separated list. */
@@ -306,6 +363,8 @@ static int apply(struct vm_config *cfg, const struct vm_option *o,
 		return r;
 	case VM_OPT_DISK:
 		return add_disk(cfg, value, err);
+	case VM_OPT_NET:
+		return set_net(cfg, value, err);
 	case VM_OPT_ENGINE:
 		r = set_word(o->name, value, engines, o->value, &word, err);
 		cfg->engine = (enum vm_engine)word;
@@ -408,6 +467,10 @@ int vm_config_complete(struct vm_config *cfg, const char *image_dir,
 {
 	int r = 0;
 
+	if (vm_config_has_net(cfg) && cfg->clock == VM_CLOCK_INSTRUCTIONS)
+		return err_set(
+			err, -EINVAL,
+			"--net: what comes from outside is not repeatable, as --clock instructions is");
 	cfg->features.repeatable = cfg->clock == VM_CLOCK_INSTRUCTIONS;
 	cfg->mmu_options.mode = cfg->mmu == VM_MMU_SOFTWARE ? MMU_SOFTWARE
 							    : MMU_HARDWARE;

@@ -35,6 +35,20 @@ struct vm_disk_config {
 };
 
 /**
+ * struct vm_net_config - the network card, if there is one.
+ * @user: the user's own sockets, by mezz-net
+ * @words: with @user: what it is told, or NULL
+ * @socket: else: a Unix socket that speaks frames (dev/frames.h); NULL: there is no card
+ * @mac: address of the card; all zeros: one is made up
+ */
+struct vm_net_config {
+	bool user;
+	char *words;
+	char *socket;
+	uint8_t mac[6];
+};
+
+/**
  * struct vm_config - one VM. Strings belong to it.
  * @memory_bytes: guest RAM
  * @kernel: kernel file; NULL for the one of `make guest`
@@ -44,6 +58,7 @@ struct vm_disk_config {
  * @bare: pass only @append
  * @protocol: how the kernel is entered
  * @disks: virtio disks, in order
+ * @net: the network card
  * @engine: which engine
  * @mmu: which kind of memory virtualization. Automatic takes what KVM has if that runs the
  *       processor, and else nested tables: these cost the same whatever the guest does with
@@ -74,6 +89,7 @@ struct vm_config {
 	enum boot_protocol protocol;
 	struct vm_disk_config disks[VM_DISKS_MAX];
 	unsigned int n_disks;
+	struct vm_net_config net;
 	enum vm_engine engine;
 	enum vm_mmu mmu;
 	struct mmu_options mmu_options;
@@ -120,6 +136,12 @@ int vm_config_parse(struct vm_config *cfg, int argc, char *const argv[],
  */
 int vm_config_complete(struct vm_config *cfg, const char *image_dir,
 		       struct err *err) __attribute__((warn_unused_result));
+
+/** vm_config_has_net() - is there a network card? */
+static inline bool vm_config_has_net(const struct vm_config *cfg)
+{
+	return cfg->net.user || cfg->net.socket;
+}
 
 /** parse_size() - "512M", "2G", "65536K" or bytes. Return: 0 or -EINVAL, -ERANGE. */
 int parse_size(const char *text, uint64_t *ret_bytes)

@@ -124,16 +124,17 @@ static void bus_write(struct vm *vm, gpa_t addr, unsigned int size,
 			       (value >> (8 * i)) & 0xff);
 }
 
-/* The disks, the entropy source and the balloon, by number; NULL after the last. */
+/* Disks, entropy source, balloon and network card, by number; NULL after the last. */
 static struct virtio_dev *virtio_at(struct vm *vm, unsigned int i)
 {
 	if (i < vm->n_disks)
 		return virtio_blk_dev(vm->disks[i]);
-	if (i == vm->n_disks)
+	i -= vm->n_disks;
+	if (i == 0)
 		return virtio_rng_dev(vm->rng);
-	return i == vm->n_disks + 1 && vm->balloon
-		       ? virtio_balloon_dev(vm->balloon)
-		       : NULL;
+	if (i == 1 && vm->balloon)
+		return virtio_balloon_dev(vm->balloon);
+	return i == 1U + !!vm->balloon && vm->net ? vm_net_dev(vm->net) : NULL;
 }
 
 static bool virtio_owes(struct vm *vm)
@@ -438,6 +439,17 @@ static int add_balloon(struct vm *vm, struct err *err)
 	return vm_balloon_add(vm, 1 + vm->n_disks, &irq, &report, err);
 }
 
+static int add_net(struct vm *vm, struct err *err)
+{
+	const struct irq_line irq = line(vm, 0);
+	const struct virtio_report report = {report_misuse, vm};
+
+	if (!vm_config_has_net(vm->cfg))
+		return 0;
+	return vm_net_add(vm, 1 + vm->n_disks + !!vm->balloon, &irq, &report,
+			  err);
+}
+
 int vm_devices_init(struct vm *vm, struct err *err)
 {
 	int r;
@@ -456,13 +468,16 @@ int vm_devices_init(struct vm *vm, struct err *err)
 		r = add_rng(vm, err);
 	for (unsigned int i = 0; !r && i < vm->cfg->n_disks; i++)
 		r = add_disk(vm, &vm->cfg->disks[i], err);
-	return r ? r : add_balloon(vm, err);
+	if (!r)
+		r = add_balloon(vm, err);
+	return r ? r : add_net(vm, err);
 }
 
 void vm_devices_release(struct vm *vm)
 {
 	for (unsigned int i = 0; i < vm->n_disks; i++)
 		virtio_blk_close(vm->disks[i]);
+	vm_net_release(vm->net);
 	virtio_balloon_free(vm->balloon);
 	virtio_rng_free(vm->rng);
 	bus_free(vm->bus);
@@ -476,7 +491,7 @@ int vm_acpi_build(struct vm *vm, struct err *err)
 		.has_serial = true,
 		.has_rtc = true,
 		.button_gsi = POWER_BUTTON_GSI,
-		.n_virtio = 1 + vm->n_disks + !!vm->balloon,
+		.n_virtio = 1 + vm->n_disks + !!vm->balloon + !!vm->net,
 	};
 	size_t len;
 	int r;

@@ -64,6 +64,7 @@ static bool serve_interrupts(struct vm *vm)
 	lapic_poll(&vm->lapic, now, now);
 	vm_balloon_poll(vm, now);
 	vm_power_poll(vm);
+	vm_net_poll(vm);
 	owes = vm_virtio_poll(vm);
 	vector = lapic_pending(&vm->lapic);
 	if (vector >= 0 && vm->engine_ops->can_interrupt(vm->engine)) {
@@ -105,10 +106,11 @@ static uint64_t next_event(struct vm *vm, uint64_t now)
 	return due;
 }
 
-/* Sleep until @due or a kick. */
+/* Sleep until @due, a kick or the network. */
 static void sleep_until(struct vm *vm, uint64_t now, uint64_t due)
 {
-	struct pollfd fd = {.fd = vm->kick_fd, .events = POLLIN};
+	struct pollfd fds[] = {{.fd = vm->kick_fd, .events = POLLIN},
+			       vm_net_pollfd(vm)};
 	struct timespec t = {0}, *timeout = NULL;
 
 	if (due != LAPIC_NEVER) {
@@ -121,7 +123,7 @@ static void sleep_until(struct vm *vm, uint64_t now, uint64_t due)
 	atomic_store(&vm->asleep, true);
 	if (!atomic_load(&vm->kicked) && !guestmem_pending(vm->mem) &&
 	    !atomic_load(&vm->stop))
-		ppoll(&fd, 1, timeout, NULL);
+		ppoll(fds, ARRAY_SIZE(fds), timeout, NULL);
 	atomic_store(&vm->asleep, false);
 	drain_kick(vm);
 }

@@ -156,6 +156,21 @@ static void add_balloon(const struct vm *vm, json_t *root)
 	put(g, "minor_faults", guest->minor_faults);
 }
 
+static void add_net(const struct vm *vm, json_t *root)
+{
+	const struct virtio_net_stats *s = vm_net_stats(vm);
+	json_t *n;
+
+	if (!s)
+		return;
+	n = group(root, "net");
+	put(n, "sent", s->sent);
+	put(n, "sent_bytes", s->sent_bytes);
+	put(n, "received", s->received);
+	put(n, "received_bytes", s->received_bytes);
+	put(n, "dropped", s->dropped);
+}
+
 /* A figure of the process's status in bytes, or 0. @key: with a newline before it. */
 static uint64_t status_bytes(const struct vm *vm, const char *key)
 {
@@ -204,6 +219,7 @@ static json_t *stats_json(const struct vm *vm)
 	add_memory(vm, root);
 	add_devices(vm, root);
 	add_balloon(vm, root);
+	add_net(vm, root);
 	add_process(vm, root);
 	return root;
 }

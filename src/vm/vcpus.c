@@ -119,6 +119,7 @@ static uint64_t look_after(struct vm *vm)
 	pthread_mutex_lock(&vm->device_lock);
 	due = vm_balloon_poll(vm, vm->clock.now_ns(vm));
 	vm_power_poll(vm);
+	vm_net_poll(vm);
 	if (!vm->balloon)
 		due = NEVER;
 	if (vm_virtio_poll(vm))
@@ -131,7 +132,8 @@ static uint64_t look_after(struct vm *vm)
 /* Leaves its mark meanwhile, which is no reason to look at anything else. */
 static void sleep_until(struct vm *vm, uint64_t due)
 {
-	struct pollfd fd = {.fd = vm->kick_fd, .events = POLLIN};
+	struct pollfd fds[] = {{.fd = vm->kick_fd, .events = POLLIN},
+			       vm_net_pollfd(vm)};
 	uint64_t n;
 
 	atomic_store(&vm->asleep, true);
@@ -141,7 +143,8 @@ static void sleep_until(struct vm *vm, uint64_t due)
 		const bool is_last = left < ALIVE_MS * UINT64_C(1000000);
 
 		atomic_store(&vm->alive_ns, now);
-		if (poll(&fd, 1, is_last ? (int)(left / 1000000) + 1 : ALIVE_MS) ||
+		if (poll(fds, ARRAY_SIZE(fds),
+			 is_last ? (int)(left / 1000000) + 1 : ALIVE_MS) ||
 		    is_last)
 			break;
 	}

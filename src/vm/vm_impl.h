@@ -2,6 +2,7 @@
 /* The inside of a VM, for src/vm only. */
 #ifndef VM_VM_IMPL_H
 #define VM_VM_IMPL_H
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -18,6 +19,7 @@
 #include <dev/serial.h>
 #include <dev/virtio_balloon.h>
 #include <dev/virtio_blk.h>
+#include <dev/virtio_net.h>
 #include <dev/virtio_rng.h>
 #include <engine/engine.h>
 #include <mem/guestmem.h>
@@ -67,6 +69,7 @@ struct vm {
 	struct virtio_balloon *balloon;  /* d or NULL: switched off */
 	_Atomic uint64_t balloon_target; /* a pages that the host wants */
 	uint64_t balloon_due_ns; /* d when statistics are asked for next */
+	struct vm_net *net;      /* d or NULL: there is no network card */
 	struct irq_line button;  /* I */
 	atomic_bool pressed;     /* a vm_press_power(), not yet seen */
 
@@ -155,6 +158,36 @@ uint64_t vm_balloon_poll(struct vm *vm, uint64_t now);
  * Context: the device lock held.
  */
 bool vm_virtio_poll(struct vm *vm);
+
+/**
+ * vm_net_add() - plug the network card into a slot, with what is at its other end.
+ * @vm: the VM
+ * @slot: virtio slot
+ * @line: interrupt controller
+ * @report: where messages about a misbehaving guest go
+ *
+ * Starts mezz-net if the configuration says so. Before the sandbox is entered.
+ *
+ * Return: 0 or -errno.
+ */
+int vm_net_add(struct vm *vm, unsigned int slot, const struct irq_line *line,
+	       const struct virtio_report *report, struct err *err)
+	__attribute__((warn_unused_result));
+
+/** vm_net_release() - close the connection; NULL is fine. mezz-net ends with it. */
+void vm_net_release(struct vm_net *net);
+
+/** vm_net_dev() - the card. */
+struct virtio_dev *vm_net_dev(struct vm_net *net);
+
+/** vm_net_poll() - pass on what has come, and what could not be sent. As vm_balloon_poll(). */
+void vm_net_poll(struct vm *vm);
+
+/** vm_net_pollfd() - what a sleeping VM waits for: the descriptor is -1 if for nothing. */
+struct pollfd vm_net_pollfd(const struct vm *vm);
+
+/** vm_net_stats() - the card's counters, or NULL: there is none. After vm_join(). */
+const struct virtio_net_stats *vm_net_stats(const struct vm *vm);
 
 /** vm_power_poll() - hand on a press of the power button. As vm_balloon_poll(). */
 void vm_power_poll(struct vm *vm);

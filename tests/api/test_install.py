@@ -14,7 +14,8 @@ import unittest
 import daemon
 
 MAN = daemon.ROOT / "man"
-FILES = ("bin/mezz", "bin/mezzd", "libexec/mezzanine/mezz-vm", "share/mezzanine/index.html",
+FILES = ("bin/mezz", "bin/mezzd", "libexec/mezzanine/mezz-vm", "libexec/mezzanine/mezz-net",
+         "share/mezzanine/index.html",
          "share/man/man1/mezz.1", "share/man/man8/mezzd.8", "lib/systemd/system/mezzd.service",
          "share/bash-completion/completions/mezz")
 

@@ -72,13 +72,15 @@ static void refuse(const char *const *words, int n, const char *said)
 static void test_refused(void **state)
 {
 	static const char *const words[][2] = {
-		{"--memory", "15M"},    {"--memory", "17M1"},
-		{"--cpus", "0"},        {"--cpus", "17"},
-		{"--disk", ",ro"},      {"--disk", ""},
-		{"--without", "speed"}, {"--cpu", "pcid,avx"},
-		{"--engine", "fast"},   {"--timeout", "-1"},
-		{"--timeout", "5d"},    {"--timeout", ""},
-		{"--balloon", "1"},     {"--shadow-memory", "2 "},
+		{"--memory", "15M"},     {"--memory", "17M1"},
+		{"--cpus", "0"},         {"--cpus", "17"},
+		{"--disk", ",ro"},       {"--disk", ""},
+		{"--without", "speed"},  {"--cpu", "pcid,avx"},
+		{"--engine", "fast"},    {"--timeout", "-1"},
+		{"--timeout", "5d"},     {"--timeout", ""},
+		{"--balloon", "1"},      {"--shadow-memory", "2 "},
+		{"--net", "everybody"},  {"--net", "user,mac=2"},
+		{"--net", "/s,tcp=1:2"},
 	};
 	static const char *const unknown[] = {"--nothing"};
 	static const char *const lacks[] = {"--memory"};
@@ -107,6 +109,39 @@ static void test_times(void **state)
 		assert_int_equal(cfg.timeout_s, times[i].s);
 		vm_config_release(&cfg);
 	}
+}
+
+static void test_net(void **state)
+{
+	static const char *const user[] = {
+		"--net", "user,tcp=2222:22,mac=02:00:00:00:00:0a,host"};
+	static const char *const peer[] = {"-n", "/run/a,b"};
+	static const char *const twice[] = {"-n", "user", "-n", "/run/a"};
+	static const char *const repeatable[] = {"-n",      "user",
+						 "--clock", "instructions",
+						 "-k",      "kernel"};
+	static const uint8_t mac[] = {2, 0, 0, 0, 0, 10};
+	struct err err = {""};
+	struct vm_config cfg;
+
+	(void)state;
+	assert_int_equal(parse(&cfg, user, 2, &err), 0);
+	assert_true(vm_config_has_net(&cfg));
+	assert_true(cfg.net.user);
+	assert_string_equal(cfg.net.words, "tcp=2222:22,host");
+	assert_memory_equal(cfg.net.mac, mac, sizeof(mac));
+	vm_config_release(&cfg);
+	refuse(peer, 2, "--net: 'b' is not mac=");
+	assert_int_equal(parse(&cfg, (const char *[]){"-n", "./peer"}, 2, &err),
+			 0);
+	assert_false(cfg.net.user);
+	assert_string_equal(cfg.net.socket, "./peer");
+	vm_config_release(&cfg);
+	refuse(twice, 4, "one network card");
+	assert_int_equal(parse(&cfg, repeatable, 6, &err), 0);
+	assert_int_equal(vm_config_complete(&cfg, "/nowhere", &err), -EINVAL);
+	assert_non_null(strstr(err.text, "--net"));
+	vm_config_release(&cfg);
 }
 
 static void test_accepted(void **state)
@@ -155,6 +190,7 @@ int main(void)
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_times),
+		cmocka_unit_test(test_net),
 		cmocka_unit_test(test_accepted),
 		cmocka_unit_test(test_words_are_joined),
 	};
