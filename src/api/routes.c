@@ -124,6 +124,7 @@ unsigned int api_status(int error)
 		return 404;
 	case EEXIST:
 	case EBUSY:
+	case ECANCELED:
 		return 409;
 	case EFBIG:
 		return 413;

@@ -12,10 +12,12 @@
  * struct definition - one VM that is defined.
  * @config: definition
  * @args_changed: they are not those that it runs with
+ * @n_starting: so many starts are under way, by this definition
  */
 struct definition {
 	struct api_vm_config config;
 	bool args_changed;
+	unsigned int n_starting;
 };
 
 /**

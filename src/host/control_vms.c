@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include <api/vm_options.h>
+#include <base/verify.h>
 #include <host/control_impl.h>
 
 /* Definitions */
@@ -65,22 +66,6 @@ int control_copy_config(struct api_vm_config *to,
 	if (api_strings_copy(&to->args, &from->args))
 		return err_set(err, -ENOMEM, "no memory for the definition");
 	return 0;
-}
-
-/* A copy of what is defined, for use without the lock. */
-static int get_config(struct control *c, const char *name,
-		      struct api_vm_config *ret, struct err *err)
-{
-	size_t at;
-
-	pthread_mutex_lock(&c->lock);
-	const int r = control_find_def(c, name, &at)
-			      ? control_copy_config(ret, &c->defs[at]->config,
-						    err)
-			      : control_no_vm(name, err);
-
-	pthread_mutex_unlock(&c->lock);
-	return r;
 }
 
 /* What mezzd says to a VM itself, nobody else may say. */
@@ -263,6 +248,9 @@ static int remove_locked(struct control *c, const char *name, struct err *err)
 
 	if (!control_find_def(c, name, &at))
 		return control_no_vm(name, err);
+	/* Before the host knows of it, or it would run without a definition. */
+	if (c->defs[at]->n_starting)
+		return err_set(err, -EBUSY, "'%s' is being started", name);
 	int r = host_vm_remove_files(c->host, name, err);
 
 	if (r == -ENOENT) /* it never ran */
@@ -289,23 +277,49 @@ int control_remove_vm(struct control *c, const struct api_request *req,
 	return r;
 }
 
-/* What was changed while it started is told to it now. */
-static void catch_up(struct control *c, const char *name, uint64_t version)
+/* A copy of what is defined; the definition stays at least until end_start(). */
+static int begin_start(struct control *c, const char *name,
+		       struct api_vm_config *ret, struct err *err)
+{
+	size_t at;
+	int r;
+
+	pthread_mutex_lock(&c->lock);
+	r = control_find_def(c, name, &at)
+		    ? control_copy_config(ret, &c->defs[at]->config, err)
+		    : control_no_vm(name, err);
+	if (!r)
+		c->defs[at]->n_starting++;
+	pthread_mutex_unlock(&c->lock);
+	return r;
+}
+
+/* What was changed while it started is told to it now. Under @lock. */
+static void catch_up(struct control *c, struct definition *def, uint64_t version)
 {
 	struct host_vm_settings set;
+
+	if (def->config.version == version) {
+		def->args_changed = false;
+		return;
+	}
+	fill_settings(&set, &def->config);
+	/* If it has ended, or promises are gone meanwhile, it keeps what it has. */
+	const int r = host_vm_set(c->host, &set, NULL);
+
+	(void)r;
+}
+
+static void end_start(struct control *c, const char *name, bool runs,
+		      uint64_t version)
+{
 	size_t at;
 
 	pthread_mutex_lock(&c->lock);
-	if (control_find_def(c, name, &at) &&
-	    c->defs[at]->config.version == version) {
-		c->defs[at]->args_changed = false;
-	} else if (control_find_def(c, name, &at)) {
-		fill_settings(&set, &c->defs[at]->config);
-		/* If it has ended, or promises are gone meanwhile, it keeps what it has. */
-		const int r = host_vm_set(c->host, &set, NULL);
-
-		(void)r;
-	}
+	VERIFY(control_find_def(c, name, &at));
+	c->defs[at]->n_starting--;
+	if (runs)
+		catch_up(c, c->defs[at], version);
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -314,16 +328,14 @@ int control_start(struct control *c, const char *name, struct err *err)
 {
 	struct api_vm_config config;
 	struct host_vm_settings set;
-	int r = get_config(c, name, &config, err);
-	const uint64_t version = r ? 0 : config.version;
+	int r = begin_start(c, name, &config, err);
 
 	if (r)
 		return r;
 	fill_settings(&set, &config);
 	r = host_vm_start(c->host, &set, err);
+	end_start(c, name, !r, config.version);
 	api_release(&api_vm_config_schema, &config);
-	if (!r)
-		catch_up(c, name, version);
 	return r;
 }
 

@@ -160,8 +160,8 @@ int host_name_check(const char *name, struct err *err)
  * Returns when the process has started and is linked (at most a few seconds).
  *
  * Return: 0; -EEXIST (it runs); -EINVAL; -ENOENT (no such pool); -ENOSPC (reservation, host
- * memory or swap space); -ECHILD (it ended at its start, HOST_EVENT_VM_ENDED tells how); or
- * what starting a process reports.
+ * memory or swap space); -ECHILD (it ended at its start, HOST_EVENT_VM_ENDED tells how);
+ * -ECANCELED (host_vm_stop() was called meanwhile); or what starting a process reports.
  */
 int host_vm_start(struct host *host, const struct host_vm_settings *settings,
 		  struct err *err) __attribute__((warn_unused_result));
@@ -179,7 +179,8 @@ enum host_stop {
  * @how: how hard
  * @err: message
  *
- * Does not wait; HOST_EVENT_VM_ENDED follows.
+ * Does not wait; HOST_EVENT_VM_ENDED follows. One that is only being started is killed,
+ * however hard; if it had no process yet it gets none, and there is no such event.
  *
  * Return: 0, -ENOENT (it does not run), or why it cannot be told: -EAGAIN while it reads nothing,
  * -EPIPE or -ECONNRESET when its link is gone.

@@ -38,9 +38,10 @@ struct hvm {
 	enum host_vm_state state;    /* l */
 	ino_t group_ino;             /* l */
 	uint64_t start_ms;           /* I */
-	pid_t pid;                   /* I */
-	int pid_fd;                  /* I */
-	int sock;                    /* I until the end */
+	pid_t pid;  /* l 0: it has none yet, or it is not known */
+	int pid_fd; /* l so is that of -1 */
+	int sock;   /* l set once; -1: nobody is connected yet */
+	bool unwanted; /* l told to end before it had a process: it gets none, or not for long */
 	bool adopting; /* l it ran before this host and is not attached yet */
 	bool up; /* l its processor runs; not known of one that ran before this host */
 	bool greeted;        /* g */
@@ -175,6 +176,9 @@ int process_hello(struct hvm *vm, const struct link_msg *msg, int *fds,
  */
 bool process_last_words(struct host *host, const char *name, char *buf,
 			size_t size);
+
+/** process_remove_files() - what only a VM that runs needs: swap file and sockets. */
+void process_remove_files(struct host *host, const char *name);
 
 /**
  * process_ended() - say why a VM ended at its start, by its log.

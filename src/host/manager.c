@@ -135,10 +135,11 @@ static void vm_gone(struct hvm *vm)
 {
 	struct host *host = vm->host;
 	char name[HOST_NAME_SIZE];
-	char path[4096];
 	int status;
 
 	memcpy(name, vm->set.name, sizeof(name));
+	/* Before others see that it is gone, and may start the next one of that name. */
+	process_remove_files(host, name);
 	pthread_mutex_lock(&host->lock);
 	drop_adopting(host, vm);
 	if (waitpid(vm->pid, &status, WNOHANG) != vm->pid)
@@ -146,13 +147,6 @@ static void vm_gone(struct hvm *vm)
 	hvm_destroy(vm);
 	overhead_measure(host);
 	pthread_mutex_unlock(&host->lock);
-
-	if (!host_vm_path(host, name, "swap", path, sizeof(path)))
-		unlink(path);
-	if (!host_vm_path(host, name, "vm.sock", path, sizeof(path)))
-		unlink(path);
-	if (!host_vm_path(host, name, "console.sock", path, sizeof(path)))
-		unlink(path);
 	host_tell_ended(host, name, status);
 	host_replan(host);
 }

@@ -151,6 +151,16 @@ void overhead_measure(struct host *host)
 	ledger_overhead(&host->ledger, sum);
 }
 
+static bool is_unwanted(struct hvm *vm)
+{
+	bool unwanted;
+
+	pthread_mutex_lock(&vm->host->lock);
+	unwanted = vm->unwanted;
+	pthread_mutex_unlock(&vm->host->lock);
+	return unwanted;
+}
+
 static void nap(void)
 {
 	const struct timespec t = {.tv_nsec = 5000000};
@@ -178,7 +188,8 @@ int overhead_enter(struct host *host, struct hvm *vm, struct err *err)
 	pthread_mutex_lock(&host->lock);
 	host->starting_pages += need;
 	pthread_mutex_unlock(&host->lock);
-	while ((missing = collect(host, missing)) && monotonic_ms() < end) {
+	while ((missing = collect(host, missing)) && monotonic_ms() < end &&
+	       !is_unwanted(vm)) {
 		host_replan(host);
 		nap();
 	}

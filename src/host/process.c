@@ -212,7 +212,7 @@ int process_ended(struct host *host, const char *name, struct err *err)
 }
 
 /* The VM makes its socket within milliseconds, or ends with a message in its log. */
-static int connect_new(struct hvm *vm, int dir_fd, struct err *err)
+static int connect_new(struct hvm *vm, pid_t pid, int dir_fd, struct err *err)
 {
 	const uint64_t end = monotonic_ms() + CONNECT_MS;
 	int fd, status;
@@ -220,11 +220,15 @@ static int connect_new(struct hvm *vm, int dir_fd, struct err *err)
 	do {
 		fd = try_connect(dir_fd);
 		if (fd >= 0) {
+			pthread_mutex_lock(&vm->host->lock);
 			vm->sock = fd;
+			pthread_mutex_unlock(&vm->host->lock);
 			return 0;
 		}
-		if (waitpid(vm->pid, &status, WNOHANG) == vm->pid) {
+		if (waitpid(pid, &status, WNOHANG) == pid) {
+			pthread_mutex_lock(&vm->host->lock);
 			vm->pid = 0;
+			pthread_mutex_unlock(&vm->host->lock);
 			host_tell_ended(vm->host, vm->set.name, status);
 			return process_ended(vm->host, vm->set.name, err);
 		}
@@ -262,10 +266,41 @@ static int make_swap(struct host *host, const struct host_vm_settings *set,
 	return r;
 }
 
+/* From now on it can be ended; whoever wanted that already has it now. */
+static int know_process(struct hvm *vm, pid_t pid, struct err *err)
+{
+	const int fd = open_pid(pid);
+
+	if (fd < 0) {
+		kill(pid, SIGKILL);
+		(void)waitpid(pid, NULL, 0);
+		return err_set(err, fd, "pidfd_open: %s", strerror(-fd));
+	}
+	pthread_mutex_lock(&vm->host->lock);
+	vm->pid = pid;
+	vm->pid_fd = fd;
+	if (vm->unwanted)
+		process_kill(vm, SIGKILL);
+	pthread_mutex_unlock(&vm->host->lock);
+	return 0;
+}
+
+void process_remove_files(struct host *host, const char *name)
+{
+	static const char *const files[] = {"swap", "vm.sock", "console.sock"};
+	char path[4096];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(files); i++) {
+		if (!host_vm_path(host, name, files[i], path, sizeof(path)))
+			unlink(path);
+	}
+}
+
 int process_start(struct host *host, struct hvm *vm,
 		  const struct host_vm_settings *set, struct err *err)
 {
 	const int dir_fd = make_dir(host, set->name, err);
+	pid_t pid;
 	int r;
 
 	if (dir_fd < 0)
@@ -275,13 +310,11 @@ int process_start(struct host *host, struct hvm *vm,
 	if (!r)
 		r = process_save(vm, err);
 	if (!r)
-		r = spawn(host, set, dir_fd, &vm->pid, err);
-	if (!r) {
-		vm->pid_fd = open_pid(vm->pid);
-		r = vm->pid_fd < 0 ? err_set(err, vm->pid_fd, "pidfd_open: %s",
-					     strerror(-vm->pid_fd))
-				   : connect_new(vm, dir_fd, err);
-	}
+		r = spawn(host, set, dir_fd, &pid, err);
+	if (!r)
+		r = know_process(vm, pid, err);
+	if (!r)
+		r = connect_new(vm, pid, dir_fd, err);
 	close(dir_fd);
 	return r;
 }

@@ -207,10 +207,17 @@ static struct timespec deadline(uint64_t ms)
 				 .tv_nsec = (long)(end % 1000) * 1000000};
 }
 
+static int was_unwanted(const char *name, struct err *err)
+{
+	return err_set(err, -ECANCELED,
+		       "VM %s was stopped while it was being started", name);
+}
+
 /* Until the manager has attached it, and it has made its devices. Under @lock. */
 static int wait_running(struct host *host, const char *name, struct err *err)
 {
 	const struct timespec end = deadline(START_WAIT_MS);
+	bool unwanted = false;
 	struct hvm *vm;
 
 	while ((vm = vm_find(host, name)) && !vm->up) {
@@ -219,22 +226,31 @@ static int wait_running(struct host *host, const char *name, struct err *err)
 			return err_set(err, -ETIMEDOUT, "VM %s does not answer",
 				       name);
 		}
+		unwanted |= vm->unwanted;
 	}
+	if (unwanted)
+		return was_unwanted(name, err);
 	if (!vm)
 		return process_ended(host, name, err);
 	return 0;
 }
 
-static void abandon(struct host *host, struct hvm *vm)
+/* A start that failed leaves nothing. Return: whether somebody wanted its end. */
+static bool abandon(struct host *host, struct hvm *vm)
 {
+	bool unwanted;
+
 	process_kill(vm, SIGKILL);
 	if (vm->pid > 0)
 		(void)waitpid(vm->pid, NULL, 0);
+	process_remove_files(host, vm->set.name);
 	gate_lock(host);
 	pthread_mutex_lock(&host->lock);
+	unwanted = vm->unwanted;
 	hvm_destroy(vm);
 	pthread_mutex_unlock(&host->lock);
 	gate_unlock(host);
+	return unwanted;
 }
 
 int host_vm_start(struct host *host, const struct host_vm_settings *set,
@@ -267,10 +283,8 @@ int host_vm_start(struct host *host, const struct host_vm_settings *set,
 		r = process_start(host, vm, set, err);
 	if (!r)
 		r = manager_watch(host, vm);
-	if (r) {
-		abandon(host, vm);
-		return r;
-	}
+	if (r)
+		return abandon(host, vm) ? was_unwanted(set->name, err) : r;
 	pthread_mutex_lock(&host->lock);
 	r = wait_running(host, set->name, err);
 	pthread_mutex_unlock(&host->lock);
@@ -294,6 +308,7 @@ int host_vm_stop(struct host *host, const char *name, enum host_stop how,
 	if (!vm) {
 		r = no_vm(name, err);
 	} else if (how == HOST_STOP_KILL || vm->state == HOST_VM_STARTING) {
+		vm->unwanted = true;
 		process_kill(vm, SIGKILL);
 	} else {
 		link_msg_init(&msg,

@@ -12,6 +12,7 @@ import signal
 import socket
 import statistics
 import subprocess
+import threading
 import time
 import unittest
 
@@ -148,6 +149,24 @@ class Clients(unittest.TestCase):
             while b"Mem.ShareScanTime" not in response.readline():
                 pass
             self.assertLess(self.alive(), 5)
+
+    def test_removed_while_started(self):
+        """One client starts a VM, another removes it: what runs is defined."""
+        for i in range(30):
+            self.assertEqual(201, self.daemon.create("race", 16 * MIB).status)
+            starter = threading.Thread(target=self.daemon.ask,
+                                       args=("POST", "/v1/vms/race/start"))
+            starter.start()
+            time.sleep(i * 0.0003)
+            removed = self.daemon.ask("DELETE", "/v1/vms/race")
+            self.assertIn(removed.status, (200, 409), removed.body)
+            starter.join()
+            # A VM that runs without a definition is told, too.
+            there = self.daemon.get("/v1/vms/race").status == 200
+            self.assertEqual(removed.status == 409, there, removed.body)
+            if there:
+                self.daemon.ask("POST", "/v1/vms/race/stop", {"how": "kill", "waitMs": 9000})
+                self.assertEqual(200, self.daemon.ask("DELETE", "/v1/vms/race").status)
 
     def test_vanishing_clients(self):
         """Clients that go before their answer, over and over, cost nothing that stays."""

@@ -4,6 +4,7 @@
  * VM that does not answer, and being killed meanwhile. Guests know what their memory holds.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -50,6 +51,14 @@ static void pause_both(struct world *w, bool on)
 {
 	pause_vm(w, "a", on);
 	pause_vm(w, "b", on);
+}
+
+static void end_clean_one(struct world *w, const char *name)
+{
+	run_for(w, name, 10000);
+	pause_vm(w, name, true);
+	audit_is_clean(w);
+	sums_are_exact(w);
 }
 
 static void end_clean(struct world *w)
@@ -261,6 +270,94 @@ static void a_host_with_less_memory_takes_it_back(void **state)
 	audit_is_clean(w);
 }
 
+struct starter {
+	struct world *w;
+	struct host_vm_settings set;
+	struct err err;
+	int r;
+};
+
+static void *start_it(void *arg)
+{
+	struct starter *s = arg;
+
+	s->r = host_vm_start(s->w->host, &s->set, &s->err);
+	return NULL;
+}
+
+/* While it waits for memory there is no process yet that could be ended. */
+static void a_stop_reaches_a_vm_without_a_process(void **state)
+{
+	struct world *w = *state;
+	struct host_vm_settings a = busy("a", 64, "1");
+	struct starter b = {.w = w, .set = busy("b", 64, "2")};
+	pthread_t thread;
+	struct err err;
+	pid_t pid;
+
+	must_open(w);
+	start(w, &a);
+	pid = figures_of(w, "a").pid;
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	w->host = host_free(w->host);
+	/* Nobody gets anything until it is known what the one that stands still has. */
+	must_open(w);
+	assert_int_equal(pthread_create(&thread, NULL, start_it, &b), 0);
+	for (int i = 0; i < 1000 && !figures_of(w, "b").start_ms; i++)
+		nap_ms(1);
+	assert_int_equal(figures_of(w, "b").pid, 0);
+	assert_int_equal(host_vm_stop(w->host, "b", HOST_STOP_VM, &err), 0);
+	assert_int_equal(host_vm_wait(w->host, "b", 3000), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(b.r, -ECANCELED);
+	assert_non_null(strstr(b.err.text, "stopped"));
+	assert_int_equal(kill(pid, SIGCONT), 0);
+	wait_found(w, 1);
+	end_clean_one(w, "a");
+}
+
+/* As whoever starts a VM again does that at the moment that it has ended. */
+static void a_vm_starts_at_once_after_its_end(void **state)
+{
+	struct world *w = *state;
+	struct host_vm_settings a = busy("a", 16, "1");
+	struct err err;
+
+	must_open(w);
+	for (int i = 0; i < 20; i++) {
+		start(w, &a);
+		assert_int_equal(host_vm_stop(w->host, "a", HOST_STOP_KILL, &err),
+				 0);
+		assert_int_equal(host_vm_wait(w->host, "a", 5000), 0);
+	}
+}
+
+static bool has_file(struct world *w, const char *name, const char *file)
+{
+	char path[4096];
+
+	assert_int_equal(host_vm_path(w->host, name, file, path, sizeof(path)),
+			 0);
+	return !access(path, F_OK);
+}
+
+static void a_start_that_fails_leaves_no_swap_file(void **state)
+{
+	struct world *w = *state;
+	struct host_vm_settings a = busy("a", 64, "1");
+	const char *program = getenv("FAKE_VM");
+	char *keep = strdup(program);
+	struct err err;
+
+	assert_int_equal(setenv("FAKE_VM", "/bin/false", 1), 0);
+	must_open(w);
+	assert_int_equal(setenv("FAKE_VM", keep, 1), 0);
+	free(keep);
+	assert_int_equal(host_vm_start(w->host, &a, &err), -ECHILD);
+	assert_true(has_file(w, "a", "vm.log"));
+	assert_false(has_file(w, "a", "swap"));
+}
+
 int main(int argc, char *argv[])
 {
 	const struct CMUnitTest tests[] = {
@@ -271,6 +368,9 @@ int main(int argc, char *argv[])
 		TEST(a_vm_that_does_not_answer_holds_up_nobody),
 		TEST(killed_hosts_lose_nothing_under_load),
 		TEST(a_host_with_less_memory_takes_it_back),
+		TEST(a_stop_reaches_a_vm_without_a_process),
+		TEST(a_vm_starts_at_once_after_its_end),
+		TEST(a_start_that_fails_leaves_no_swap_file),
 	};
 
 	if (argc > 1)
