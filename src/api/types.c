@@ -28,7 +28,8 @@ static const char *const level_words[] = {
 	[SHARES_CUSTOM] = "custom", NULL};
 static const char *const power_words[] = {
 	[API_POWERED_OFF] = "poweredOff", [API_STARTING] = "starting",
-	[API_POWERED_ON] = "poweredOn", [API_STOPPING] = "stopping", NULL};
+	[API_POWERED_ON] = "poweredOn", [API_STOPPING] = "stopping",
+	[API_NOT_RESPONDING] = "notResponding", NULL};
 static const char *const driver_words[] = {
 	[BALLOON_NONE] = "none", [BALLOON_READY] = "ready", [BALLOON_STUCK] = "stuck", NULL};
 static const char *const state_words[] = {

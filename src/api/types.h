@@ -41,6 +41,7 @@ enum api_power {
 	API_STARTING,
 	API_POWERED_ON,
 	API_STOPPING,
+	API_NOT_RESPONDING,
 };
 
 /** struct api_runtime - of a VM: see vm_runtime_fields in types.c. */

@@ -19,6 +19,7 @@ static const enum api_power powers[] = {
 	[HOST_VM_STARTING] = API_STARTING,
 	[HOST_VM_RUNNING] = API_POWERED_ON,
 	[HOST_VM_ENDING] = API_STOPPING,
+	[HOST_VM_FOUND] = API_NOT_RESPONDING,
 };
 
 static void fill_runtime(struct control *c, struct api_vm *vm,

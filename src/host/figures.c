@@ -27,6 +27,7 @@ static void pages_of(const struct hvm *vm, struct host_vm_figures *f)
 	uint64_t untouched;
 
 	if (!vm->mem) {
+		f->private_pages = take(&rest, vm->assumed_pages);
 		f->zero_pages = rest;
 		return;
 	}

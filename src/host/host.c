@@ -18,6 +18,9 @@
 /* What mezz-vm uses once its caches are full. */
 #define OVERHEAD_BYTES (UINT64_C(16) << 20)
 
+/* One that has not greeted by then stands still. */
+#define ADOPT_WAIT_MS 2000
+
 /* Processors times their clock, for the scan rate; 2 GHz where the kernel does not say. */
 static uint64_t processor_mhz(void)
 {
@@ -135,8 +138,13 @@ static int host_begin(struct host *host, struct err *err)
 	if (r)
 		return err_set(err, r, "cannot wait for events: %s",
 			       strerror(-r));
-	r = process_adopt_all(host, err);
-	return r ? r : start_threads(host, err);
+	r = adopt_all(host, err);
+	if (!r)
+		r = start_threads(host, err);
+	/* They answer within milliseconds, and are what they were for whoever looks then. */
+	if (!r)
+		adopt_wait(host, ADOPT_WAIT_MS);
+	return r;
 }
 
 int host_new(const struct host_config *cfg, struct host **ret, struct err *err)

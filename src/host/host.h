@@ -106,6 +106,11 @@ int host_memory_parse(const char *text, uint64_t *ret_bytes, struct err *err)
 
 /**
  * host_new() - begin: lock the state directory, find the VMs that run, start moving.
+ *
+ * Waits until these have answered, 2 s at most. One that runs, but cannot be connected to, is
+ * HOST_VM_FOUND, is tried again each second, and after a few is taken to have all the memory that
+ * it could have.
+ *
  * @cfg: configuration
  * @ret: set on success
  * @err: message
@@ -183,7 +188,7 @@ enum host_stop {
  * however hard; if it had no process yet it gets none, and there is no such event.
  *
  * Return: 0, -ENOENT (it does not run), or why it cannot be told: -EAGAIN while it reads nothing,
- * -EPIPE or -ECONNRESET when its link is gone.
+ * or is HOST_VM_FOUND, -EPIPE or -ECONNRESET when its link is gone.
  */
 int host_vm_stop(struct host *host, const char *name, enum host_stop how,
 		 struct err *err) __attribute__((warn_unused_result));
@@ -206,7 +211,7 @@ int host_vm_wait(struct host *host, const char *name, uint64_t timeout_ms)
  *            than what the swap file, made when the VM started, lacks of its size
  * @err: says which number was short
  *
- * Return: 0, -ENOENT (VM or pool), -EINVAL, -ENOSPC.
+ * Return: 0, -ENOENT (VM or pool), -EINVAL, -ENOSPC, -EAGAIN (it is HOST_VM_FOUND).
  */
 int host_vm_set(struct host *host, const struct host_vm_settings *settings,
 		struct err *err) __attribute__((warn_unused_result));
@@ -256,13 +261,14 @@ enum host_vm_state {
 	HOST_VM_STARTING, /* its process has not been linked yet */
 	HOST_VM_RUNNING,
 	HOST_VM_ENDING, /* it was told to end */
+	HOST_VM_FOUND, /* it ran before this host, and has not answered it yet */
 };
 
 /**
  * struct host_vm_figures - one VM that runs, named as in vSphere's SDK where it has a name.
  * @settings: in force; args are not given (n_args 0)
  * @state: life cycle
- * @pid: its process
+ * @pid: its process; 0: it has none yet, or it is not known
  * @start_ms: wall clock of its start, since 1970
  *
  * Pages of the guest; private + shared + zero + ballooned + compressed + swapped is

@@ -149,6 +149,7 @@ struct host {
 	uint64_t next_plan_ms;     /* g */
 	double overcommit[3];      /* l averages, each second */
 	uint64_t next_overhead_ms; /* g */
+	uint64_t next_adopt_ms;    /* g */
 	uint64_t earliest_plan_ms; /* g */
 };
 
@@ -159,9 +160,11 @@ int process_start(struct host *host, struct hvm *vm,
 		  const struct host_vm_settings *set, struct err *err)
 	__attribute__((warn_unused_result));
 
-/** process_adopt_all() - find VMs that run; they attach themselves later. Return: 0 or -errno. */
-int process_adopt_all(struct host *host, struct err *err)
-	__attribute__((warn_unused_result));
+/** process_connect() - to the VM that listens in a directory. Return: socket or -errno. */
+int process_connect(int dir_fd);
+
+/** process_open() - a process by its number. Return: descriptor or -errno. */
+int process_open(pid_t pid);
 
 /** process_hello() - a VM greets: make its memory known. Under the gate. Return: 0 or -errno. */
 int process_hello(struct hvm *vm, const struct link_msg *msg, int *fds,
@@ -197,6 +200,25 @@ int process_dir(struct host *host, const char *name);
 /** process_kill() - send a signal. */
 void process_kill(const struct hvm *vm, int signal);
 
+/* adopt.c: VMs that an earlier host left running */
+
+/** adopt_all() - find them; they attach themselves later. Return: 0 or -errno. */
+int adopt_all(struct host *host, struct err *err)
+	__attribute__((warn_unused_result));
+
+/** adopt_wait() - until all that were found have attached themselves, or for so long. */
+void adopt_wait(struct host *host, uint64_t timeout_ms);
+
+/**
+ * adopt_again() - try to connect to one that was found, but could not be connected to.
+ *
+ * Return: whether it is there; if not, it is not in the list any more soon. Manager, under @lock.
+ */
+bool adopt_again(struct hvm *vm);
+
+/** process_ticks() - when a process was started, in the kernel's ticks; 0: there is none. */
+uint64_t process_ticks(pid_t pid);
+
 /* manager.c */
 
 /** manager_loop() - the thread. */
@@ -205,7 +227,7 @@ void *manager_loop(void *host);
 /** manager_wake() - have it look at what is new. Any thread. */
 void manager_wake(struct host *host);
 
-/** manager_watch() - wait for messages and the end of a VM. Return: 0 or -errno. */
+/** manager_watch() - wait for messages and end of a VM, as far as known. Return: 0 or -errno. */
 int manager_watch(struct host *host, struct hvm *vm)
 	__attribute__((warn_unused_result));
 

@@ -46,6 +46,9 @@ struct listeners {
 	struct api_server *server; /* or NULL */
 	struct restart *restart;   /* or NULL */
 	struct foreground *fg;     /* or NULL */
+	struct api_event *early;   /* what there was before the server */
+	size_t n_early;
+	bool served; /* there has been a server, or will be none */
 };
 
 static const char usage_text[] =
@@ -63,6 +66,28 @@ static const char usage_text[] =
 	"  --quiet               log warnings and errors only\n"
 	"  --version, --help\n";
 
+/* For clients that ask for all events; without memory it is in the log alone. */
+static void keep_early(struct listeners *listeners, const struct api_event *e)
+{
+	struct api_event *all = realloc(listeners->early,
+					(listeners->n_early + 1) * sizeof(*all));
+
+	if (!all)
+		return;
+	all[listeners->n_early++] = *e;
+	listeners->early = all;
+}
+
+static void tell_early(struct listeners *listeners)
+{
+	for (size_t i = 0; listeners->server && i < listeners->n_early; i++)
+		api_server_event(listeners->server, &listeners->early[i]);
+	free(listeners->early);
+	listeners->early = NULL;
+	listeners->n_early = 0;
+	listeners->served = true;
+}
+
 static void on_event(void *ctx, const struct host_event *event)
 {
 	struct listeners *listeners = ctx;
@@ -73,6 +98,8 @@ static void on_event(void *ctx, const struct host_event *event)
 	pthread_mutex_lock(&listeners->lock);
 	if (listeners->server)
 		api_server_event(listeners->server, &e);
+	else if (!listeners->served)
+		keep_early(listeners, &e);
 	if (listeners->restart)
 		restart_event(listeners->restart, event);
 	pthread_mutex_unlock(&listeners->lock);
@@ -119,6 +146,7 @@ static void listen_to(struct listeners *listeners, struct api_server *server,
 	pthread_mutex_lock(&listeners->lock);
 	listeners->server = server;
 	listeners->restart = restart;
+	tell_early(listeners);
 	pthread_mutex_unlock(&listeners->lock);
 }
 

@@ -22,6 +22,8 @@
 #define RECLAIMING_MS 1000
 /* How long a VM whose link is gone may take to end by itself. */
 #define PATIENCE_MS 5000
+/* How often it is tried to connect to a VM that was found. */
+#define ADOPT_AGAIN_MS 1000
 /* Decisions may take a tenth of a processor. */
 #define PLAN_SHARE 10
 
@@ -40,8 +42,9 @@ static int watch_fd(struct host *host, int fd, uint64_t data)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.u64 = data};
 
-	return epoll_ctl(host->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno
-									: 0;
+	if (fd < 0 || !epoll_ctl(host->epoll_fd, EPOLL_CTL_ADD, fd, &event))
+		return 0;
+	return errno == EEXIST ? 0 : -errno;
 }
 
 int manager_watch(struct host *host, struct hvm *vm)
@@ -51,9 +54,13 @@ int manager_watch(struct host *host, struct hvm *vm)
 	if (!vm)
 		return watch_fd(host, host->wake_fd, 0);
 	r = watch_fd(host, vm->sock, (uint64_t)(uintptr_t)vm);
+	if (r)
+		return r;
 	/* Last: with the end of its process the VM may go at any moment. */
-	return r ? r
-		 : watch_fd(host, vm->pid_fd, (uint64_t)(uintptr_t)vm | IS_PID);
+	r = watch_fd(host, vm->pid_fd, (uint64_t)(uintptr_t)vm | IS_PID);
+	if (r)
+		epoll_ctl(host->epoll_fd, EPOLL_CTL_DEL, vm->sock, NULL);
+	return r;
 }
 
 static void chore_add(struct hvm *vm, bool gone, const struct link_msg *msg,
@@ -106,7 +113,10 @@ static void open_ledger(struct host *host)
 
 		if (!vm->adopting)
 			continue;
-		vm->assumed_pages = vm->set.size_pages;
+		/* No more than there is: the host before kept to that. */
+		vm->assumed_pages = ledger_free_pages(&host->ledger);
+		if (vm->assumed_pages > vm->set.size_pages)
+			vm->assumed_pages = vm->set.size_pages;
 		ledger_force(&host->ledger, vm->assumed_pages);
 	}
 	overhead_measure(host);
@@ -142,7 +152,7 @@ static void vm_gone(struct hvm *vm)
 	process_remove_files(host, name);
 	pthread_mutex_lock(&host->lock);
 	drop_adopting(host, vm);
-	if (waitpid(vm->pid, &status, WNOHANG) != vm->pid)
+	if (vm->pid <= 0 || waitpid(vm->pid, &status, WNOHANG) != vm->pid)
 		status = -1;
 	hvm_destroy(vm);
 	overhead_measure(host);
@@ -192,7 +202,7 @@ static void do_hello(struct hvm *vm, const struct link_msg *msg, int *fds)
 	if (!r)
 		drop_adopting(host, vm);
 	/* It may have been told to end, or have ended, meanwhile. */
-	if (!r && vm->state == HOST_VM_STARTING)
+	if (!r && (vm->state == HOST_VM_STARTING || vm->state == HOST_VM_FOUND))
 		vm->state = HOST_VM_RUNNING;
 	pthread_cond_broadcast(&host->changed);
 	pthread_mutex_unlock(&host->lock);
@@ -391,16 +401,33 @@ static void average_overcommit(struct host *host)
 				       (OVERHEAD_MS / 1000.0) / seconds[i];
 }
 
+/* VMs that were found, but not connected to. Return: one that is not there any more, or NULL. */
+static struct hvm *try_again(struct host *host, uint64_t now)
+{
+	if (!host->n_adopting || now < host->next_adopt_ms)
+		return NULL;
+	host->next_adopt_ms = now + ADOPT_AGAIN_MS;
+	for (uint32_t i = 0; i < host->n_vms; i++) {
+		struct hvm *vm = host->vms[i];
+
+		if (vm->adopting && vm->sock < 0 && !vm->lost && !adopt_again(vm))
+			return vm;
+	}
+	return NULL;
+}
+
 /* Everything that is looked at regularly. Return: a VM waits for memory. */
 static bool tick(struct host *host)
 {
 	const uint64_t now = monotonic_ms();
 	struct hvm *bad = NULL;
+	struct hvm *gone;
 	bool waiting = false;
 
 	pthread_mutex_lock(&host->lock);
 	if (!host->open)
 		open_ledger(host);
+	gone = try_again(host, now);
 	for (uint32_t i = 0; i < host->n_vms; i++) {
 		struct hvm *vm = host->vms[i];
 
@@ -425,6 +452,8 @@ static bool tick(struct host *host)
 	/* Only this thread ends VMs, so it is still there. */
 	if (bad)
 		link_lost(bad, bad->mem->why);
+	if (gone)
+		on_end(gone);
 	return waiting;
 }
 

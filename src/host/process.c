@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * VM processes: starting them, finding those that run, and what they bring along.
+ * VM processes: starting them, and what they bring along.
  *
  * A VM listens in its own directory; the host connects, whether it has just started the VM
  * or finds it running. What the VM then sends is checked against what the host knows by
  * itself: the size and the group's file from the settings in the directory, the swap file
  * by its path.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -27,7 +26,6 @@
 #include <host/host_impl.h>
 
 #define CONNECT_MS 10000
-#define ADOPT_MS   1000
 #define LOG_NAME   "vm.log"
 
 int process_dir(struct host *host, const char *name)
@@ -45,7 +43,7 @@ void process_kill(const struct hvm *vm, int signal)
 			      0);
 }
 
-static int try_connect(int dir_fd)
+int process_connect(int dir_fd)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	const int fd = socket(AF_UNIX,
@@ -63,7 +61,7 @@ static int try_connect(int dir_fd)
 	return r ? r : fd;
 }
 
-static int open_pid(pid_t pid)
+int process_open(pid_t pid)
 {
 	const int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 
@@ -218,7 +216,7 @@ static int connect_new(struct hvm *vm, pid_t pid, int dir_fd, struct err *err)
 	int fd, status;
 
 	do {
-		fd = try_connect(dir_fd);
+		fd = process_connect(dir_fd);
 		if (fd >= 0) {
 			pthread_mutex_lock(&vm->host->lock);
 			vm->sock = fd;
@@ -269,7 +267,7 @@ static int make_swap(struct host *host, const struct host_vm_settings *set,
 /* From now on it can be ended; whoever wanted that already has it now. */
 static int know_process(struct hvm *vm, pid_t pid, struct err *err)
 {
-	const int fd = open_pid(pid);
+	const int fd = process_open(pid);
 
 	if (fd < 0) {
 		kill(pid, SIGKILL);
@@ -325,6 +323,8 @@ int process_save(struct hvm *vm, struct err *err)
 		.vm = vm->set,
 		.group_ino = vm->group_ino,
 		.start_ms = vm->start_ms,
+		.pid = vm->pid,
+		.pid_ticks = vm->pid > 0 ? process_ticks(vm->pid) : 0,
 	};
 	const int dir_fd = process_dir(vm->host, vm->set.name);
 	int r;
@@ -335,113 +335,6 @@ int process_save(struct hvm *vm, struct err *err)
 	r = settings_write(dir_fd, &s, err);
 	close(dir_fd);
 	return r;
-}
-
-static int adopt_one(struct host *host, int sock, const struct settings_file *s)
-{
-	struct ucred peer;
-	socklen_t len = sizeof(peer);
-	struct hvm *vm = hvm_new(host, &s->vm);
-
-	if (!vm) {
-		close(sock);
-		return -ENOMEM;
-	}
-	vm->sock = sock;
-	vm->adopting = true;
-	vm->entered = true;
-	vm->ran_before = true;
-	vm->group_ino = s->group_ino;
-	vm->start_ms = s->start_ms;
-	if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
-	    peer.uid != geteuid()) {
-		hvm_destroy(vm);
-		return -EPERM;
-	}
-	vm->pid = peer.pid;
-	vm->pid_fd = open_pid(peer.pid);
-
-	int r = vm->pid_fd < 0 ? vm->pid_fd : vm_insert(host, vm);
-
-	if (!r)
-		r = manager_watch(host, vm);
-	if (r) {
-		hvm_destroy(vm);
-		return r;
-	}
-	host->n_adopting++;
-	return 0;
-}
-
-/* One that runs may be busy with others that connect. */
-static int connect_running(int dir_fd)
-{
-	const uint64_t end = monotonic_ms() + ADOPT_MS;
-	int fd;
-
-	while ((fd = try_connect(dir_fd)) == -EAGAIN && monotonic_ms() < end)
-		nap_ms(5);
-	return fd;
-}
-
-static int adopt_connected(struct host *host, const char *name, int dir_fd,
-			   int sock, struct err *err)
-{
-	struct settings_file s;
-	int r = settings_read(dir_fd, &s, err);
-
-	if (!r && strcmp(s.vm.name, name) != 0)
-		r = err_set(err, -EBADMSG, "the settings are of VM %s",
-			    s.vm.name);
-	if (r) {
-		close(sock);
-		return r;
-	}
-	return adopt_one(host, sock, &s);
-}
-
-static void adopt_dir(struct host *host, const char *name)
-{
-	struct err err = {0};
-	const int dir_fd = process_dir(host, name);
-	int sock, r;
-
-	if (dir_fd < 0)
-		return;
-	sock = connect_running(dir_fd);
-	r = sock < 0 ? sock : adopt_connected(host, name, dir_fd, sock, &err);
-	if (sock == -ECONNREFUSED || sock == -ENOENT) {
-		/* Nobody listens: it ended while there was no host. */
-		unlinkat(dir_fd, "vm.sock", 0);
-		unlinkat(dir_fd, "console.sock", 0);
-		unlinkat(dir_fd, "swap", 0);
-	} else if (r) {
-		/* It may run, and then its swap file is in use. */
-		host_tell(host, HOST_EVENT_ERROR, name,
-			  "cannot take over VM %s: %s", name,
-			  err.text[0] ? err.text : strerror(-r));
-	}
-	close(dir_fd);
-}
-
-int process_adopt_all(struct host *host, struct err *err)
-{
-	const int fd = openat(host->dir_fd, ".",
-			      O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *entry;
-
-	if (!dir)
-		return err_set(err, -errno, "cannot read %s/vms: %s",
-			       host->state_dir, strerror(errno));
-	while ((entry = readdir(dir))) {
-		struct err ignored;
-
-		if (!host_name_check(entry->d_name, &ignored))
-			adopt_dir(host, entry->d_name);
-	}
-	closedir(dir);
-	return 0;
 }
 
 static int on_revoke(void *ctx, const struct revoke_request *request)

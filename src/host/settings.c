@@ -42,11 +42,12 @@ int settings_write(int dir_fd, const struct settings_file *s, struct err *err)
 	const int len = snprintf(text, sizeof(text),
 				 "name=%s pool=%s group=%s size=%" PRIu64
 				 " floor=%" PRIu64 " share=%d group_ino=%" PRIu64
-				 " start_ms=%" PRIu64 " %s\n",
+				 " start_ms=%" PRIu64
+				 " pid=%d pid_ticks=%" PRIu64 " %s\n",
 				 s->vm.name, s->vm.pool, s->vm.group,
 				 s->vm.size_pages, s->vm.floor_pages,
 				 s->vm.share, (uint64_t)s->group_ino,
-				 s->start_ms,
+				 s->start_ms, (int)s->pid, s->pid_ticks,
 				 mem_alloc_format(&s->vm.alloc, alloc));
 	const int r = write_text(dir_fd, text, (size_t)len);
 
@@ -91,6 +92,13 @@ static int set_one(struct settings_file *s, const char *key, const char *value)
 	if (!strcmp(key, "share")) {
 		r = set_number(&n, value);
 		s->vm.share = n;
+		return r;
+	}
+	if (!strcmp(key, "pid_ticks"))
+		return set_number(&s->pid_ticks, value);
+	if (!strcmp(key, "pid")) {
+		r = set_number(&n, value);
+		s->pid = n <= INT32_MAX ? (pid_t)n : 0;
 		return r;
 	}
 	if (!strcmp(key, "group_ino")) {

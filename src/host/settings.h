@@ -12,11 +12,15 @@
  * @vm: settings, without arguments
  * @group_ino: inode of the sharing group's file, 0 until the VM is attached
  * @start_ms: wall clock of the VM's start
+ * @pid: its process, 0 until the VM is attached
+ * @pid_ticks: process_ticks() of that, or another process may have the number by now
  */
 struct settings_file {
 	struct host_vm_settings vm;
 	ino_t group_ino;
 	uint64_t start_ms;
+	pid_t pid;
+	uint64_t pid_ticks;
 };
 
 /** settings_write() - replace the file, whole or not at all. Return: 0 or -errno. */

@@ -253,6 +253,30 @@ static bool abandon(struct host *host, struct hvm *vm)
 	return unwanted;
 }
 
+/* The pages of a group are known only by a VM that is in it already. Under @lock. */
+static int check_group(struct host *host, const struct host_vm_settings *set,
+		       struct err *err)
+{
+	const struct hvm *missing = NULL;
+
+	for (uint32_t i = 0; i < host->n_vms && *set->group; i++) {
+		const struct hvm *vm = host->vms[i];
+
+		if (strcmp(vm->set.group, set->group) != 0)
+			continue;
+		if (vm->mem)
+			return 0;
+		if (vm->adopting)
+			missing = vm;
+	}
+	if (!missing)
+		return 0;
+	return err_set(
+		err, -EAGAIN,
+		"VM %s, which has the pages of group %s, has not answered since mezzd was started",
+		missing->set.name, set->group);
+}
+
 int host_vm_start(struct host *host, const struct host_vm_settings *set,
 		  struct err *err)
 {
@@ -265,6 +289,8 @@ int host_vm_start(struct host *host, const struct host_vm_settings *set,
 	if (vm_find(host, set->name))
 		r = err_set(err, -EEXIST, "VM %s runs already", set->name);
 	else
+		r = check_group(host, set, err);
+	if (!r)
 		r = admit_vm(host, set, err);
 	if (!r) {
 		vm = hvm_new(host, set);
@@ -296,6 +322,14 @@ static int no_vm(const char *name, struct err *err)
 	return err_set(err, -ENOENT, "VM %.60s does not run", name);
 }
 
+static int not_there_yet(const char *name, struct err *err)
+{
+	return err_set(
+		err, -EAGAIN,
+		"VM %.60s runs, but has not answered since mezzd was started",
+		name);
+}
+
 int host_vm_stop(struct host *host, const char *name, enum host_stop how,
 		 struct err *err)
 {
@@ -307,6 +341,8 @@ int host_vm_stop(struct host *host, const char *name, enum host_stop how,
 	vm = vm_find(host, name);
 	if (!vm) {
 		r = no_vm(name, err);
+	} else if (vm->adopting && (how != HOST_STOP_KILL || vm->pid_fd < 0)) {
+		r = not_there_yet(name, err);
 	} else if (how == HOST_STOP_KILL || vm->state == HOST_VM_STARTING) {
 		vm->unwanted = true;
 		process_kill(vm, SIGKILL);
@@ -389,6 +425,8 @@ int host_vm_set(struct host *host, const struct host_vm_settings *set,
 	vm = vm_find(host, set->name);
 	if (!vm)
 		r = no_vm(set->name, err);
+	else if (vm->adopting)
+		r = not_there_yet(set->name, err);
 	else if (pool_index(host, set->pool) == -ENOENT)
 		r = err_set(err, -ENOENT, "there is no pool called %.60s",
 			    set->pool);

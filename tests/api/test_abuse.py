@@ -358,18 +358,52 @@ class Survival(unittest.TestCase):
         self.assertIn("33", [o["value"] for o in mezzd.get("/v1/options").json["options"]
                              if o["name"] == "Mem.IdleTax"])
 
-    def test_unreachable(self):
-        """A VM that runs, but cannot be connected to now, keeps its swap file."""
+    def test_found_at_once(self):
+        """Whoever asks a new mezzd sees what runs as running, and can read how it was found."""
+        mezzd = self.with_vm()
+        for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+            mezzd.end(how)
+            mezzd.start()
+            vm = mezzd.get("/v1/vms/a").json
+            self.assertEqual("poweredOn", vm["runtime"]["powerState"])
+            self.assertLess(0, vm["quickStats"]["private"])
+            con = mezzd.connection(5)
+            con.request("GET", "/v1/events?since=0")
+            with contextlib.closing(con):
+                self.assertTrue(any(b"VM a was found running" in line
+                                    for line in con.getresponse()))
+
+    def with_vm(self, **config):
+        """A mezzd with a VM that has touched some of its memory."""
         mezzd = daemon.Daemon()
         self.addCleanup(mezzd.close)
         mezzd.start()
-        pid = mezzd.create("a", start=True).json["runtime"]["pid"]
-        mezzd.end(signal.SIGKILL)
-        self.addCleanup(os.kill, pid, signal.SIGKILL)
+        self.assertEqual(200, mezzd.create("a", start=True, **config).status)
+        return mezzd
+
+    def wait_for(self, mezzd, condition, timeout_s=20):
+        """Until what is told of the VM is so. Return: that."""
+        end = time.monotonic() + timeout_s
+        while not condition(vm := mezzd.get("/v1/vms/a").json):
+            self.assertLess(time.monotonic(), end, vm)
+            time.sleep(0.05)
+        return vm
+
+    def stand_still(self, pid):
+        """Stop a process, all its threads."""
         os.kill(pid, signal.SIGSTOP)
         while any(b"State:\tT" not in (task / "status").read_bytes()
                   for task in pathlib.Path(f"/proc/{pid}/task").iterdir()):
             time.sleep(0.01)
+
+    @contextlib.contextmanager
+    def unreachable(self, end):
+        """A new mezzd that cannot connect to the VM which an old one has left; then it can."""
+        mezzd = self.with_vm()
+        pid = mezzd.get("/v1/vms/a").json["runtime"]["pid"]
+        mezzd.end(signal.SIGKILL)
+        self.addCleanup(end, pid)
+        self.stand_still(pid)
         with contextlib.ExitStack() as held:
             with contextlib.suppress(BlockingIOError):
                 while True:
@@ -378,8 +412,60 @@ class Survival(unittest.TestCase):
                     sock.setblocking(False)
                     sock.connect(str(mezzd.state / "vms" / "a" / "vm.sock"))
             mezzd.start()
-        self.assertTrue((mezzd.state / "vms" / "a" / "swap").exists())
-        self.assertIn("cannot take over VM a", mezzd.log())
+            yield mezzd, pid
+
+    def kill(self, pid):
+        """End it, if it is there."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def test_unreachable(self):
+        """A VM that runs, but cannot be connected to now: its memory and its name are taken."""
+        with self.unreachable(self.kill) as (mezzd, pid):
+            self.assertTrue((mezzd.state / "vms" / "a" / "swap").exists())
+            self.assertIn("cannot take over VM a: it does not answer", mezzd.log())
+            vm = mezzd.get("/v1/vms/a").json
+            self.assertEqual(("notResponding", pid),
+                             (vm["runtime"]["powerState"], vm["runtime"]["pid"]))
+            for method, path, body, status in (
+                    ("POST", "/v1/vms/a/start", None, 409), ("DELETE", "/v1/vms/a", None, 409),
+                    ("POST", "/v1/vms/a/stop", {"how": "guest"}, 503),
+                    ("PATCH", "/v1/vms/a", {"memoryAllocation": {"limit": 32 * MIB}}, 503)):
+                answer = mezzd.ask(method, path, body)
+                self.assertEqual(status, answer.status, answer.body)
+            # After some seconds it is taken to have all, so that others can go on.
+            self.wait_for(mezzd, lambda vm: vm["quickStats"]["private"] == 64 * MIB)
+            self.assertEqual(200, mezzd.create("b", 16 * MIB, start=True).status)
+        os.kill(pid, signal.SIGCONT)
+        self.wait_for(mezzd, lambda vm: vm["runtime"]["powerState"] == "poweredOn")
+        self.assertEqual(pid, mezzd.get("/v1/vms/a").json["runtime"]["pid"])
+        self.assertEqual(200, mezzd.ask("PATCH", "/v1/vms/a", {
+            "memoryAllocation": {"limit": 32 * MIB}}).status)
+
+    def test_unreachable_killed(self):
+        """Such a VM can be killed, and then it is gone with all it had."""
+        with self.unreachable(self.kill) as (mezzd, _):
+            self.assertEqual((0, "a is off\n", ""), mezzd.mezz("stop", "a", "--kill"))
+            self.wait_for(mezzd, lambda vm: vm["runtime"]["powerState"] == "poweredOff")
+            self.assertFalse((mezzd.state / "vms" / "a" / "swap").exists())
+        self.assertEqual(200, mezzd.ask("POST", "/v1/vms/a/start").status)
+
+    def test_damaged_settings(self):
+        """A VM whose settings file is damaged cannot be taken over, but it counts and can be ended."""
+        mezzd = self.with_vm()
+        pid = mezzd.get("/v1/vms/a").json["runtime"]["pid"]
+        self.addCleanup(self.kill, pid)
+        mezzd.end(signal.SIGKILL)
+        settings = mezzd.state / "vms" / "a" / "settings"
+        whole = settings.read_text()
+        settings.write_text("name=a size=many\n")
+        mezzd.start()
+        self.assertIn("cannot take over VM a: the settings are damaged; its memory counts",
+                      mezzd.log())
+        self.wait_for(mezzd, lambda vm: vm["quickStats"]["private"] == 64 * MIB)
+        settings.write_text(whole)
+        self.wait_for(mezzd, lambda vm: vm["runtime"]["powerState"] == "poweredOn")
+        self.assertEqual((0, "a is off\n", ""), mezzd.mezz("stop", "a", "--kill"))
 
 
 if __name__ == "__main__":
