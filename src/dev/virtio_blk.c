@@ -4,15 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <base/verify.h>
+#include <dev/disk_image.h>
+#include <dev/overlay.h>
 #include <mem/guestmem.h>
 
 #define DEVICE_ID            2
@@ -95,7 +94,8 @@ struct virtio_blk {
 	struct virtio_dev dev;
 	int fd;
 	enum virtio_blk_mode mode;
-	uint64_t image_bytes; /* when it was opened */
+	struct overlay *overlay; /* of a snapshot */
+	uint64_t image_bytes;    /* when it was opened */
 	uint64_t sectors;
 	struct config config;
 	char serial[VIRTIO_BLK_SERIAL_BYTES];
@@ -219,16 +219,56 @@ static bool fill_tail(const struct virtio_blk *blk, struct iovec *iov,
 	return true;
 }
 
+/* As many pieces as hold @bytes, the last cut by @ret_cut bytes. */
+static unsigned int clip(struct iovec *iov, unsigned int n, uint64_t bytes,
+			 size_t *ret_cut)
+{
+	*ret_cut = 0;
+	for (unsigned int i = 0; i < n; i++) {
+		if (iov[i].iov_len >= bytes) {
+			*ret_cut = iov[i].iov_len - bytes;
+			iov[i].iov_len = bytes;
+			return i + 1;
+		}
+		bytes -= iov[i].iov_len;
+	}
+	return n;
+}
+
+/* What is written, and read again, where the image stays as it is. */
+static int changes_fd(const struct virtio_blk *blk)
+{
+	return blk->overlay ? overlay_fd(blk->overlay) : blk->fd;
+}
+
+/* Read what is in one place: image or overlay. @bytes: in all pieces. */
+static ssize_t read_some(const struct virtio_blk *blk, struct iovec *iov,
+			 unsigned int n, uint64_t bytes, uint64_t pos)
+{
+	bool here = false;
+	size_t cut = 0;
+	ssize_t r;
+
+	if (blk->overlay)
+		n = clip(iov, n, overlay_run(blk->overlay, pos, bytes, &here),
+			 &cut);
+	r = preadv(here ? changes_fd(blk) : blk->fd, iov, (int)n, (off_t)pos);
+	iov[n - 1].iov_len += cut;
+	return r;
+}
+
 static bool move_batch(struct virtio_blk *blk, enum mem_access access,
 		       const struct batch *batch, uint64_t pos)
 {
 	struct iovec *iov = blk->pieces;
 	unsigned int n = batch->n;
+	uint64_t left = batch->bytes;
 
 	while (n) {
 		ssize_t r = access == MEM_WRITE
-				    ? preadv(blk->fd, iov, (int)n, (off_t)pos)
-				    : pwritev(blk->fd, iov, (int)n, (off_t)pos);
+				    ? read_some(blk, iov, n, left, pos)
+				    : pwritev(changes_fd(blk), iov, (int)n,
+					      (off_t)pos);
 
 		if (r < 0 && errno == EINTR)
 			continue;
@@ -237,9 +277,22 @@ static bool move_batch(struct virtio_blk *blk, enum mem_access access,
 		if (r <= 0)
 			return false;
 		pos += (uint64_t)r;
+		left -= (uint64_t)r;
 		skip_pieces(&iov, &n, (size_t)r);
 	}
 	return true;
+}
+
+/* These bytes are in the overlay, if there is one. */
+static void mark_changed(const struct virtio_blk *blk, uint64_t pos,
+			 uint64_t len)
+{
+	const uint64_t first = pos / VIRTIO_BLK_SECTOR_BYTES;
+	const uint64_t end = (pos + len + VIRTIO_BLK_SECTOR_BYTES - 1) /
+			     VIRTIO_BLK_SECTOR_BYTES;
+
+	if (blk->overlay)
+		overlay_mark(blk->overlay, first, end - first);
 }
 
 static bool in_disk(const struct virtio_blk *blk, uint64_t sector,
@@ -304,6 +357,8 @@ static enum status transfer(struct virtio_blk *blk, enum mem_access access,
 			return STATUS_STOPPED;
 		if (!move_batch(blk, access, &batch, pos))
 			return STATUS_IOERR;
+		if (!is_read)
+			mark_changed(blk, pos, batch.bytes);
 		pos += batch.bytes;
 		left -= batch.bytes;
 		pass(blk, &cur, batch.bytes, is_read);
@@ -317,7 +372,7 @@ static enum status sync_image(const struct virtio_blk *blk)
 {
 	int r;
 
-	if (blk->mode == VIRTIO_BLK_RO)
+	if (blk->mode != VIRTIO_BLK_RW)
 		return STATUS_OK;
 	do {
 		r = fdatasync(blk->fd);
@@ -367,7 +422,7 @@ static bool write_zeros(const struct virtio_blk *blk, uint64_t pos, uint64_t len
 		if (guestmem_is_stopped(blk->dev.mem))
 			return false;
 
-		ssize_t r = pwrite(blk->fd, zeros,
+		ssize_t r = pwrite(changes_fd(blk), zeros,
 				   len < ZEROS_BYTES ? len : ZEROS_BYTES,
 				   (off_t)pos);
 
@@ -388,8 +443,8 @@ static bool allocate(const struct virtio_blk *blk, int how, uint64_t pos,
 	int r;
 
 	do {
-		r = fallocate(blk->fd, how | FALLOC_FL_KEEP_SIZE, (off_t)pos,
-			      (off_t)len);
+		r = fallocate(changes_fd(blk), how | FALLOC_FL_KEEP_SIZE,
+			      (off_t)pos, (off_t)len);
 	} while (r < 0 && errno == EINTR);
 	return r == 0;
 }
@@ -402,11 +457,13 @@ static enum status zero_range(const struct virtio_blk *blk,
 	int how = range->flags & RANGE_UNMAP ? FALLOC_FL_PUNCH_HOLE
 					     : FALLOC_FL_ZERO_RANGE;
 
-	if (len == 0 || allocate(blk, how, pos, len))
+	if (len == 0)
 		return STATUS_OK;
-	if (errno != EOPNOTSUPP)
+	if (!allocate(blk, how, pos, len) &&
+	    (errno != EOPNOTSUPP || !write_zeros(blk, pos, len)))
 		return STATUS_IOERR;
-	return write_zeros(blk, pos, len) ? STATUS_OK : STATUS_IOERR;
+	mark_changed(blk, pos, len);
+	return STATUS_OK;
 }
 
 static enum status discard_range(const struct virtio_blk *blk,
@@ -415,9 +472,12 @@ static enum status discard_range(const struct virtio_blk *blk,
 	uint64_t pos = range->sector * VIRTIO_BLK_SECTOR_BYTES;
 	uint64_t len = (uint64_t)range->n_sectors * VIRTIO_BLK_SECTOR_BYTES;
 
-	if (len == 0 || allocate(blk, FALLOC_FL_PUNCH_HOLE, pos, len))
+	if (len == 0)
 		return STATUS_OK;
-	return errno == EOPNOTSUPP ? STATUS_UNSUPP : STATUS_IOERR;
+	if (!allocate(blk, FALLOC_FL_PUNCH_HOLE, pos, len))
+		return errno == EOPNOTSUPP ? STATUS_UNSUPP : STATUS_IOERR;
+	mark_changed(blk, pos, len);
+	return STATUS_OK;
 }
 
 static enum status check_range(const struct virtio_blk *blk,
@@ -554,79 +614,6 @@ static const struct virtio_ops blk_ops = {
 
 /* Images. */
 
-static int open_image(const char *path, enum virtio_blk_mode mode,
-		      struct err *err)
-{
-	/* Without O_NONBLOCK a pipe would keep us waiting for its other end. */
-	int flags = (mode == VIRTIO_BLK_RW ? O_RDWR : O_RDONLY) | O_CLOEXEC |
-		    O_NONBLOCK;
-	int fd = open(path, flags);
-
-	if (fd >= 0)
-		return fd;
-
-	int code = errno;
-
-	if (code == EISDIR)
-		return err_set(err, -EISDIR, "disk image '%s' is a directory",
-			       path);
-	if (mode == VIRTIO_BLK_RW &&
-	    (code == EACCES || code == EPERM || code == EROFS))
-		return err_set(
-			err, -code,
-			"disk image '%s' cannot be written: %s (it may be usable read-only)",
-			path, strerror(code));
-	return err_set(err, -code, "disk image '%s' cannot be opened: %s", path,
-		       strerror(code));
-}
-
-static int image_size(int fd, const char *path, uint64_t *ret_bytes,
-		      struct err *err)
-{
-	struct stat st;
-	uint64_t bytes = 0;
-
-	if (fstat(fd, &st) < 0)
-		return err_set(err, -errno, "disk image '%s': %s", path,
-			       strerror(errno));
-	if (S_ISDIR(st.st_mode))
-		return err_set(err, -EISDIR, "disk image '%s' is a directory",
-			       path);
-	if (S_ISREG(st.st_mode))
-		bytes = (uint64_t)st.st_size;
-	else if (!S_ISBLK(st.st_mode))
-		return err_set(
-			err, -EINVAL,
-			"disk image '%s' is neither a file nor a block device",
-			path);
-	else if (ioctl(fd, BLKGETSIZE64, &bytes) < 0)
-		return err_set(err, -errno,
-			       "size of block device '%s' is unknown: %s", path,
-			       strerror(errno));
-	if (bytes == 0)
-		return err_set(err, -EINVAL, "disk image '%s' is empty", path);
-	*ret_bytes = bytes;
-	return 0;
-}
-
-static int lock_image(int fd, const char *path, enum virtio_blk_mode mode,
-		      struct err *err)
-{
-	struct flock lock = {
-		.l_type = mode == VIRTIO_BLK_RW ? F_WRLCK : F_RDLCK,
-		.l_whence = SEEK_SET,
-	};
-
-	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-		return 0;
-	if (errno == EAGAIN || errno == EACCES)
-		return err_set(err, -EBUSY,
-			       "disk image '%s' is in use by another program",
-			       path);
-	return err_set(err, -errno, "disk image '%s' cannot be locked: %s",
-		       path, strerror(errno));
-}
-
 static void fill_config(struct virtio_blk *blk)
 {
 	blk->config = (struct config){
@@ -661,9 +648,11 @@ static uint64_t blk_features(enum virtio_blk_mode mode)
 	return features | FEATURE_FLUSH | FEATURE_DISCARD | FEATURE_WRITE_ZEROES;
 }
 
-int virtio_blk_open(const char *path, enum virtio_blk_mode mode,
-		    struct guestmem *mem, const struct virtio_report *report,
-		    struct virtio_blk **ret_blk, struct err *err)
+/* @dir: for the overlay of a snapshot, else NULL */
+static int open_disk(const char *path, enum virtio_blk_mode mode,
+		     const char *dir, struct guestmem *mem,
+		     const struct virtio_report *report,
+		     struct virtio_blk **ret_blk, struct err *err)
 {
 	struct virtio_blk *blk = calloc(1, sizeof(*blk));
 	int r;
@@ -671,23 +660,38 @@ int virtio_blk_open(const char *path, enum virtio_blk_mode mode,
 	if (!blk)
 		return err_set(err, -ENOMEM, "no memory for virtio-blk");
 	blk->mode = mode;
-	r = blk->fd = open_image(path, mode, err);
-	if (r >= 0)
-		r = image_size(blk->fd, path, &blk->image_bytes, err);
-	if (r >= 0)
-		r = lock_image(blk->fd, path, mode, err);
+	r = blk->fd = disk_image_open(path, mode == VIRTIO_BLK_RW,
+				      &blk->image_bytes, err);
+	blk->sectors = (blk->image_bytes + VIRTIO_BLK_SECTOR_BYTES - 1) /
+		       VIRTIO_BLK_SECTOR_BYTES;
+	if (r >= 0 && dir)
+		r = overlay_new(dir, blk->sectors, &blk->overlay, err);
 	if (r < 0) {
 		virtio_blk_close(blk);
 		return r;
 	}
-
-	blk->sectors = (blk->image_bytes + VIRTIO_BLK_SECTOR_BYTES - 1) /
-		       VIRTIO_BLK_SECTOR_BYTES;
 	virtio_dev_init(&blk->dev, &blk_ops, mem, report, blk_features(mode), 1);
 	fill_config(blk);
 	fill_serial(blk, path);
 	*ret_blk = blk;
 	return 0;
+}
+
+int virtio_blk_open(const char *path, enum virtio_blk_mode mode,
+		    struct guestmem *mem, const struct virtio_report *report,
+		    struct virtio_blk **ret_blk, struct err *err)
+{
+	VERIFY(mode != VIRTIO_BLK_SNAPSHOT);
+	return open_disk(path, mode, NULL, mem, report, ret_blk, err);
+}
+
+int virtio_blk_open_snapshot(const char *path, const char *dir,
+			     struct guestmem *mem,
+			     const struct virtio_report *report,
+			     struct virtio_blk **ret_blk, struct err *err)
+{
+	return open_disk(path, VIRTIO_BLK_SNAPSHOT, dir, mem, report, ret_blk,
+			 err);
 }
 
 struct virtio_blk *virtio_blk_close(struct virtio_blk *blk)
@@ -698,6 +702,7 @@ struct virtio_blk *virtio_blk_close(struct virtio_blk *blk)
 		(void)sync_image(blk);
 		close(blk->fd);
 	}
+	overlay_free(blk->overlay);
 	free(blk);
 	return NULL;
 }

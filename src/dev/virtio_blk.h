@@ -10,7 +10,8 @@
  * An image whose length is no multiple of 512 bytes is presented rounded up: the missing
  * bytes read as zeros, and a guest that writes the last sector extends the file to it.
  *
- * The image is locked (OFD lock of the whole file): shared if read-only, else exclusive.
+ * The image is locked (dev/disk_image.h): exclusively if the guest writes to it, else shared.
+ * A snapshot keeps what the guest writes in a file of its own (dev/overlay.h), which ends with it.
  */
 #ifndef DEV_VIRTIO_BLK_H
 #define DEV_VIRTIO_BLK_H
@@ -27,6 +28,7 @@ struct virtio_blk;
 enum virtio_blk_mode {
 	VIRTIO_BLK_RO,
 	VIRTIO_BLK_RW,
+	VIRTIO_BLK_SNAPSHOT, /* the guest writes, but not to the image */
 };
 
 /**
@@ -52,7 +54,7 @@ struct virtio_blk_stats {
 /**
  * virtio_blk_open() - a disk on an image.
  * @path: the image
- * @mode: may the guest write?
+ * @mode: may the guest write? Not VIRTIO_BLK_SNAPSHOT
  * @mem: guest memory
  * @report: where messages about a misbehaving guest go, copied; may be NULL
  * @ret_blk: set on success; ended with virtio_blk_close()
@@ -65,6 +67,23 @@ struct virtio_blk_stats {
 int virtio_blk_open(const char *path, enum virtio_blk_mode mode,
 		    struct guestmem *mem, const struct virtio_report *report,
 		    struct virtio_blk **ret_blk, struct err *err)
+	__attribute__((warn_unused_result));
+
+/**
+ * virtio_blk_open_snapshot() - a disk that begins as an image, which stays as it is.
+ * @path: the image
+ * @dir: folder on whose file system the guest's changes are kept
+ * @mem: guest memory
+ * @report: as for virtio_blk_open()
+ * @ret_blk: set on success; ended with virtio_blk_close(), which forgets the changes
+ * @err: one sentence, on failure
+ *
+ * Return: as virtio_blk_open(), or what making a file in @dir reports.
+ */
+int virtio_blk_open_snapshot(const char *path, const char *dir,
+			     struct guestmem *mem,
+			     const struct virtio_report *report,
+			     struct virtio_blk **ret_blk, struct err *err)
 	__attribute__((warn_unused_result));
 
 /** virtio_blk_close() - sync and close; NULL is fine. Return: NULL. */

@@ -123,22 +123,35 @@ void vm_config_release(struct vm_config *cfg)
 	memset(cfg, 0, sizeof(*cfg));
 }
 
+/* What follows the last comma of a disk, if it is a word of ours. */
+static bool disk_mode(const char *word, enum virtio_blk_mode *ret)
+{
+	static const char *const words[] = {",ro", ",snapshot", NULL};
+	const int i = word ? word_index(words, word) : -1;
+
+	if (i < 0)
+		return false;
+	*ret = i ? VIRTIO_BLK_SNAPSHOT : VIRTIO_BLK_RO;
+	return true;
+}
+
 static int add_disk(struct vm_config *cfg, const char *value, struct err *err)
 {
-	const char *comma = strrchr(value, ',');
-	const bool read_only = comma && !strcmp(comma, ",ro");
 	struct vm_disk_config *d = &cfg->disks[cfg->n_disks];
+	const char *comma = strrchr(value, ',');
+	size_t len = strlen(value);
 
 	if (cfg->n_disks == VM_DISKS_MAX)
 		return err_set(err, -EINVAL, "--disk: at most %d disks",
 			       VM_DISKS_MAX);
-	if (read_only ? comma == value : !*value)
-		return bad(err, "disk", value, "FILE or FILE,ro");
-	d->path = strndup(value,
-			  read_only ? (size_t)(comma - value) : strlen(value));
+	d->mode = VIRTIO_BLK_RW;
+	if (disk_mode(comma, &d->mode))
+		len = (size_t)(comma - value);
+	if (!len)
+		return bad(err, "disk", value, "FILE, FILE,ro or FILE,snapshot");
+	d->path = strndup(value, len);
 	if (!d->path)
 		return err_set(err, -ENOMEM, "no memory for the options");
-	d->read_only = read_only;
 	cfg->n_disks++;
 	return 0;
 }

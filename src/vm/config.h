@@ -6,6 +6,7 @@
 #include <base/types.h>
 #include <boot/boot.h>
 #include <cpu/feature_set.h>
+#include <dev/virtio_blk.h>
 #include <mmu/mmu.h>
 
 #define VM_DISKS_MAX 8
@@ -29,9 +30,14 @@ enum vm_clock {
 	VM_CLOCK_INSTRUCTIONS, /* 1 ns per instruction, idle time skipped: repeatable runs */
 };
 
+/**
+ * struct vm_disk_config - one disk.
+ * @path: the image
+ * @mode: may the guest write, and where to
+ */
 struct vm_disk_config {
 	char *path;
-	bool read_only;
+	enum virtio_blk_mode mode;
 };
 
 /**

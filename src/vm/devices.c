@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The devices of a VM: which there are, where, and how the processor reaches them. */
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -362,7 +363,7 @@ static void disk_filled(void *ctx, const struct virtio_blk *blk, gpa_t addr,
 	link_filled_push(link_counters(vm->link), &filled);
 }
 
-/* Of what nobody can write, pages may be shared as soon as they are read. */
+/* Of an image that nobody writes to, pages may be shared as soon as they are read. */
 static void offer_image(struct vm *vm, struct virtio_blk *blk)
 {
 	struct link_counters *c;
@@ -394,20 +395,38 @@ void vm_power_poll(struct vm *vm)
 		power_press(&vm->button);
 }
 
+/* A folder of the manager's is ours alone; without one it is the user's choice. */
+static const char *changes_folder(const struct vm *vm)
+{
+	const char *said = getenv("TMPDIR");
+
+	if (vm->cfg->link_dir)
+		return vm->cfg->link_dir;
+	return said && *said ? said : "/var/tmp";
+}
+
+static int open_disk(struct vm *vm, const struct vm_disk_config *d,
+		     struct virtio_blk **ret, struct err *err)
+{
+	const struct virtio_report report = {report_misuse, vm};
+
+	if (d->mode == VIRTIO_BLK_SNAPSHOT)
+		return virtio_blk_open_snapshot(d->path, changes_folder(vm),
+						vm->mem, &report, ret, err);
+	return virtio_blk_open(d->path, d->mode, vm->mem, &report, ret, err);
+}
+
 static int add_disk(struct vm *vm, const struct vm_disk_config *d,
 		    struct err *err)
 {
 	const struct irq_line irq = line(vm, 0);
-	const struct virtio_report report = {report_misuse, vm};
 	struct virtio_blk *blk;
-	int r = virtio_blk_open(d->path,
-				d->read_only ? VIRTIO_BLK_RO : VIRTIO_BLK_RW,
-				vm->mem, &report, &blk, err);
+	const int r = open_disk(vm, d, &blk, err);
 
 	if (r)
 		return r;
 	vm->disks[vm->n_disks] = blk;
-	if (d->read_only)
+	if (d->mode != VIRTIO_BLK_RW)
 		offer_image(vm, blk);
 	/* Slot 0 is the entropy source's. */
 	return virtio_mmio_attach(virtio_blk_dev(blk), vm->bus,

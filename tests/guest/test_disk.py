@@ -91,6 +91,24 @@ class Disk(unittest.TestCase):
                 self.assertEqual([hashlib.sha256(data).hexdigest() + "  -"] * 2,
                                  run.out.splitlines())
 
+    def test_snapshot(self):
+        """What the guest writes it reads again, and nobody else does; the image may be in use."""
+        data = pattern(4, 4 * MIB)
+        disk = self.image("disk", data)
+        disk.chmod(0o444)
+        with open(disk, "rb") as file:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            run = harness.boot("""
+                cat /sys/block/vda/ro
+                seq 1 9999 | dd of=/dev/vda bs=1000 seek=77 conv=notrunc,fsync 2>/dev/null
+                sync; echo 3 > /proc/sys/vm/drop_caches
+                sha256sum < /dev/vda""", harness.MODES[0], ["--disk", f"{disk},snapshot"])
+        numbers = "".join(f"{i}\n" for i in range(1, 10000)).encode()
+        want = data[:77000] + numbers + data[77000 + len(numbers):]
+        self.assertEqual(["0", hashlib.sha256(want).hexdigest() + "  -"], run.out.splitlines())
+        self.assertEqual(data, disk.read_bytes())
+        self.assertEqual([disk], list(pathlib.Path(self.folder.name).iterdir()))
+
     def refused(self, option):
         """A disk that somebody else has."""
         run = harness.mezz_run(["--disk", option, "--timeout", "20"])

@@ -76,6 +76,7 @@ class Input(unittest.TestCase):
                 (["--memory-limit", "?"], ["--memory-limit", "?"]),
                 (["--disk", ""], ["--disk"]),
                 (["--disk", ",ro"], ["--disk"]),
+                (["--disk", ",snapshot"], ["--disk"]),
                 (["--disk", "x"] * 9, ["--disk", "8"])]:
             with self.subTest(options=options):
                 self.refused(options, *words)
@@ -85,7 +86,8 @@ class Input(unittest.TestCase):
         run = harness.mezz_run(["--help"], timeout_s=20)
         self.assertEqual(0, run.status)
         self.assertEqual("", run.err)
-        for option in ["--memory SIZE", "--kernel FILE", "--disk FILE[,ro]", "--mmu", "--timeout S"]:
+        for option in ["--memory SIZE", "--kernel FILE", "--disk FILE[,ro|,snapshot]", "--mmu",
+                       "--timeout TIME"]:
             self.assertIn(option, run.out)
 
     def test_kernel_files(self):

@@ -72,15 +72,15 @@ static void refuse(const char *const *words, int n, const char *said)
 static void test_refused(void **state)
 {
 	static const char *const words[][2] = {
-		{"--memory", "15M"},     {"--memory", "17M1"},
-		{"--cpus", "0"},         {"--cpus", "17"},
-		{"--disk", ",ro"},       {"--disk", ""},
-		{"--without", "speed"},  {"--cpu", "pcid,avx"},
-		{"--engine", "fast"},    {"--timeout", "-1"},
-		{"--timeout", "5d"},     {"--timeout", ""},
-		{"--balloon", "1"},      {"--shadow-memory", "2 "},
-		{"--net", "everybody"},  {"--net", "user,mac=2"},
-		{"--net", "/s,tcp=1:2"},
+		{"--memory", "15M"},       {"--memory", "17M1"},
+		{"--cpus", "0"},           {"--cpus", "17"},
+		{"--disk", ",ro"},         {"--disk", ""},
+		{"--disk", ",snapshot"},   {"--without", "speed"},
+		{"--cpu", "pcid,avx"},     {"--engine", "fast"},
+		{"--timeout", "-1"},       {"--timeout", "5d"},
+		{"--timeout", ""},         {"--balloon", "1"},
+		{"--shadow-memory", "2 "}, {"--net", "everybody"},
+		{"--net", "user,mac=2"},   {"--net", "/s,tcp=1:2"},
 	};
 	static const char *const unknown[] = {"--nothing"};
 	static const char *const lacks[] = {"--memory"};
@@ -150,18 +150,20 @@ static void test_accepted(void **state)
 		"-m",    "1G",          "--disk=a,ro",
 		"-d",    "b,c",         "--without=caches,translate",
 		"--cpu", "pcid,nosmap", "--balloon",
-		"off"};
+		"off",   "-d",          "d,ro,snapshot"};
 	struct vm_config cfg;
 	struct err err = {""};
 
 	(void)state;
 	assert_int_equal(parse(&cfg, words, ARRAY_SIZE(words), &err), 0);
 	assert_int_equal(cfg.memory_bytes, UINT64_C(1) << 30);
-	assert_int_equal(cfg.n_disks, 2);
+	assert_int_equal(cfg.n_disks, 3);
 	assert_string_equal(cfg.disks[0].path, "a");
-	assert_true(cfg.disks[0].read_only);
+	assert_int_equal(cfg.disks[0].mode, VIRTIO_BLK_RO);
 	assert_string_equal(cfg.disks[1].path, "b,c");
-	assert_false(cfg.disks[1].read_only);
+	assert_int_equal(cfg.disks[1].mode, VIRTIO_BLK_RW);
+	assert_string_equal(cfg.disks[2].path, "d,ro");
+	assert_int_equal(cfg.disks[2].mode, VIRTIO_BLK_SNAPSHOT);
 	assert_false(cfg.mmu_options.structure_caches);
 	assert_true(cfg.mmu_options.large_pages);
 	assert_true(cfg.features.no_translate);
