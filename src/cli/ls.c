@@ -18,13 +18,13 @@ int cmd_ls(int argc, char *argv[])
 		return status;
 	status = cli_call(&cli, &req, &list);
 	if (status == CLI_OK)
-		printf("%-24s %-10s %8s %9s %9s %9s %8s %s\n", "NAME", "STATE",
+		printf("%-24s %-13s %8s %9s %9s %9s %8s %s\n", "NAME", "STATE",
 		       "MEMSZ", "CONSUMED", "ACTIVE", "RESERVED", "SHARES",
 		       "POOL");
 	const struct api_vm *vms = list.vms.v;
 
 	for (size_t i = 0; status == CLI_OK && i < list.vms.n; i++)
-		printf("%-24s %-10s %8.0f %9.1f %9.1f %9.0f %8u %s\n",
+		printf("%-24s %-13s %8.0f %9.1f %9.1f %9.0f %8u %s\n",
 		       vms[i].config.name, api_power_name(vms[i].runtime.power),
 		       mib(vms[i].config.size_pages),
 		       mib(vms[i].stats.consumed_pages),

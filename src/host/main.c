@@ -18,6 +18,7 @@
 #include <host/host.h>
 #include <host/notify.h>
 #include <host/restart.h>
+#include <host/shutdown.h>
 #include <policy/units.h>
 
 #define STATUS_FAILED 1
@@ -37,6 +38,8 @@ struct settings {
 	const char *token_file;
 	const char *run; /* size of the one VM, or NULL */
 	bool temporary;
+	bool stop_vms; /* at the end, waiting stop_ms for their guests */
+	uint64_t stop_ms;
 	struct foreground fg;
 };
 
@@ -62,6 +65,7 @@ static const char usage_text[] =
 	"  --web-page FILE       the page at /\n"
 	"  --run SIZE -- ARGS    run one VM of SIZE on this terminal and end with it; ARGS are\n"
 	"                        options of mezz-vm ('mezz run' does this)\n"
+	"  --stop-vms TIME       at the end, shut all VMs down: their guests have TIME for it\n"
 	"  --temporary           remove the state directory at the end\n"
 	"  --quiet               log warnings and errors only\n"
 	"  --version, --help\n";
@@ -166,14 +170,17 @@ static int serve(const struct settings *s, struct control *control,
 	return r ? r : api_server_new(&cfg, ret, err);
 }
 
-static int wait_for_end(const sigset_t *set)
+static void wait_for_end(const struct settings *s, struct host *host,
+			 const sigset_t *set)
 {
 	int number;
 
 	while (sigwait(set, &number))
 		;
-	log_info("%s: ending; VMs go on", strsignal(number));
-	return 0;
+	log_info("%s: ending; VMs %s", strsignal(number),
+		 s->stop_vms ? "are shut down first" : "go on");
+	if (s->stop_vms)
+		shutdown_vms(host, s->stop_ms, set);
 }
 
 static void tell_ready(const struct settings *s)
@@ -213,7 +220,7 @@ static int run_with_host(struct settings *s, struct host *host,
 		tell_ready(s);
 	if (!r && !s->run) {
 		control_autostart(control, on_start_failed, NULL);
-		wait_for_end(set);
+		wait_for_end(s, host, set);
 	} else if (!r) {
 		foreground_wait(&s->fg, host, set);
 	}
@@ -335,6 +342,7 @@ enum {
 	OPT_TOKEN,
 	OPT_RUN,
 	OPT_TEMPORARY,
+	OPT_STOP_VMS,
 	OPT_QUIET,
 	OPT_VERSION,
 	OPT_HELP
@@ -350,6 +358,7 @@ static const struct option options[] = {
 	{"tcp", required_argument, NULL, OPT_TCP},
 	{"token-file", required_argument, NULL, OPT_TOKEN},
 	{"run", required_argument, NULL, OPT_RUN},
+	{"stop-vms", required_argument, NULL, OPT_STOP_VMS},
 	{"temporary", no_argument, NULL, OPT_TEMPORARY},
 	{"quiet", no_argument, NULL, OPT_QUIET},
 	{"version", no_argument, NULL, OPT_VERSION},
@@ -357,6 +366,18 @@ static const struct option options[] = {
 	{NULL, 0, NULL, 0},
 };
 /* clang-format on */
+
+/* Return: as apply_option(). */
+static int set_stop(struct settings *s, const char *value)
+{
+	struct err err = {0};
+
+	s->stop_vms = true;
+	if (!duration_parse(value, &s->stop_ms, &err))
+		return -1;
+	log_error("--stop-vms: %s", err.text);
+	return STATUS_USAGE;
+}
 
 /* Return: -1 to go on, else the exit status. */
 static int apply_option(struct settings *s, int option)
@@ -388,6 +409,8 @@ static int apply_option(struct settings *s, int option)
 	case OPT_RUN:
 		s->run = optarg;
 		break;
+	case OPT_STOP_VMS:
+		return set_stop(s, optarg);
 	case OPT_TEMPORARY:
 		s->temporary = true;
 		break;

@@ -5,6 +5,7 @@
 import json
 import pathlib
 import shlex
+import signal
 import subprocess
 import unittest
 
@@ -119,6 +120,27 @@ class Command(unittest.TestCase):
             self.assertIn(wanted, self.refused(*words))
         self.assertEqual(404, self.daemon.get("/v1/vms/c").status)
 
+    def test_stop_all(self):
+        """All have the same time; who does not listen is told, or ended. These do not listen."""
+        self.assertIn("either names or --all", self.refused("stop", "--all", "x"))
+        self.assertIn("words are missing", self.refused("stop"))
+        self.assertEqual("", self.mezz("stop", "--all"))
+        for name in ("d1", "d2", "d3"):
+            self.mezz("create", name, "-m", "16M")
+            self.addCleanup(self.daemon.mezz, "rm", name)
+            self.addCleanup(self.daemon.mezz, "stop", name, "--kill")
+        self.mezz("start", "d1", "d3")
+        status, out, err = self.daemon.mezz("stop", "d1", "d2", "d3", "--wait", "300ms")
+        self.assertEqual((1, ""), (status, out))
+        self.assertEqual({"mezz: 'd2' does not run", "mezz: 'd1' has not ended within 300 ms",
+                          "mezz: 'd3' has not ended within 300 ms"}, set(err.splitlines()))
+        self.assertEqual(["d1 has been told to switch off", "d3 has been told to switch off"],
+                         sorted(self.mezz("stop", "-a", "--wait", "0").splitlines()))
+        self.assertEqual({"d1 is off", "d3 is off"}, set(self.mezz(
+            "stop", "--all", "--force", "--wait", "300ms").splitlines()))
+        self.assertEqual({"poweredOff"}, {vm["runtime"]["powerState"] for vm in self.daemon.get(
+            "/v1/vms").json["vms"]})
+
     def events(self):
         """What has happened so far."""
         con = self.daemon.connection(5)
@@ -149,6 +171,50 @@ class Command(unittest.TestCase):
         self.assertEqual(["settings of VM t changed: limit 24MiB, shares 300",
                           "settings of VM t changed: limit unlimited, sharing off"],
                          [text for text in self.events() if "settings" in text])
+
+
+class End(unittest.TestCase):
+    """mezzd that takes its VMs with it."""
+
+    def daemon(self, *options):
+        """A mezzd with a VM whose guest does not listen to its power button."""
+        mezzd = daemon.Daemon(options=options)
+        self.addCleanup(mezzd.close)
+        mezzd.start()
+        self.assertEqual(200, mezzd.create("deaf", 16 * MIB, start=True).status)
+        return mezzd
+
+    def test_stop_vms(self):
+        """After its time it ends what still runs; a second signal ends the waiting."""
+        mezzd = self.daemon("--stop-vms", "300ms")
+        self.assertEqual(0, mezzd.end())
+        self.assertEqual([], mezzd.vm_pids())
+        self.assertIn("VMs are shut down first", mezzd.log())
+        self.assertIn("VM deaf has not switched itself off: it is ended", mezzd.log())
+        self.assertIn("VM deaf ended", mezzd.log())
+        mezzd = self.daemon("--stop-vms", "1h")
+        mezzd.proc.terminate()
+        with self.assertRaises(subprocess.TimeoutExpired):
+            mezzd.proc.wait(1)
+        self.assertEqual("poweredOn", mezzd.get("/v1/vms/deaf").json["runtime"]["powerState"])
+        self.assertEqual(0, mezzd.end(signal.SIGINT))
+        self.assertEqual([], mezzd.vm_pids())
+
+    def test_leave_vms(self):
+        """Without the option they go on."""
+        mezzd = self.daemon()
+        pids = mezzd.vm_pids()
+        self.assertEqual((0, 1), (mezzd.end(), len(pids)))
+        self.assertEqual(pids, mezzd.vm_pids())
+        self.assertIn("VMs go on", mezzd.log())
+
+    def test_bad_time(self):
+        """A time that is none."""
+        done = subprocess.run([daemon.MEZZD, "--stop-vms", "soon"], check=False,
+                              capture_output=True, text=True, timeout=30)
+        self.assertEqual(2, done.returncode)
+        self.assertIn("--stop-vms", done.stderr)
+        self.assertIn("soon", done.stderr)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ MAN = daemon.ROOT / "man"
 FILES = ("bin/mezz", "bin/mezzd", "libexec/mezzanine/mezz-vm", "libexec/mezzanine/mezz-net",
          "share/mezzanine/index.html",
          "share/man/man1/mezz.1", "share/man/man8/mezzd.8", "lib/systemd/system/mezzd.service",
+         "lib/systemd/system/mezz-guests.service",
          "share/bash-completion/completions/mezz")
 
 
@@ -91,12 +92,16 @@ class Install(unittest.TestCase):
 
     @unittest.skipUnless(shutil.which("systemd-analyze"), "there is no systemd here")
     def test_unit(self):
-        """systemd understands every line of the unit."""
+        """systemd understands every line of the units."""
         with tempfile.TemporaryDirectory(prefix="mezz-unit-") as folder:
-            unit = pathlib.Path(folder, "mezzd.service")
-            text = (daemon.BUILD / "dist" / "mezzd.service").read_text()
-            text = re.sub(r"(?m)^Documentation=.*\n", "", text)
-            unit.write_text(re.sub(r"ExecStart=\S+", f"ExecStart={daemon.MEZZD}", text))
+            for name, program in (("mezz-guests", daemon.MEZZ), ("mezzd", daemon.MEZZD)):
+                unit = pathlib.Path(folder, name + ".service")
+                text = (daemon.BUILD / "dist" / unit.name).read_text()
+                text = re.sub(r"(?m)^Documentation=.*\n", "", text)
+                unit.write_text(re.sub(r"(Exec\w+)=\S+", rf"\1={program}", text))
+            done = subprocess.run(["systemd-analyze", "verify", unit.with_name("mezz-guests.service")],
+                                  check=False, timeout=60, capture_output=True, text=True)
+            self.assertEqual((0, ""), (done.returncode, done.stdout + done.stderr))
             done = subprocess.run(["systemd-analyze", "verify", unit], check=False, timeout=60,
                                   capture_output=True, text=True)
             self.assertEqual((0, ""), (done.returncode, done.stdout + done.stderr))

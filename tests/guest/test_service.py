@@ -242,6 +242,32 @@ class Service(unittest.TestCase):
         self.assertEqual((0, "rude is off\n", ""),
                          self.daemon.mezz("stop", "rude", "--wait", "500ms", "--force"))
 
+    def test_host_goes_down(self):
+        """All guests are shut down by their buttons: by the command, and by mezzd at its end."""
+        mezzd = daemon.Daemon("600MiB", ["--stop-vms", "60s"], vm_program=MEZZ_VM)
+        self.addCleanup(mezzd.close)
+        mezzd.start()
+        for how in ("command", "signal"):
+            runtimes = []
+            for name in ("one", "two"):
+                if how == "command":
+                    mezzd.create(name, 128 * MIB, args=["--engine", harness.MODES[0][0]])
+                runtimes.append(mezzd.ask("POST", f"/v1/vms/{name}/start").json["runtime"])
+            for runtime in runtimes:
+                self.read_until(self.attach(runtime), PROMPT)
+            if how == "command":
+                status, out, err = mezzd.mezz("stop", "--all", "--force", "--wait", "60s")
+                self.assertEqual((0, {"one is off", "two is off"}, ""),
+                                 (status, set(out.splitlines()), err))
+            else:
+                mezzd.proc.terminate()
+                self.assertEqual(0, mezzd.proc.wait(90))
+            self.assertEqual([], mezzd.vm_pids())
+            for runtime in runtimes:
+                self.assertIn("reboot: Power down",
+                              pathlib.Path(runtime["log"]).read_text(errors="replace"))
+        self.assertNotIn("is ended", mezzd.log())
+
     def test_map(self):
         """Guest virtual to physical by the guest's own tables, and on to the host's frames."""
         runtime = self.start("map")
