@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include <base/clock.h>
+
 void event_log_init(struct event_log *log)
 {
 	pthread_condattr_t attr;
@@ -65,24 +67,10 @@ uint64_t event_log_after(struct event_log *log, uint64_t seq)
 	return at;
 }
 
-static struct timespec deadline_after(uint64_t ms)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += (time_t)(ms / 1000);
-	t.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (t.tv_nsec >= 1000000000) {
-		t.tv_sec++;
-		t.tv_nsec -= 1000000000;
-	}
-	return t;
-}
-
 enum event_wait event_log_wait(struct event_log *log, uint64_t *at,
 			       uint64_t timeout_ms, struct api_event *ret)
 {
-	const struct timespec until = deadline_after(timeout_ms);
+	const struct timespec until = monotonic_after_ms(timeout_ms);
 	enum event_wait r = EVENT_TIMEOUT;
 
 	pthread_mutex_lock(&log->lock);

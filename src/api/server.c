@@ -9,12 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <api/event_log.h>
 #include <api/listen.h>
 #include <api/metrics.h>
+#include <base/clock.h>
 
 #define STACK_BYTES     (1024 * 1024) /* jansson recurses, up to 2048 levels deep */
 #define MEMORY_BYTES    (32 * 1024) /* request line and headers of a connection */
@@ -119,14 +119,6 @@ struct stream {
 	size_t sent;
 };
 
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 static void stream_set(struct stream *s, const char *kind, uint64_t seq,
 		       json_t *j)
 {
@@ -151,7 +143,7 @@ static void stream_snapshot(struct stream *s)
 		stream_set(s, "snapshot", 0,
 			   api_encode(&api_snapshot_schema, &snap));
 	api_release(&api_snapshot_schema, &snap);
-	s->next_ms = now_ms() + s->snapshots_ms;
+	s->next_ms = monotonic_ms() + s->snapshots_ms;
 }
 
 /* Wait for something to send. Return: false at the end. */
@@ -161,7 +153,7 @@ static bool stream_fill(struct stream *s)
 	struct api_event event;
 
 	if (s->snapshots_ms) {
-		const uint64_t now = now_ms();
+		const uint64_t now = monotonic_ms();
 
 		wait = s->next_ms > now ? s->next_ms - now : 0;
 	}

@@ -23,6 +23,7 @@
 
 #include <api/paths.h>
 #include <api/vm_options.h>
+#include <base/clock.h>
 #include <base/types.h>
 #include <cli/commands.h>
 #include <policy/units.h>
@@ -86,13 +87,6 @@ static void raw_terminal(void)
 		tcsetattr(STDIN_FILENO, TCSAFLUSH, &raw);
 }
 
-static void nap(void)
-{
-	const struct timespec t = {.tv_nsec = 5000000};
-
-	nanosleep(&t, NULL);
-}
-
 /* Whom a killed manager left to us: it was told to end when that died. */
 static void end_orphans(void)
 {
@@ -104,7 +98,7 @@ static void end_orphans(void)
 
 		if (got < 0 && errno == ECHILD)
 			return;
-		nap();
+		nap_ms(5);
 	}
 	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
 	FILE *f = fopen(path, "re");

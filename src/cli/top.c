@@ -10,9 +10,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <termios.h>
-#include <time.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <cli/commands.h>
 #include <cli/common.h>
 #include <policy/units.h>
@@ -109,23 +109,15 @@ static bool on_key(struct top *t, char key, bool *again)
 	return true;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 /* Until the next figures are due; keys are answered with the old ones. Return: false to leave. */
 static bool wait_for_next(struct top *t)
 {
-	const uint64_t end = now_ms() + t->period_ms;
+	const uint64_t end = monotonic_ms() + t->period_ms;
 	bool again = false;
 
 	while (!stopped && !again) {
 		struct pollfd in = {t->batch ? -1 : STDIN_FILENO, POLLIN, 0};
-		const uint64_t now = now_ms();
+		const uint64_t now = monotonic_ms();
 		char key;
 		int n;
 

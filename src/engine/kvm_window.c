@@ -27,9 +27,9 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <base/thread.h>
 #include <base/verify.h>
 #include <engine/kvm_window_impl.h>
@@ -42,14 +42,6 @@
 #define CLAIM_PART 64
 #define MAX_EVENTS 16
 #define LOOK_MS    1000
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 void window_register(struct kvm_window *w, uint64_t first, uint64_t end,
 		     uint64_t mode)
@@ -87,7 +79,7 @@ void window_unwatch(struct kvm_window *w, uint64_t first, uint64_t end)
 static void wake(struct kvm_window *w, uint64_t page)
 {
 	/* Before the processor goes on: afterwards it might look at its clock. */
-	if (w->fault_ns && now_ns() - w->fault_ns >= KVM_WINDOW_STALL_NS &&
+	if (w->fault_ns && monotonic_ns() - w->fault_ns >= KVM_WINDOW_STALL_NS &&
 	    w->cfg.stalled)
 		w->cfg.stalled(w->cfg.ctx);
 	w->fault_ns = 0;
@@ -277,7 +269,7 @@ static void bring(struct kvm_window *w, uint64_t number, bool write)
 static void on_fault(struct kvm_window *w, const struct uffd_msg *msg)
 {
 	const uint64_t flags = msg->arg.pagefault.flags;
-	const uint64_t start = now_ns();
+	const uint64_t start = monotonic_ns();
 	const uint64_t page = (msg->arg.pagefault.address -
 			       (uint64_t)(uintptr_t)w->base) /
 			      PAGE_SIZE;
@@ -296,7 +288,7 @@ static void on_fault(struct kvm_window *w, const struct uffd_msg *msg)
 		bring(w, page,
 		      flags & (UFFD_PAGEFAULT_FLAG_WP |
 			       UFFD_PAGEFAULT_FLAG_WRITE));
-	w->stats.stall_ns += now_ns() - start;
+	w->stats.stall_ns += monotonic_ns() - start;
 	pthread_mutex_unlock(w->cfg.lock);
 }
 
@@ -334,7 +326,7 @@ static bool is_busy(struct kvm_window *w)
 /* Return: when chunks were looked at last. */
 static uint64_t look_after(struct kvm_window *w, bool busy, uint64_t looked_ns)
 {
-	const uint64_t now = now_ns();
+	const uint64_t now = monotonic_ns();
 	const bool broken = atomic_load(&w->broken);
 
 	if (broken && !w->gave_back)
@@ -353,7 +345,7 @@ static uint64_t look_after(struct kvm_window *w, bool busy, uint64_t looked_ns)
 static void *fault_loop(void *arg)
 {
 	struct kvm_window *w = arg;
-	uint64_t looked_ns = now_ns();
+	uint64_t looked_ns = monotonic_ns();
 
 	while (!atomic_load(&w->ending)) {
 		struct pollfd fds[] = {

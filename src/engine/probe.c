@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include <arch/x86.h>
+#include <base/clock.h>
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -55,14 +56,6 @@ struct tiny {
 	struct kvm_run *run;
 	size_t run_bytes;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 static void tiny_close(struct tiny *t)
 {
@@ -220,9 +213,9 @@ static enum probe_result tiny_loop(struct tiny *t, uint64_t loops,
 	t->run->immediate_exit = 0;
 	if (ioctl(t->cpu, KVM_SET_REGS, &regs))
 		return PROBE_UNEXPECTED;
-	start = now_ns();
+	start = thread_ns();
 	r = ioctl(t->cpu, KVM_RUN, 0);
-	*ret_ns = now_ns() - start;
+	*ret_ns = thread_ns() - start;
 	if (r)
 		return errno == EINTR ? PROBE_STUCK : PROBE_UNEXPECTED;
 	return outcome(t);

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <host/host_impl.h>
 
 #define CONNECT_MS  1000
@@ -80,12 +81,11 @@ static uint64_t ram_pages(pid_t pid)
 /* One that runs may be busy with others that connect. */
 static int connect_running(int dir_fd)
 {
-	const struct timespec pause = {.tv_nsec = 5000000};
 	const uint64_t end = monotonic_ms() + CONNECT_MS;
 	int fd;
 
 	while ((fd = process_connect(dir_fd)) == -EAGAIN && monotonic_ms() < end)
-		nanosleep(&pause, NULL);
+		nap_ms(5);
 	return fd;
 }
 

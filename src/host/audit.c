@@ -9,19 +9,12 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <host/host_impl.h>
 
 #define TRIES 200
-
-static void nap(void)
-{
-	const struct timespec t = {.tv_nsec = 500000};
-
-	nanosleep(&t, NULL);
-}
 
 /* Pages whose word does not say what their entry says. */
 static uint64_t wrong_words(struct vmmem *m)
@@ -78,7 +71,7 @@ static uint64_t until_settled(struct vmmem *m,
 
 	for (unsigned i = 0; i < TRIES; i++) {
 		if (i)
-			nap();
+			nap_us(500);
 		vmmem_drain(m);
 		wrong = count(m);
 		if (!wrong)
@@ -102,7 +95,7 @@ static void add_home(struct vmmem *m, struct host_audit *a)
 
 	for (unsigned i = 0; i < TRIES; i++) {
 		if (i)
-			nap();
+			nap_us(500);
 		book = home_pages(m);
 		kernel = vmmem_home_pages(m);
 		if (book == kernel)

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include <base/clock.h>
 #include <host/control_impl.h>
 
 int control_put(struct control *c, enum store_kind kind, const char *name,
@@ -41,14 +41,6 @@ static int get_host(struct control *c, const struct api_request *req,
 	fill_host(reply, &s.host, c->version);
 	host_snapshot_release(&s);
 	return 0;
-}
-
-static uint64_t wall_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 static int take_snapshot(void *ctx, struct api_snapshot *ret, struct err *err)

@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/statvfs.h>
-#include <time.h>
 
+#include <base/clock.h>
 #include <host/host_impl.h>
 #include <mem/link_msg.h>
 
@@ -292,14 +292,6 @@ static int decide_with(struct host *host, const struct tree *tree,
 	host->plan = summary;
 	put_in_force(host, p, actions);
 	return 0;
-}
-
-static uint64_t thread_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
 /* A VM that has not greeted can be given nothing, nor can anything be taken from it. */

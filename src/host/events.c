@@ -4,18 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 
+#include <base/clock.h>
 #include <host/host_impl.h>
 #include <mem/link_msg.h>
-
-uint64_t wall_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static const char *const kind_names[] = {
 	[HOST_EVENT_VM_STARTED] = "vmStarted",

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <base/clock.h>
 #include <host/host_impl.h>
 
 static uint64_t sub(uint64_t a, uint64_t b)

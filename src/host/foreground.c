@@ -14,8 +14,9 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <termios.h>
-#include <time.h>
 #include <unistd.h>
+
+#include <base/clock.h>
 
 #define STATUS_SIGNAL 128
 #define TOLD_MS       5000
@@ -56,10 +57,8 @@ void foreground_event(struct foreground *fg, const struct host_event *event)
 /* The start of a VM that ends at once may fail a moment before its end is told. */
 static void wait_told(const struct foreground *fg)
 {
-	const struct timespec pause = {.tv_nsec = 1000000};
-
 	for (int ms = 0; ms < TOLD_MS && !atomic_load(&fg->ended); ms++)
-		nanosleep(&pause, NULL);
+		nap_ms(1);
 }
 
 int foreground_start(struct foreground *fg, struct host *host, struct err *err)

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <host/host_impl.h>
 
 /* What mezz-vm uses once its caches are full. */

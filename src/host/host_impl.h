@@ -307,9 +307,6 @@ void host_tell(struct host *host, enum host_event_kind kind, const char *vm,
 /** host_tell_ended() - report HOST_EVENT_VM_ENDED. @status: of waitpid(), -1: not known. */
 void host_tell_ended(struct host *host, const char *vm, int status);
 
-/** wall_ms() - wall clock, since 1970. */
-uint64_t wall_ms(void);
-
 /* vms.c */
 
 /** vm_find() - a VM by name. Under @lock. Return: NULL if it does not run. */

@@ -9,10 +9,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <arch/x86.h>
+#include <base/clock.h>
 #include <host/host_impl.h>
 #include <mem/guestmem.h>
 
@@ -126,11 +126,10 @@ static int ask_root(struct host *host, const char *name, bool first)
 
 int host_vm_ask_root(struct host *host, const char *name)
 {
-	const struct timespec nap = {.tv_nsec = ASK_NAP_MS * 1000000};
 	int r = ask_root(host, name, true);
 
 	for (int ms = 0; r == 1 && ms < ASK_MS; ms += ASK_NAP_MS) {
-		nanosleep(&nap, NULL);
+		nap_ms(ASK_NAP_MS);
 		r = ask_root(host, name, false);
 	}
 	return r == 1 ? -ETIMEDOUT : r;

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <base/verify.h>
 #include <host/host_impl.h>
 #include <mem/link_msg.h>

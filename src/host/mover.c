@@ -4,8 +4,8 @@
  * goes first, sampling and scanning have the rest.
  */
 #include <string.h>
-#include <time.h>
 
+#include <base/clock.h>
 #include <base/verify.h>
 #include <host/host_impl.h>
 
@@ -30,13 +30,6 @@ void gate_lock(struct host *host)
 void gate_unlock(struct host *host)
 {
 	pthread_mutex_unlock(&host->gate);
-}
-
-static void nap_ms(uint64_t ms)
-{
-	const struct timespec t = {.tv_nsec = (long)ms * 1000000};
-
-	nanosleep(&t, NULL);
 }
 
 /* Between two batches: others may have the gate first. */
@@ -184,14 +177,6 @@ static void look_after(struct hvm *vm, const struct options *options)
 	if (known)
 		vm->active_pages = pages;
 	pthread_mutex_unlock(&host->lock);
-}
-
-static uint64_t thread_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
 static void scan(struct hvm *vm, double seconds)

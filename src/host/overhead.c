@@ -10,9 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <host/host_impl.h>
 #include <policy/units.h>
 
@@ -161,13 +161,6 @@ static bool is_unwanted(struct hvm *vm)
 	return unwanted;
 }
 
-static void nap(void)
-{
-	const struct timespec t = {.tv_nsec = 5000000};
-
-	nanosleep(&t, NULL);
-}
-
 /* What is there now of what is missing. Return: what is missing still. */
 static uint64_t collect(struct host *host, uint64_t missing)
 {
@@ -191,7 +184,7 @@ int overhead_enter(struct host *host, struct hvm *vm, struct err *err)
 	while ((missing = collect(host, missing)) && monotonic_ms() < end &&
 	       !is_unwanted(vm)) {
 		host_replan(host);
-		nap();
+		nap_ms(5);
 	}
 	pthread_mutex_lock(&host->lock);
 	host->starting_pages -= missing;

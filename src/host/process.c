@@ -19,9 +19,9 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <base/verify.h>
 #include <host/host_impl.h>
 
@@ -66,13 +66,6 @@ int process_open(pid_t pid)
 	const int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 
 	return fd < 0 ? -errno : fd;
-}
-
-static void nap_ms(long ms)
-{
-	const struct timespec t = {.tv_nsec = ms * 1000000};
-
-	nanosleep(&t, NULL);
 }
 
 /* One for each run, or the end of one would be told in words of another. */

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <base/clock.h>
 #include <host/share.h>
 #include <mem/zip_slot.h>
 

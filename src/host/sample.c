@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <base/clock.h>
+
 #define WATCH_TIMEOUT_NS UINT64_C(200000000)
 /* The period of a VM that sleeps lasts so much longer than that of one that runs. */
 #define IDLE_FACTOR 2

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <base/verify.h>
 #include <mem/memfile.h>
 
@@ -29,14 +29,6 @@
 #define SUSPICIONS_MAX 5
 /* … over so long a time: a VM needs some to release what the kernel left there. */
 #define SUSPICION_MS 4000
-
-uint64_t monotonic_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 uint64_t file_pages(int fd)
 {

@@ -200,7 +200,4 @@ uint64_t vmmem_table_pages(const struct vmmem *vm);
 /** file_pages() - machine pages behind a memory file, as the kernel says. */
 uint64_t file_pages(int fd);
 
-/** monotonic_ms() - time for timeouts. */
-uint64_t monotonic_ms(void);
-
 #endif

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <host/host_impl.h>
 
 #define START_WAIT_MS 15000
@@ -199,14 +200,6 @@ int host_check_promises(struct host *host, struct err *err)
 
 /* Start and end */
 
-static struct timespec deadline(uint64_t ms)
-{
-	const uint64_t end = monotonic_ms() + ms;
-
-	return (struct timespec){.tv_sec = (time_t)(end / 1000),
-				 .tv_nsec = (long)(end % 1000) * 1000000};
-}
-
 static int was_unwanted(const char *name, struct err *err)
 {
 	return err_set(err, -ECANCELED,
@@ -216,7 +209,7 @@ static int was_unwanted(const char *name, struct err *err)
 /* Until the manager has attached it, and it has made its devices. Under @lock. */
 static int wait_running(struct host *host, const char *name, struct err *err)
 {
-	const struct timespec end = deadline(START_WAIT_MS);
+	const struct timespec end = monotonic_after_ms(START_WAIT_MS);
 	bool unwanted = false;
 	struct hvm *vm;
 
@@ -363,7 +356,7 @@ int host_vm_stop(struct host *host, const char *name, enum host_stop how,
 
 int host_vm_wait(struct host *host, const char *name, uint64_t timeout_ms)
 {
-	const struct timespec end = deadline(timeout_ms);
+	const struct timespec end = monotonic_after_ms(timeout_ms);
 	int r = 0;
 
 	pthread_mutex_lock(&host->lock);

@@ -20,18 +20,10 @@
  * is an outcome here and not a signal in the middle of an instruction.
  */
 #include <string.h>
-#include <time.h>
 
+#include <base/clock.h>
 #include <base/verify.h>
 #include <mem/guestmem_impl.h>
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 static void set_zero_shown(struct guestmem *mem, ppn_t page)
 {
@@ -62,14 +54,14 @@ static void stalled(struct guestmem *mem, enum guestmem_stall cause, uint64_t ns
 enum guestmem_step guestmem_step_busy(struct guestmem *mem, ppn_t page,
 				      uint64_t entry)
 {
-	const uint64_t start = now_ns();
+	const uint64_t start = monotonic_ns();
 
 	guestmem_count(&mem->busy_waits, 1);
 	while (physmap_load(mem->map, page) == entry &&
 	       !atomic_load(&mem->stopped))
 		wait_for_bell(mem, page, entry);
 
-	const uint64_t ns = now_ns() - start;
+	const uint64_t ns = monotonic_ns() - start;
 
 	guestmem_count(&mem->busy_wait_ns, ns);
 	stalled(mem, GUESTMEM_STALL_BUSY, ns);
@@ -96,12 +88,12 @@ static enum guestmem_step step_allowance(struct guestmem *mem, ppn_t page,
 		guestmem_fail(mem, MEM_NO_HOST_MEMORY);
 		step = GUESTMEM_STEP_FAILED;
 	} else if (allowance_must_wait(mem, page, entry)) {
-		const uint64_t start = now_ns();
+		const uint64_t start = monotonic_ns();
 
 		guestmem_count(&mem->allowance_waits, 1);
 		physmap_bell_wait(mem->map, seen);
 
-		const uint64_t ns = now_ns() - start;
+		const uint64_t ns = monotonic_ns() - start;
 
 		guestmem_count(&mem->allowance_wait_ns, ns);
 		stalled(mem, GUESTMEM_STALL_HOST, ns);
@@ -194,7 +186,7 @@ static enum guestmem_step step_bring_back(struct guestmem *mem, ppn_t page,
 	const uint64_t stable = physmap_stable(entry);
 	const uint64_t busy = physmap_busy(entry, PHYSMAP_BY_VM);
 	const bool zipped = physmap_state(stable) == PHYSMAP_ZIPPED;
-	const uint64_t start = now_ns();
+	const uint64_t start = monotonic_ns();
 	bool changed;
 	enum guestmem_step step = guestmem_step_change(mem, page, entry, busy,
 						       &changed);
@@ -219,7 +211,7 @@ static enum guestmem_step step_bring_back(struct guestmem *mem, ppn_t page,
 		mem->source->left(mem->source_ctx, page, stable);
 	if (physmap_state(stable) != PHYSMAP_SHARED)
 		stalled(mem, zipped ? GUESTMEM_STALL_ZIP : GUESTMEM_STALL_SWAP,
-			now_ns() - start);
+			monotonic_ns() - start);
 	return GUESTMEM_STEP_AGAIN;
 }
 

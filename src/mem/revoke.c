@@ -25,6 +25,7 @@
 #include <string.h>
 #include <time.h>
 
+#include <base/clock.h>
 #include <base/verify.h>
 #include <mem/memfile.h>
 
@@ -293,25 +294,10 @@ int revoke_take(struct revoke_host *host, const ppn_t *pages, unsigned n_pages,
 	return (int)batch.n_pages;
 }
 
-static struct timespec deadline_after(uint64_t ns)
-{
-	const uint64_t second = 1000000000;
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	t.tv_sec += (time_t)(ns / second);
-	t.tv_nsec += (long)(ns % second);
-	if (t.tv_nsec >= (long)second) {
-		t.tv_sec++;
-		t.tv_nsec -= (long)second;
-	}
-	return t;
-}
-
 int revoke_wait(struct revoke_host *host, const struct revoke_batch *batch,
 		uint64_t timeout_ns)
 {
-	const struct timespec deadline = deadline_after(timeout_ns);
+	const struct timespec deadline = monotonic_after_ns(timeout_ns);
 	int r = 0;
 
 	pthread_mutex_lock(&host->lock);

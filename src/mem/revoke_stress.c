@@ -22,6 +22,7 @@
 #include <string.h>
 #include <time.h>
 
+#include <base/clock.h>
 #include <base/verify.h>
 
 /* A processor that does not answer for so long is not running; look whether to stop. */
@@ -110,10 +111,8 @@ static bool is_zero(const uint8_t *page)
 /* The host had this page a moment ago, so it has one again soon. */
 static void populate_surely(struct revoke_stress *s, ppn_t page)
 {
-	const struct timespec pause = {.tv_nsec = 1000000};
-
 	while (machine_home_populate(s->machine, page))
-		nanosleep(&pause, NULL);
+		nap_ms(1);
 }
 
 /* Returns what the page is to become. */

@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <base/error.h>
 #include <base/verify.h>
 #include <dev/frames.h>
@@ -118,13 +119,10 @@ static void guest_error(const char *text, void *opaque)
 	(void)opaque;
 }
 
-static int64_t clock_ns(void *opaque)
+static int64_t slirp_ns(void *opaque)
 {
-	struct timespec t;
-
 	(void)opaque;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+	return (int64_t)monotonic_ns();
 }
 
 /* LIMIT: no IPv6, which alone has timers in libslirp. */
@@ -165,7 +163,7 @@ static void notify(void *opaque)
 static const SlirpCb callbacks = {
 	.send_packet = to_guest,
 	.guest_error = guest_error,
-	.clock_get_ns = clock_ns,
+	.clock_get_ns = slirp_ns,
 	.timer_new = timer_new,
 	.timer_free = timer_free,
 	.timer_mod = timer_mod,

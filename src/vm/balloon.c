@@ -2,18 +2,11 @@
 /* The balloon of a VM: the host's target in, what the guest says of its memory out. */
 #include <time.h>
 
+#include <base/clock.h>
 #include <vm/vm_impl.h>
 
 /* Statistics are no use to anybody if they are older than a few of these. */
 #define ASK_NS UINT64_C(2000000000)
-
-static uint64_t monotonic_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
 
 static void on_moved(void *ctx, uint64_t pages)
 {

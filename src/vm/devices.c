@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include <base/clock.h>
 #include <boot/cmdline.h>
 #include <dev/acpi.h>
 #include <mem/link_counters.h>
@@ -13,21 +14,13 @@
 /* The guest's TSC counts nanoseconds. */
 #define TSC_HZ UINT64_C(1000000000)
 
-static uint64_t host_ns(clockid_t id)
-{
-	struct timespec t;
-
-	clock_gettime(id, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
-
 static uint64_t now_ns(void *ctx)
 {
 	const struct vm *vm = ctx;
 
 	if (vm->cfg->clock == VM_CLOCK_INSTRUCTIONS)
 		return vm->engine_ops->retired(vm->engine) + vm->skipped_ns;
-	return host_ns(CLOCK_MONOTONIC) - vm->start_ns;
+	return monotonic_ns() - vm->start_ns;
 }
 
 /* A fixed date, so that runs by instruction count are repeatable. */
@@ -39,7 +32,7 @@ static uint64_t wall_ns(void *ctx)
 
 	if (vm->cfg->clock == VM_CLOCK_INSTRUCTIONS)
 		return REPEATABLE_EPOCH_NS + now_ns(ctx);
-	return host_ns(CLOCK_REALTIME);
+	return clock_ns(CLOCK_REALTIME);
 }
 
 static void lock(struct vm *vm)

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <base/thread.h>
 #include <mem/link_msg.h>
 #include <vm/pager.h>
@@ -199,13 +200,6 @@ static int receive(struct link *link, int sock)
 	}
 }
 
-static void nap(void)
-{
-	const struct timespec t = {.tv_nsec = 1000000};
-
-	nanosleep(&t, NULL);
-}
-
 static void disconnect(struct link *link)
 {
 	const bool was_attached = atomic_exchange(&link->attached, false);
@@ -219,7 +213,7 @@ static void disconnect(struct link *link)
 		return;
 	guestmem_link_broken(link->mem);
 	while (!guestmem_link_settled(link->mem) && !atomic_load(&link->ending))
-		nap();
+		nap_ms(1);
 }
 
 /* Only a host of the same user, or root, may take our pages. */
@@ -354,7 +348,7 @@ int link_wait(struct link *link, uint64_t timeout_ms, struct err *err)
 			return err_set(err, -ETIMEDOUT,
 				       "no host has linked itself with this VM");
 		guestmem_service(link->mem);
-		nap();
+		nap_ms(1);
 	}
 	return 0;
 }

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <base/thread.h>
 #include <boot/cmdline.h>
 #include <dev/acpi.h>
@@ -278,14 +279,6 @@ struct vm *vm_free(struct vm *vm)
 	pthread_mutex_destroy(&vm->large_lock);
 	free(vm);
 	return NULL;
-}
-
-static uint64_t monotonic_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
 int vm_start(struct vm *vm, struct err *err)

@@ -19,6 +19,8 @@
 
 #include <cmocka.h>
 
+#include <base/clock.h>
+
 #include "world.h"
 
 static unsigned told(struct world *w, enum host_event_kind kind)

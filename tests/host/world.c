@@ -11,18 +11,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-void nap_ms(long ms)
-{
-	const struct timespec t = {.tv_sec = ms / 1000,
-				   .tv_nsec = ms % 1000 * 1000000};
-
-	nanosleep(&t, NULL);
-}
+#include <base/clock.h>
 
 static void on_event(void *ctx, const struct host_event *event)
 {

@@ -30,9 +30,6 @@ struct world {
 	char said[HOST_EVENT_MAX];
 };
 
-/** nap_ms() - wait that long. */
-void nap_ms(long ms);
-
 /** open_host() - begin with the options of the tests. Return: as host_new(). */
 int open_host(struct world *w, struct err *err);
 

@@ -24,6 +24,7 @@
 #include <cmocka.h>
 
 #include <arch/x86.h>
+#include <base/clock.h>
 #include <engine/kvm_window.h>
 #include <mem/memfile.h>
 #include <mem/revoke_stress.h>
@@ -566,13 +567,6 @@ static void test_limited(void **state)
 	assert_true(physmap_counts(guestmem_physmap(b->mem)).pages[PHYSMAP_HOME] >=
 		    home + 32);
 	free_box(b);
-}
-
-static void nap_ms(long ms)
-{
-	const struct timespec t = {ms / 1000, ms % 1000 * 1000000};
-
-	nanosleep(&t, NULL);
 }
 
 static void test_rebuilt(void **state)
