@@ -82,6 +82,7 @@ static void obey(const char *command)
 	case 'm':
 		touch();
 		print("mezz-bare: touched\n");
+		out8(POWER_PORT, POWER_OFF);
 		break;
 	case 'e':
 		out8(EXIT_PORT, (uint8_t)command[1]);
