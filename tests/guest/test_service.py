@@ -23,6 +23,12 @@ import daemon  # noqa: E402  (the folder is not a package)
 from built import MEZZ_VM, MIB  # noqa: E402
 
 PROMPT = b"mezz:~# "
+ENGINE = harness.MODES[0][0]
+# What a VM has open besides its own files: by path, of /proc/PID, and without a path.
+DEVICES = {"soft": {"/dev/null"}, "kvm": {"/dev/null", "/dev/kvm"}}[ENGINE]
+ABOUT_ITSELF = {"soft": {"status"}, "kvm": {"status", "smaps"}}[ENGINE]
+NAMELESS = r"^(socket:|anon_inode:\[(event|signal|timer)fd\]" + {
+    "soft": "", "kvm": r"|anon_inode:kvm-(vm|vcpu:\d+)$|anon_inode:\[userfaultfd\]"}[ENGINE] + ")"
 
 
 def status_lines(pid):
@@ -43,7 +49,7 @@ class Service(unittest.TestCase):
 
     def start(self, name, *args, size=128 * MIB, **config):
         """A VM that runs, and is removed after the test."""
-        answer = self.daemon.create(name, size, start=True, args=["--engine", harness.MODES[0][0], *args],
+        answer = self.daemon.create(name, size, start=True, args=["--engine", ENGINE, *args],
                                     **config)
         self.assertEqual(200, answer.status, answer.body)
         self.addCleanup(self.daemon.ask, "DELETE", f"/v1/vms/{name}")
@@ -60,7 +66,7 @@ class Service(unittest.TestCase):
 
     def read_until(self, sock, wanted, timeout_s=60):
         """What a console says, up to some bytes."""
-        seen, end = b"", time.monotonic() + timeout_s
+        seen, end = b"", time.monotonic() + timeout_s * harness.PATIENCE
         while wanted not in seen:
             left = end - time.monotonic()
             ready = left > 0 and select.select([sock], [], [], left)[0]
@@ -98,7 +104,7 @@ class Service(unittest.TestCase):
         """A guest that reboots runs again, on what is defined by then."""
         runtime = self.start("again", "--append", harness.command_parameter(
             "sleep 3; reboot -f"))
-        status, _, err = self.daemon.mezz("set", "again", "--", "--engine", "soft", "--append",
+        status, _, err = self.daemon.mezz("set", "again", "--", "--engine", ENGINE, "--append",
                                           harness.command_parameter("echo second; sleep 1000"))
         self.assertEqual(0, status, err)
         self.assertEqual("VM again ended: the guest asked for a reset", self.ended("again"))
@@ -109,7 +115,7 @@ class Service(unittest.TestCase):
 
     def wait_for_log(self, runtime, word):
         """Until a VM's log has a line."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 60 * harness.PATIENCE
         while f"\n{word}\n" not in pathlib.Path(runtime["log"]).read_text(errors="replace"):
             self.assertLess(time.monotonic(), end, f"no {word}")
             time.sleep(0.1)
@@ -135,13 +141,13 @@ class Service(unittest.TestCase):
                     if os.readlink(o).startswith("/memfd:")])
             elif target.startswith(f"/proc/{runtime['pid']}/"):
                 # What it tells about its own memory.
-                self.assertEqual("status", pathlib.Path(target).name)
+                self.assertIn(pathlib.Path(target).name, ABOUT_ITSELF)
                 flags = (fd.parent.parent / "fdinfo" / fd.name).read_text().split()[3]
                 self.assertEqual(os.O_RDONLY, int(flags, 8) & os.O_ACCMODE)
-            elif target.startswith("/") and target != "/dev/null":
+            elif target.startswith("/") and target not in DEVICES:
                 self.assertEqual(str(folder), str(pathlib.Path(target).parent))
-            else:
-                self.assertRegex(target, r"^(/dev/null|socket:|anon_inode:\[(event|signal|timer)fd\])")
+            elif target not in DEVICES:
+                self.assertRegex(target, NAMELESS)
         self.assertEqual({os.O_RDONLY}, memory["/memfd:mezz-group"])
         self.assertEqual({os.O_RDONLY}, memory["/memfd:mezz-zip"])
 
@@ -192,7 +198,7 @@ class Service(unittest.TestCase):
         runtime = self.start("talker", "--append", harness.command_parameter(
             "seq 1 250000; echo the-end; sleep 100"))
         log = pathlib.Path(runtime["log"])
-        end, size = time.monotonic() + 100, 0
+        end, size = time.monotonic() + 100 * harness.PATIENCE, 0
         while b"the-end" not in log.read_bytes()[-4000:] and time.monotonic() < end:
             size = max(size, log.stat().st_size)
             time.sleep(0.05)
@@ -215,10 +221,10 @@ class Service(unittest.TestCase):
                                                        "MEZZ_SOCKET": str(self.daemon.socket)})
             seen = b""
             while PROMPT not in seen:
-                self.assertTrue(select.select([master], [], [], 60)[0], seen)
+                self.assertTrue(select.select([master], [], [], 60 * harness.PATIENCE)[0], seen)
                 seen += os.read(master, 4096)
             os.write(master, key)
-            self.assertEqual(0, proc.wait(30))
+            self.assertEqual(0, proc.wait(30 * harness.PATIENCE))
             while select.select([master], [], [], 0.3)[0]:
                 seen += os.read(master, 4096)
             self.assertIn(said, seen)
