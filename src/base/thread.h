@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Threads with stacks of a size that fits them. */
+/* Threads with stacks of a size, and rights, that fit them. */
 #ifndef BASE_THREAD_H
 #define BASE_THREAD_H
 #include <pthread.h>
@@ -17,5 +17,15 @@
  */
 int thread_start(pthread_t *ret, void *(*fn)(void *arg), void *arg)
 	__attribute__((warn_unused_result));
+
+/**
+ * thread_drop_capabilities() - give up all capabilities of the calling thread.
+ *
+ * The kernel keeps them by thread: one that only waits and talks calls this when it begins,
+ * for it may be older than the sandbox of its process.
+ *
+ * Return: 0 or -errno.
+ */
+int thread_drop_capabilities(void) __attribute__((warn_unused_result));
 
 #endif

@@ -347,6 +347,8 @@ static void *fault_loop(void *arg)
 	struct kvm_window *w = arg;
 	uint64_t looked_ns = monotonic_ns();
 
+	/* Where it cannot, it has none to give up. */
+	(void)!thread_drop_capabilities();
 	while (!atomic_load(&w->ending)) {
 		struct pollfd fds[] = {
 			{.fd = w->wake_fd, .events = POLLIN},

@@ -21,7 +21,6 @@
 #include <base/thread.h>
 #include <mem/link_msg.h>
 #include <vm/pager.h>
-#include <vm/sandbox.h>
 #include <vm/socket.h>
 
 #define COUNTERS_MS 100
@@ -263,10 +262,9 @@ static void look_at_root(struct link *link)
 static void *link_loop(void *arg)
 {
 	struct link *link = arg;
-	struct err err;
 
-	/* It only waits and talks. Where it cannot, it has none to give up. */
-	(void)!sandbox_drop_capabilities(&err);
+	/* Where it cannot, it has none to give up. */
+	(void)!thread_drop_capabilities();
 	while (!atomic_load(&link->ending)) {
 		const int sock = link->sock;
 		struct pollfd fds[] = {

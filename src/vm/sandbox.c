@@ -8,13 +8,11 @@
 #include <vm/sandbox.h>
 
 #include <errno.h>
-#include <linux/capability.h>
 #include <seccomp.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include <base/thread.h>
 #include <base/types.h>
 
 static const int vm_calls[] = {
@@ -94,18 +92,6 @@ static int fill_filter(scmp_filter_ctx filter, const int *allowed, size_t n)
 	return r ? r : seccomp_load(filter);
 }
 
-int sandbox_drop_capabilities(struct err *err)
-{
-	struct __user_cap_header_struct header = {
-		.version = _LINUX_CAPABILITY_VERSION_3};
-	const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
-
-	if (syscall(SYS_capset, &header, none))
-		return err_set(err, -errno, "cannot give up capabilities: %s",
-			       strerror(errno));
-	return 0;
-}
-
 int sandbox_enter_with(const int *allowed, size_t n, struct err *err)
 {
 	scmp_filter_ctx filter;
@@ -114,9 +100,10 @@ int sandbox_enter_with(const int *allowed, size_t n, struct err *err)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return err_set(err, -errno, "cannot give up privileges: %s",
 			       strerror(errno));
-	r = sandbox_drop_capabilities(err);
+	r = thread_drop_capabilities();
 	if (r)
-		return r;
+		return err_set(err, r, "cannot give up capabilities: %s",
+			       strerror(-r));
 	filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	if (!filter)
 		return err_set(err, -ENOMEM, "no memory for the sandbox");

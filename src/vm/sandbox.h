@@ -6,23 +6,13 @@
 #include <base/types.h>
 
 /**
- * sandbox_drop_capabilities() - give up all capabilities of the calling thread.
- * @err: message
- *
- * The kernel keeps them by thread: one that was started before sandbox_enter() calls this itself.
- *
- * Return: 0 or -errno.
- */
-int sandbox_drop_capabilities(struct err *err)
-	__attribute__((warn_unused_result));
-
-/**
  * sandbox_enter() - give up every system call that a running VM does not need.
  * @err: message
  *
  * No new files, sockets to anybody, programs or privileges from now on; what else is tried
  * fails with EPERM. Root's capabilities go too. Context: once, with all devices made; threads
- * started later inherit all of it, those that run already keep their capabilities.
+ * started later inherit all of it, those that run already keep their capabilities unless they
+ * call thread_drop_capabilities().
  *
  * Return: 0 or -errno.
  */
