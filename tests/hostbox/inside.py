@@ -7,6 +7,7 @@ it boots under KVM, for the box's environment says so."""
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -16,21 +17,35 @@ ENVIRONMENT = {
     "MEZZ_BUILD": "build",
     "MEZZ_TEST_MODES": "kvm:auto",
     "MEZZ_STRESS_BOOTS": "1",
-    "MEZZ_TEST_PATIENCE": "3",
+    "MEZZ_TEST_PATIENCE": "6",
 }
+# Programs that are tests, too, in sizes for here.
+PROGRAMS = {
+    "soak": ["tools/soak", "--seconds", "25", "--short"],
+    "demo": ["tools/demo", "--seconds", "40"],
+}
+# For each test.
+LIMIT_S = 1500
 
 
 def run(test):
-    """Run FILE[:PART[+PART]...] with its output shown; tell how it went."""
+    """Run FILE[:PART[+PART]...], or one of PROGRAMS, with its output shown; tell how it went."""
     file, _, parts = test.partition(":")
-    command = [sys.executable, "-B", str(ROOT / "tests" / file), *parts.split("+")]
+    file, *words = PROGRAMS.get(test, [f"tests/{file}", *parts.split("+")])
+    command = [sys.executable, "-B", str(ROOT / file), *words]
     print(f"hostbox: test {test}", flush=True)
     start = time.monotonic()
-    done = subprocess.run([word for word in command if word], check=False,
-                          stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT,
-                          env={**os.environ, **ENVIRONMENT})
+    with subprocess.Popen([word for word in command if word], stdin=subprocess.DEVNULL,
+                          stderr=subprocess.STDOUT, start_new_session=True,
+                          env={**os.environ, **ENVIRONMENT}) as proc:
+        try:
+            status = proc.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            print(f"hostbox: not done after {LIMIT_S} s", flush=True)
+            os.killpg(proc.pid, signal.SIGKILL)
+            status = proc.wait()
     took = time.monotonic() - start
-    word = "ok" if done.returncode == 0 else f"FAILED ({done.returncode})"
+    word = "ok" if status == 0 else f"FAILED ({status})"
     print(f"hostbox: {word} {test} {took:.1f} s", flush=True)
 
 
