@@ -31,6 +31,7 @@
 
 /* On either side of the window; wide enough for any offset in an operand. */
 #define GUARD_BYTES (UINT64_C(64) << 10)
+#define LARGE_BYTES (UINT64_C(2) << 20)
 
 static int reserve_failed(int code, struct err *err)
 {
@@ -46,15 +47,24 @@ static int reserve_failed(int code, struct err *err)
 		       gib, strerror(-code));
 }
 
+/*
+ * Aligned so that a large page of the home file is one here, too: else each of its pages
+ * costs a fault of its own when a kernel is loaded.
+ */
 static int machine_reserve(struct machine *m, struct err *err)
 {
-	uint8_t *range = mmap(NULL, MACHINE_END + 2 * GUARD_BYTES, PROT_NONE,
+	const uint64_t bytes = MACHINE_END + 2 * GUARD_BYTES + LARGE_BYTES;
+	uint8_t *range = mmap(NULL, bytes, PROT_NONE,
 			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
 			      0);
+	uint8_t *start;
 
 	if (range == MAP_FAILED)
 		return reserve_failed(-errno, err);
-	m->window = range + GUARD_BYTES;
+	start = range + GUARD_BYTES;
+	m->window = start + (-(uintptr_t)start & (LARGE_BYTES - 1));
+	m->reserved = range;
+	m->reserved_bytes = bytes;
 	return 0;
 }
 
@@ -156,8 +166,8 @@ struct machine *machine_free(struct machine *m)
 	if (!m)
 		return NULL;
 	m->tables = table_pages_free(m->tables);
-	if (m->window)
-		munmap(m->window - GUARD_BYTES, MACHINE_END + 2 * GUARD_BYTES);
+	if (m->reserved)
+		munmap(m->reserved, m->reserved_bytes);
 	if (m->home_fd >= 0)
 		close(m->home_fd);
 	if (m->table_fd >= 0)

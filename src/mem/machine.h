@@ -41,11 +41,13 @@
 
 /* What struct machine looks like is needed inline by the processor's fast paths. */
 struct machine {
-	uint8_t *window;    /* I host address of machine address 0 */
-	uint64_t ram_bytes; /* I length of the home file */
-	int home_fd;        /* I owned memfd, or -1 */
-	int table_fd;       /* I owned memfd, or -1 */
-	int group_fd;       /* owned duplicate of the group's file, or -1 */
+	uint8_t *window; /* I host address of machine address 0; 2 MiB aligned */
+	uint8_t *reserved; /* I the range of addresses that it is in, or NULL */
+	uint64_t reserved_bytes; /* I how long that is */
+	uint64_t ram_bytes;      /* I length of the home file */
+	int home_fd;             /* I owned memfd, or -1 */
+	int table_fd;            /* I owned memfd, or -1 */
+	int group_fd; /* owned duplicate of the group's file, or -1 */
 	struct table_pages *tables; /* allocator of MACHINE_TABLE pages */
 };
 

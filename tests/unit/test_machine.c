@@ -113,6 +113,9 @@ static void smallest_and_largest(void **state)
 	assert_null(machine_free(NULL));
 
 	m = new_machine(MACHINE_MAX_RAM);
+	/* As a large page of the home file is. */
+	assert_int_equal((uintptr_t)machine_ptr(m, ma(MACHINE_HOME)) % (2 * MIB),
+			 0);
 
 	const ppn_t last = ppn(MACHINE_MAX_RAM / PAGE_SIZE - 1);
 	uint8_t *ptr = machine_ptr(m, ma(MACHINE_HOME + last.v * PAGE_SIZE));
