@@ -231,22 +231,36 @@ static int place_kernel(struct boot_plan *plan, struct err *err)
 	return r;
 }
 
-static int place_initrd(struct boot_plan *plan, int fd, struct err *err)
+/* By way of a buffer, which is made when it is first needed. */
+static int copy_piece(struct boot_plan *plan, int fd, uint64_t addr,
+		      uint64_t bytes, uint8_t **buf, struct err *err)
 {
 	const char *path = plan->cfg->initrd_path;
-	uint8_t *buf = plan->initrd_bytes ? malloc(COPY_BYTES) : NULL;
+	int r;
+
+	if (!*buf)
+		*buf = malloc(COPY_BYTES);
+	if (!*buf)
+		return err_set(err, -ENOMEM, "%s: no memory to read it", path);
+	r = file_read(fd, path, *buf, bytes, err);
+	return r ? r : plan_write(plan, addr, *buf, bytes, err);
+}
+
+/* Read into guest memory itself where it can be written in place. */
+static int place_initrd(struct boot_plan *plan, int fd, struct err *err)
+{
+	uint8_t *buf = NULL;
 	int r = 0;
 
-	if (plan->initrd_bytes && !buf)
-		return err_set(err, -ENOMEM, "%s: no memory to read it", path);
 	for (uint64_t done = 0; r == 0 && done < plan->initrd_bytes;) {
-		uint64_t n = plan->initrd_bytes - done;
+		const uint64_t addr = plan->initrd_start + done;
+		const uint64_t left = plan->initrd_bytes - done;
+		const uint64_t n = left < COPY_BYTES ? left : COPY_BYTES;
+		uint8_t *room = find_room(plan, addr,
+					  (n + PAGE_SIZE - 1) & PAGE_MASK);
 
-		n = n < COPY_BYTES ? n : COPY_BYTES;
-		r = file_read(fd, path, buf, n, err);
-		if (r == 0)
-			r = plan_write(plan, plan->initrd_start + done, buf, n,
-				       err);
+		r = room ? file_read(fd, plan->cfg->initrd_path, room, n, err)
+			 : copy_piece(plan, fd, addr, n, &buf, err);
 		done += n;
 	}
 	free(buf);
