@@ -24,6 +24,8 @@ enum engine_exit {
 	ENGINE_EXIT_FAILED, /* the engine cannot go on: engine_ops.failure */
 };
 
+struct probe_verdict;
+
 /**
  * struct engine_config - what an engine is made for.
  * @mem: guest memory; outlives the engine
@@ -37,6 +39,7 @@ enum engine_exit {
  *        processors have threads of their own
  * @large_pages: back guest RAM with 2 MiB pages where the host offers them
  * @max_runs: bound on mappings of shared memory, 0 for the engine's own
+ * @verdict: set by the KVM engine: whether the host's KVM is usable; else making it fails
  */
 struct engine_config {
 	struct guestmem *mem;
@@ -48,6 +51,7 @@ struct engine_config {
 	pthread_mutex_t *lock;
 	bool large_pages;
 	uint64_t max_runs;
+	struct probe_verdict *verdict;
 };
 
 /* Receives counters one by one; @group and @name are constant strings. */

@@ -25,7 +25,9 @@
 #include <engine/kvm_backing.h>
 #include <engine/kvm_cpuid.h>
 #include <engine/kvm_window.h>
+#include <engine/probe.h>
 #include <engine/thread_kick.h>
+#include <mem/machine.h>
 
 /* Three pages that Intel's processors need below 4 GiB, and the identity map after them. */
 #define TSS_ADDR      UINT64_C(0xfffbd000)
@@ -275,6 +277,44 @@ static int make_cpus(struct engine *e, struct err *err)
 	return r;
 }
 
+/*
+ * On frames that no page has yet. The kernel's mapping of them goes with the frames, so
+ * nothing is left of it.
+ */
+static int probe_first_cpu(struct engine *e, struct err *err)
+{
+	struct machine *m = guestmem_machine(e->cfg.mem);
+	const uint64_t n_pages = PROBE_GUEST_BYTES / PAGE_SIZE;
+	struct probe_run run;
+
+	if (machine_home_populate_run(m, ppn(0), n_pages))
+		return err_set(err, -ENOMEM, "no memory to try KVM with");
+	probe_cpu(e->cpus[0].fd, e->cpus[0].run, kvm_window_base(e->window),
+		  &run);
+	machine_home_drop_run(m, ppn(0), n_pages);
+	probe_decide(&run, kvm_window_fault(e->window), e->cfg.verdict);
+	return e->cfg.verdict->usable
+		       ? 0
+		       : err_set(err, -ENOTSUP, "%s", e->cfg.verdict->why);
+}
+
+/* Return: 0 with a VM whose processors have run no guest, or -errno. */
+static int make_vm(struct engine *e, struct err *err)
+{
+	int r = open_kvm(e, err);
+
+	if (!r)
+		r = set_up_vm(e, err);
+	if (!r)
+		r = set_memory(e, err);
+	if (!r)
+		r = make_cpus(e, err);
+	if (r)
+		snprintf(e->cfg.verdict->why, sizeof(e->cfg.verdict->why),
+			 "%.255s", err->text);
+	return r ? r : probe_first_cpu(e, err);
+}
+
 static struct engine *kvm_free(struct engine *e)
 {
 	if (!e)
@@ -316,17 +356,14 @@ static int kvm_new(const struct engine_config *cfg, struct engine **ret_engine,
 	pthread_mutex_init(&e->failure_lock, NULL);
 	e->smaps = kvm_backing_open();
 	thread_kick_install();
-	r = open_kvm(e, err);
-	if (!r)
-		r = set_up_vm(e, err);
-	if (!r)
-		r = set_memory(e, err);
-	if (!r)
-		r = make_cpus(e, err);
+	*e->cfg.verdict = (struct probe_verdict){0};
+	r = make_vm(e, err);
 	if (r) {
 		kvm_free(e);
 		return r;
 	}
+	kvm_window_claim(e->window);
+	e->cfg.verdict = NULL;
 	*ret_engine = e;
 	return 0;
 }

@@ -398,8 +398,6 @@ static int build(struct kvm_window *w, struct err *err)
 	if (w->wake_fd < 0)
 		return err_set(err, -errno, "eventfd: %s", strerror(errno));
 	w->uffd = kvm_userfault_open(&w->fault);
-	/* Before anything is loaded, so that it is loaded into large pages. */
-	(void)chunks_claim_all(w);
 	return 0;
 }
 
@@ -426,6 +424,16 @@ int kvm_window_new(const struct kvm_window_config *cfg, struct kvm_window **ret,
 	guestmem_set_ops(cfg->mem, &mem_ops, w);
 	*ret = w;
 	return 0;
+}
+
+void kvm_window_claim(struct kvm_window *w)
+{
+	(void)chunks_claim_all(w);
+}
+
+const struct kvm_userfault *kvm_window_fault(const struct kvm_window *w)
+{
+	return &w->fault;
 }
 
 struct kvm_window *kvm_window_free(struct kvm_window *w)

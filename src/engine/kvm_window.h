@@ -97,6 +97,15 @@ struct kvm_window_stats {
 int kvm_window_new(const struct kvm_window_config *cfg, struct kvm_window **ret,
 		   struct err *err) __attribute__((warn_unused_result));
 
+/**
+ * kvm_window_claim() - before anything is loaded: if the VM is allowed all of its pages, it has
+ * them from now on, so that it is loaded into large pages.
+ */
+void kvm_window_claim(struct kvm_window *w);
+
+/** kvm_window_fault() - what the host's userfaultfd can do for this window. */
+const struct kvm_userfault *kvm_window_fault(const struct kvm_window *w);
+
 /** kvm_window_free() - end it, with no processor in the guest. NULL is fine. Return: NULL. */
 struct kvm_window *kvm_window_free(struct kvm_window *w);
 

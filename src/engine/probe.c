@@ -7,7 +7,8 @@
  * one SSE instruction, a loop, and a port access. Its loop is short at first, and longer
  * only if it was not slow, so that the probe is over in milliseconds in any case; timers
  * end what never comes back. Time is the thread's on its processor, so that a host that is
- * busy with others does not look like a slow one.
+ * busy with others does not look like a slow one. A VM that is being made has its own first
+ * processor run it, since a VM for that alone takes as long to make and to end as the real one.
  */
 #include <engine/probe.h>
 
@@ -34,7 +35,6 @@
 #define MADV_COLLAPSE 25
 #endif
 
-#define GUEST_BYTES UINT64_C(0x5000)
 #define TABLES      UINT64_C(0x1000) /* PML4, PDPT, PD */
 #define CODE        UINT64_C(0x4000)
 #define LOOP_INSNS  2
@@ -48,27 +48,33 @@
 /* For a KVM that sleeps instead of working. */
 #define WALL_LIMIT_MS 2000
 
+/* What the tiny guest runs on. */
 struct tiny {
-	int kvm;
-	int vm;
 	int cpu;
-	uint8_t *mem;
 	struct kvm_run *run;
-	size_t run_bytes;
 };
 
-static void tiny_close(struct tiny *t)
+/* A VM for it alone. */
+struct tiny_vm {
+	int kvm;
+	int vm;
+	uint8_t *mem;
+	size_t run_bytes;
+	struct tiny tiny;
+};
+
+static void tiny_close(struct tiny_vm *t)
 {
-	if (t->run)
-		munmap(t->run, t->run_bytes);
-	if (t->cpu >= 0)
-		close(t->cpu);
+	if (t->tiny.run)
+		munmap(t->tiny.run, t->run_bytes);
+	if (t->tiny.cpu >= 0)
+		close(t->tiny.cpu);
 	if (t->vm >= 0)
 		close(t->vm);
 	if (t->kvm >= 0)
 		close(t->kvm);
 	if (t->mem)
-		munmap(t->mem, GUEST_BYTES);
+		munmap(t->mem, PROBE_GUEST_BYTES);
 }
 
 /* PXOR XMM0, XMM0; loop: DEC ECX; JNZ loop; OUT 0x10, AL */
@@ -76,13 +82,8 @@ static const uint8_t code[] = {
 	0x66, 0x0f, 0xef, 0xc0, 0xff, 0xc9, 0x75, 0xfc, 0xe6, 0x10,
 };
 
-static int tiny_memory(struct tiny *t)
+static void tiny_fill(uint8_t *mem)
 {
-	struct kvm_userspace_memory_region region = {
-		.memory_size = GUEST_BYTES,
-	};
-	void *mem = mmap(NULL, GUEST_BYTES, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	const uint64_t flags = PTE_P | PTE_W;
 	const uint64_t entries[] = {
 		(TABLES + PAGE_SIZE) | flags,
@@ -90,18 +91,28 @@ static int tiny_memory(struct tiny *t)
 		flags | PTE_PS,
 	};
 
+	for (size_t i = 0; i < ARRAY_SIZE(entries); i++)
+		memcpy(mem + TABLES + i * PAGE_SIZE, &entries[i],
+		       sizeof(entries[i]));
+	memcpy(mem + CODE, code, sizeof(code));
+}
+
+static int tiny_memory(struct tiny_vm *t)
+{
+	struct kvm_userspace_memory_region region = {
+		.memory_size = PROBE_GUEST_BYTES,
+	};
+	void *mem = mmap(NULL, PROBE_GUEST_BYTES, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
 	if (mem == MAP_FAILED)
 		return -errno;
 	t->mem = mem;
-	for (size_t i = 0; i < ARRAY_SIZE(entries); i++)
-		memcpy(t->mem + TABLES + i * PAGE_SIZE, &entries[i],
-		       sizeof(entries[i]));
-	memcpy(t->mem + CODE, code, sizeof(code));
 	region.userspace_addr = (uint64_t)(uintptr_t)mem;
 	return ioctl(t->vm, KVM_SET_USER_MEMORY_REGION, &region) ? -errno : 0;
 }
 
-static int tiny_state(struct tiny *t)
+static void tiny_sregs(struct kvm_sregs *s)
 {
 	const struct kvm_segment cs = {
 		.limit = UINT32_MAX,
@@ -113,26 +124,22 @@ static int tiny_state(struct tiny *t)
 		.g = 1,
 	};
 	struct kvm_segment ds = cs;
-	struct kvm_sregs s;
 
-	if (ioctl(t->cpu, KVM_GET_SREGS, &s))
-		return -errno;
 	ds.selector = 16;
 	ds.type = 3;
 	ds.l = 0;
 	ds.db = 1;
-	s.cs = cs;
-	s.ds = ds;
-	s.es = ds;
-	s.ss = ds;
-	s.cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
-	s.cr3 = TABLES;
-	s.cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT;
-	s.efer = EFER_LME | EFER_LMA;
-	return ioctl(t->cpu, KVM_SET_SREGS, &s) ? -errno : 0;
+	s->cs = cs;
+	s->ds = ds;
+	s->es = ds;
+	s->ss = ds;
+	s->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_PG;
+	s->cr3 = TABLES;
+	s->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+	s->efer = EFER_LME | EFER_LMA;
 }
 
-static int tiny_cpuid(struct tiny *t)
+static int tiny_cpuid(struct tiny_vm *t)
 {
 	struct {
 		struct kvm_cpuid2 head;
@@ -141,35 +148,33 @@ static int tiny_cpuid(struct tiny *t)
 
 	/* Without it KVM refuses what it thinks the processor does not have. */
 	if (ioctl(t->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid) ||
-	    ioctl(t->cpu, KVM_SET_CPUID2, &cpuid))
+	    ioctl(t->tiny.cpu, KVM_SET_CPUID2, &cpuid))
 		return -errno;
 	return 0;
 }
 
-static int tiny_cpu(struct tiny *t)
+static int tiny_cpu(struct tiny_vm *t)
 {
 	const int bytes = ioctl(t->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
 	void *run;
-	int r;
 
-	t->cpu = ioctl(t->vm, KVM_CREATE_VCPU, 0);
-	if (bytes < 0 || t->cpu < 0)
+	t->tiny.cpu = ioctl(t->vm, KVM_CREATE_VCPU, 0);
+	if (bytes < 0 || t->tiny.cpu < 0)
 		return -errno;
 	t->run_bytes = (size_t)bytes;
 	run = mmap(NULL, t->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
-		   t->cpu, 0);
+		   t->tiny.cpu, 0);
 	if (run == MAP_FAILED)
 		return -errno;
-	t->run = run;
-	r = tiny_cpuid(t);
-	return r ? r : tiny_state(t);
+	t->tiny.run = run;
+	return tiny_cpuid(t);
 }
 
-static int tiny_open(struct tiny *t)
+static int tiny_open(struct tiny_vm *t)
 {
 	int r;
 
-	*t = (struct tiny){.kvm = -1, .vm = -1, .cpu = -1};
+	*t = (struct tiny_vm){.kvm = -1, .vm = -1, .tiny.cpu = -1};
 	t->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (t->kvm < 0)
 		return -errno;
@@ -207,10 +212,6 @@ static enum probe_result tiny_loop(struct tiny *t, uint64_t loops,
 	uint64_t start;
 	int r;
 
-	/* The OUT of the last time is still to be completed. */
-	t->run->immediate_exit = 1;
-	(void)ioctl(t->cpu, KVM_RUN, 0);
-	t->run->immediate_exit = 0;
 	if (ioctl(t->cpu, KVM_SET_REGS, &regs))
 		return PROBE_UNEXPECTED;
 	start = thread_ns();
@@ -218,7 +219,14 @@ static enum probe_result tiny_loop(struct tiny *t, uint64_t loops,
 	*ret_ns = thread_ns() - start;
 	if (r)
 		return errno == EINTR ? PROBE_STUCK : PROBE_UNEXPECTED;
-	return outcome(t);
+
+	const enum probe_result result = outcome(t);
+
+	/* An OUT is completed at the next entry. */
+	t->run->immediate_exit = 1;
+	(void)ioctl(t->cpu, KVM_RUN, 0);
+	t->run->immediate_exit = 0;
+	return result;
 }
 
 static bool is_fast(const struct probe_run *p)
@@ -292,14 +300,36 @@ static void time_within_limits(struct tiny *t, struct probe_run *ret)
 	timer_delete(busy);
 }
 
+void probe_cpu(int cpu_fd, struct kvm_run *run, uint8_t *mem,
+	       struct probe_run *ret)
+{
+	struct tiny t = {.cpu = cpu_fd, .run = run};
+	struct kvm_sregs before, sregs;
+	struct kvm_regs regs;
+
+	*ret = (struct probe_run){.result = PROBE_UNEXPECTED};
+	if (ioctl(cpu_fd, KVM_GET_REGS, &regs) ||
+	    ioctl(cpu_fd, KVM_GET_SREGS, &before))
+		return;
+	sregs = before;
+	tiny_sregs(&sregs);
+	tiny_fill(mem);
+	if (ioctl(cpu_fd, KVM_SET_SREGS, &sregs))
+		return;
+	time_within_limits(&t, ret);
+	if (ioctl(cpu_fd, KVM_SET_SREGS, &before) ||
+	    ioctl(cpu_fd, KVM_SET_REGS, &regs))
+		ret->result = PROBE_UNEXPECTED;
+}
+
 void probe_kvm_run(struct probe_run *ret)
 {
-	struct tiny t;
-	int r = tiny_open(&t);
+	struct tiny_vm t;
+	const int r = tiny_open(&t);
 
 	*ret = (struct probe_run){.result = PROBE_NO_DEVICE, .error = -r};
 	if (!r)
-		time_within_limits(&t, ret);
+		probe_cpu(t.tiny.cpu, t.tiny.run, t.mem, ret);
 	tiny_close(&t);
 }
 

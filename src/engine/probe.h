@@ -47,7 +47,24 @@ struct probe_verdict {
 	char why[256];
 };
 
-/** probe_kvm_run() - run the tiny guest; some milliseconds at most. */
+/* How much guest memory the tiny guest needs, from guest physical address 0 on. */
+#define PROBE_GUEST_BYTES UINT64_C(0x5000)
+
+struct kvm_run;
+
+/**
+ * probe_cpu() - run the tiny guest on a processor that has not run yet; some milliseconds.
+ * @cpu_fd: its descriptor; the VM knows @mem, and CPUID is set
+ * @run: what it shares with the kernel
+ * @mem: the first PROBE_GUEST_BYTES of guest memory, zero; changed
+ * @ret: set
+ *
+ * Registers are as before when it returns.
+ */
+void probe_cpu(int cpu_fd, struct kvm_run *run, uint8_t *mem,
+	       struct probe_run *ret);
+
+/** probe_kvm_run() - run it in a VM of its own. */
 void probe_kvm_run(struct probe_run *ret);
 
 /**

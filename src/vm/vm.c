@@ -86,62 +86,75 @@ static int make_memory(struct vm *vm, struct err *err)
 	return r ? r : link_wait(vm->link, LINK_WAIT_MS, err);
 }
 
-static int use_kvm(struct vm *vm, const struct probe_verdict *verdict,
-		   struct err *err)
-{
-	if (!verdict->usable)
-		return err_set(err, -ENOTSUP, "--engine kvm: %s", verdict->why);
-	vm->engine_ops = &engine_kvm;
-	return 0;
-}
-
 /* What only our own processor can do decides without a look at the host. */
 static bool needs_soft(const struct vm_config *cfg)
 {
 	return cfg->clock == VM_CLOCK_INSTRUCTIONS || cfg->mmu != VM_MMU_AUTO;
 }
 
-static int choose_engine(struct vm *vm, struct err *err)
+static int new_engine(struct vm *vm, const struct engine_ops *ops,
+		      const struct engine_config *cfg, struct err *err)
 {
-	const struct vm_config *cfg = vm->cfg;
-	struct probe_verdict verdict = {0};
+	int r;
 
-	vm->engine_ops = &engine_soft;
-	if (cfg->engine == VM_ENGINE_SOFT || needs_soft(cfg)) {
-		snprintf(vm->engine_why, sizeof(vm->engine_why), "%s",
-			 cfg->engine == VM_ENGINE_SOFT
-				 ? "as asked for"
-				 : "the options need our own processor");
-		return cfg->engine == VM_ENGINE_KVM
-			       ? err_set(err, -EINVAL,
-					 "--clock instructions and --mmu need --engine soft")
-			       : 0;
-	}
-	probe_kvm(&verdict);
-	snprintf(vm->engine_why, sizeof(vm->engine_why), "%s", verdict.why);
-	if (cfg->engine == VM_ENGINE_KVM)
-		return use_kvm(vm, &verdict, err);
-	if (verdict.usable)
-		vm->engine_ops = &engine_kvm;
-	return 0;
-}
-
-static int start_engine(struct vm *vm, const struct engine_config *cfg,
-			struct err *err)
-{
-	const int r = vm->engine_ops->new (cfg, &vm->engine, err);
-
+	vm->engine_ops = ops;
+	if (cfg->features.n_cpus > ops->max_cpus)
+		return err_set(err, -EINVAL,
+			       "--cpus %u: the %s engine runs at most %u",
+			       cfg->features.n_cpus, ops->name, ops->max_cpus);
+	r = ops->new (cfg, &vm->engine, err);
 	if (r)
 		return r;
 	pthread_mutex_lock(&vm->large_lock);
 	vm->has_engine = true;
-	if (vm->link && vm->engine_ops->set_large) {
+	if (vm->link && ops->set_large) {
 		atomic_store(&link_counters(vm->link)->large, 1);
 		/* The host may have spoken before there was an engine to listen. */
-		vm->engine_ops->set_large(vm->engine, !vm->broken_large);
+		ops->set_large(vm->engine, !vm->broken_large);
 	}
 	pthread_mutex_unlock(&vm->large_lock);
 	return 0;
+}
+
+static int new_soft(struct vm *vm, const struct engine_config *cfg,
+		    const char *why, struct err *err)
+{
+	snprintf(vm->engine_why, sizeof(vm->engine_why), "%s", why);
+	return new_engine(vm, &engine_soft, cfg, err);
+}
+
+/* It finds out itself whether the host's KVM is usable; if not, ours takes over. */
+static int new_kvm(struct vm *vm, struct engine_config *cfg, struct err *err)
+{
+	struct probe_verdict verdict = {0};
+	int r;
+
+	cfg->verdict = &verdict;
+	r = new_engine(vm, &engine_kvm, cfg, err);
+	if (r && !verdict.usable && *verdict.why) {
+		if (vm->cfg->engine != VM_ENGINE_KVM)
+			return new_soft(vm, cfg, verdict.why, err);
+		return err_set(err, r, "--engine kvm: %s", verdict.why);
+	}
+	snprintf(vm->engine_why, sizeof(vm->engine_why), "%s", verdict.why);
+	return r;
+}
+
+static int choose_engine(struct vm *vm, struct engine_config *cfg,
+			 struct err *err)
+{
+	const bool soft = needs_soft(vm->cfg);
+
+	if (soft && vm->cfg->engine == VM_ENGINE_KVM)
+		return err_set(
+			err, -EINVAL,
+			"--clock instructions and --mmu need --engine soft");
+	if (vm->cfg->engine == VM_ENGINE_SOFT)
+		return new_soft(vm, cfg, "as asked for", err);
+	if (soft)
+		return new_soft(vm, cfg, "the options need our own processor",
+				err);
+	return new_kvm(vm, cfg, err);
 }
 
 /* What --mmu auto takes, and why; it is settled for the whole run. */
@@ -161,7 +174,7 @@ static void wake(void *io_ctx)
 
 static int make_engine(struct vm *vm, struct err *err)
 {
-	const struct engine_config cfg = {
+	struct engine_config cfg = {
 		.mem = vm->mem,
 		.io = &vm_io_ops,
 		.wake = wake,
@@ -171,17 +184,11 @@ static int make_engine(struct vm *vm, struct err *err)
 		.lock = &vm->device_lock,
 		.large_pages = true,
 	};
-	const int r = choose_engine(vm, err);
+	const int r = choose_engine(vm, &cfg, err);
 
-	if (r)
-		return r;
-	if (cfg.features.n_cpus > vm->engine_ops->max_cpus)
-		return err_set(err, -EINVAL,
-			       "--cpus %u: the %s engine runs at most %u",
-			       cfg.features.n_cpus, vm->engine_ops->name,
-			       vm->engine_ops->max_cpus);
-	vm->mmu_why = why_mmu(vm);
-	return start_engine(vm, &cfg, err);
+	if (!r)
+		vm->mmu_why = why_mmu(vm);
+	return r;
 }
 
 static char *command_line(const struct vm *vm)

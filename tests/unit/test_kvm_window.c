@@ -287,6 +287,7 @@ static struct box *new_box(uint64_t max_runs, uint64_t limit_pages)
 	cfg.mem = b->mem;
 	cfg.lock = &b->lock;
 	assert_int_equal(kvm_window_new(&cfg, &b->window, &err), 0);
+	kvm_window_claim(b->window);
 	load_guest(b);
 	if (use_kvm)
 		start_guest(b);
