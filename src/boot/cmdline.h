@@ -10,6 +10,8 @@
  * 8250.nr_uarts=1		do not probe ports that are not there
  * no_timer_check		the timer works; do not spin to see whether it ticks
  * tsc=reliable			no watchdog clock to compare with
+ * noreplace-smp		with one processor Linux would take each of its LOCK prefixes away,
+ *				by a change of address space and two flushes of the TLB for each
  * panic=-1 reboot=panic_warm	a guest that panics ends at once; the word that BIOSes look at
  *				tells that from a reboot, which is cold (see BOOT_WARM_FLAG)
  */
@@ -23,9 +25,10 @@
 #define BOOT_WARM_FLAG_AT UINT64_C(0x472)
 #define BOOT_WARM_FLAG    0x1234
 
-#define BOOT_CMDLINE_DEFAULT                                \
-	"console=ttyS0 quiet loglevel=3 cryptomgr.notests " \
-	"8250.nr_uarts=1 no_timer_check tsc=reliable panic=-1 reboot=panic_warm"
+#define BOOT_CMDLINE_DEFAULT                                         \
+	"console=ttyS0 quiet loglevel=3 cryptomgr.notests "          \
+	"8250.nr_uarts=1 no_timer_check tsc=reliable noreplace-smp " \
+	"panic=-1 reboot=panic_warm"
 
 /*
  * Where the host has no large pages for a guest, memory that it frees comes back in
