@@ -85,7 +85,7 @@ struct boot_segment {
  * @kernel_end: end of it with its BSS
  * @initrd_start: where the initrd is
  * @initrd_bytes: its size, 0 if there is none
- * @written_bytes: how much guest memory was written; pages of zeroes are not
+ * @written_bytes: how much guest memory was written; pages of zeroes mostly are not
  *
  * The IDT register is base 0, limit 0; interrupts are off.
  */
