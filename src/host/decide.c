@@ -6,7 +6,6 @@
 
 #include <base/clock.h>
 #include <host/host_impl.h>
-#include <mem/link_msg.h>
 
 static uint64_t sub(uint64_t a, uint64_t b)
 {
@@ -166,19 +165,6 @@ static void order_set(struct host *host, struct hvm *vm, const struct plan_vm *p
 	vm->order_seq++;
 }
 
-static void balloon_send(struct hvm *vm)
-{
-	const uint64_t target = min(vm->action.balloon_target_pages,
-				    vm->set.size_pages);
-	struct link_msg msg;
-
-	if (target == vm->balloon_sent || vm->state != HOST_VM_RUNNING)
-		return;
-	link_msg_init(&msg, LINK_BALLOON, target);
-	if (!link_send(vm->sock, &msg, NULL, 0))
-		vm->balloon_sent = target;
-}
-
 /* What a VM may take yet, of which it has some already: pages that it has not touched. */
 static uint64_t allowance_of(const struct hvm *vm)
 {
@@ -228,7 +214,7 @@ static void put_in_force(struct host *host, const struct plan_vm *p,
 		large_set(host, vm);
 		vmmem_withdraw(vm->mem, allowance_of(vm));
 		order_set(host, vm, &p[i]);
-		balloon_send(vm);
+		hvm_balloon_send(vm);
 	}
 	for (uint32_t i = 0; i < host->n_vms; i++) {
 		struct hvm *vm = host->vms[i];

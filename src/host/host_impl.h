@@ -73,8 +73,9 @@ struct hvm {
 	uint64_t assumed_pages; /* l entered for it until it greets */
 	struct balloon_watch balloon; /* l */
 	uint64_t balloon_sent;        /* l */
-	bool swap_was_full;           /* l told once */
-	int swap_error;               /* l errno that was told, 0: none */
+	bool balloon_untold; /* l it knows a target that another mezzd has set */
+	bool swap_was_full;  /* l told once */
+	int swap_error;      /* l errno that was told, 0: none */
 };
 
 /**
@@ -262,6 +263,17 @@ void overhead_measure(struct host *host);
  */
 int overhead_enter(struct host *host, struct hvm *vm, struct err *err)
 	__attribute__((warn_unused_result));
+
+/* balloon.c; all under @lock, of a VM that has greeted */
+
+/** hvm_balloon_found() - a VM that ran before has what an earlier mezzd asked its balloon for. */
+void hvm_balloon_found(struct hvm *vm);
+
+/** hvm_balloon_judge() - look at what its driver has done; events. Once a second. */
+void hvm_balloon_judge(struct hvm *vm);
+
+/** hvm_balloon_send() - ask for what the plan says, if that is new. */
+void hvm_balloon_send(struct hvm *vm);
 
 /* decide.c */
 

@@ -202,6 +202,8 @@ static void do_hello(struct hvm *vm, const struct link_msg *msg, int *fds)
 	pthread_mutex_lock(&host->lock);
 	if (!r)
 		drop_adopting(host, vm);
+	if (!r && found)
+		hvm_balloon_found(vm);
 	/* It may have been told to end, or have ended, meanwhile. */
 	if (!r && (vm->state == HOST_VM_STARTING || vm->state == HOST_VM_FOUND))
 		vm->state = HOST_VM_RUNNING;
@@ -327,39 +329,6 @@ static bool is_running(const struct hvm *vm)
 	return vm->mem && vm->state == HOST_VM_RUNNING;
 }
 
-static const char *const driver_words[] = {
-	[BALLOON_NONE] = "has no balloon driver",
-	[BALLOON_READY] = "has a balloon driver",
-	[BALLOON_STUCK] = "has a balloon driver that is stuck",
-};
-
-static void look_at_balloon(struct hvm *vm)
-{
-	struct link_counters *c = vm->mem->counters;
-	const struct balloon_watch before = vm->balloon;
-	const uint64_t stats_ms = atomic_load(&c->balloon_stats_ms);
-	const struct balloon_report report = {
-		.now_ms = monotonic_ms(),
-		.present = atomic_load(&c->balloon_present),
-		.target_pages = vm->balloon_sent,
-		.actual_pages = physmap_counts(vm->mem->map).pages[PHYSMAP_BALLOON],
-		/* A time to come would keep old statistics fresh. */
-		.stats_ms = stats_ms > monotonic_ms() ? 0 : stats_ms,
-		.has_stats = stats_ms,
-		.available_pages = atomic_load(&c->balloon_available),
-		.ooms = atomic_load(&c->balloon_ooms),
-	};
-
-	balloon_watch_update(&vm->balloon, &report, vm->set.size_pages);
-	if (vm->balloon.driver != before.driver)
-		host_tell(vm->host, HOST_EVENT_BALLOON, vm->set.name, "VM %s %s",
-			  vm->set.name, driver_words[vm->balloon.driver]);
-	if (vm->balloon.distress && !before.distress)
-		host_tell(vm->host, HOST_EVENT_BALLOON, vm->set.name,
-			  "VM %s is in distress: its balloon is let out",
-			  vm->set.name);
-}
-
 static bool wants(const struct hvm *vm)
 {
 	return is_running(vm) && atomic_load(&vm->mem->counters->want) &&
@@ -445,7 +414,7 @@ static bool tick(struct host *host)
 		for (uint32_t i = 0; i < host->n_vms; i++) {
 			if (!is_running(host->vms[i]))
 				continue;
-			look_at_balloon(host->vms[i]);
+			hvm_balloon_judge(host->vms[i]);
 			measure_latency(host->vms[i]);
 		}
 	}

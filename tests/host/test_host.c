@@ -480,6 +480,14 @@ static void a_balloon_takes_unused_memory(void **state)
 	run_for(w, "a", 20000);
 	run_for(w, "b", 20000);
 	sums_are_exact(w);
+	/* A host that finds it later, and has enough for all, lets it out. */
+	w->host = host_free(w->host);
+	w->memory_bytes *= 4;
+	must_open(w);
+	wait_found(w, 2);
+	for (int i = 0; i < 1000 && figures_of(w, "a").ballooned_pages; i++)
+		nap_ms(20);
+	assert_int_equal(figures_of(w, "a").ballooned_pages, 0);
 }
 
 int main(int argc, char *argv[])
