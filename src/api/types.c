@@ -168,6 +168,7 @@ static const struct api_field stats_fields[] = {
 	C("unshared", unshared, "of these, copied back by a write"),
 	C("zeroed", zeroed, "pages found to be all zero"),
 	C("reportedFree", reported_free, "pages that the guest reported free or ballooned"),
+	C("swept", swept, "pages that it had free in small pieces, taken back by a sweep of its balloon"),
 	C("scanned", scanned, "pages hashed"),
 	F(API_UINT, "swapSlots", api_stats, swap_slots, "size of its swap file, pages"),
 	F(API_UINT, "swapSlotsFree", api_stats, swap_slots_free, "of these free"),

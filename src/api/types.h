@@ -109,6 +109,7 @@ struct api_stats {
 	uint64_t unshared;
 	uint64_t zeroed;
 	uint64_t reported_free;
+	uint64_t swept;
 	uint64_t scanned;
 	uint64_t swap_slots;
 	uint64_t swap_slots_free;

@@ -83,6 +83,7 @@ static void show_stats(const struct api_stats *s, uint64_t size_pages)
 	line("overhead", mib(s->overhead_pages));
 	line("page tables", mib(s->table_pages));
 	line("balloon target", mib(s->balloon_target_pages));
+	line("swept so far", mib(s->swept));
 }
 
 static void show_stalls(const struct api_stats *s)

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The balloons of VMs: what drivers are thought of, what is asked of them. */
+/* The balloons of VMs: what drivers are thought of, what is asked of them, sweeping. */
 #include <errno.h>
 
 #include <base/clock.h>
 #include <host/host_impl.h>
 #include <mem/link_msg.h>
+
+static uint64_t sub(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
 
 static uint64_t min(uint64_t a, uint64_t b)
 {
@@ -62,18 +67,62 @@ void hvm_balloon_judge(struct hvm *vm)
 			  vm->set.name);
 }
 
+uint64_t hvm_balloon_base(const struct hvm *vm)
+{
+	return sub(vm->balloon_sent, vm->sweep_sent);
+}
+
 void hvm_balloon_send(struct hvm *vm)
 {
-	const uint64_t target = min(vm->action.balloon_target_pages,
-				    vm->set.size_pages);
+	const uint64_t base = min(vm->action.balloon_target_pages,
+				  vm->set.size_pages);
+	const uint64_t extra = min(vm->sweep.extra_pages,
+				   vm->set.size_pages - base);
 	struct link_msg msg;
 
-	if ((target == vm->balloon_sent && !vm->balloon_untold) ||
-	    vm->state != HOST_VM_RUNNING)
+	if (vm->state != HOST_VM_RUNNING ||
+	    (base + extra == vm->balloon_sent && extra == vm->sweep_sent &&
+	     !vm->balloon_untold))
 		return;
-	link_msg_init(&msg, LINK_BALLOON, target);
+	link_msg_init(&msg, LINK_BALLOON, base + extra);
 	if (link_send(vm->sock, &msg, NULL, 0))
 		return;
-	vm->balloon_sent = target;
+	vm->balloon_sent = base + extra;
+	vm->sweep_sent = extra;
 	vm->balloon_untold = false;
+}
+
+/* Small pieces would break up large pages, so those that are wanted stay whole. */
+static bool keeps_large(const struct hvm *vm)
+{
+	return atomic_load(&vm->mem->counters->large) && !vm->breaks_large;
+}
+
+bool hvm_sweep(struct hvm *vm)
+{
+	struct link_counters *c = vm->mem->counters;
+	const struct physmap_counts counts = physmap_counts(vm->mem->map);
+	const uint64_t size = vm->set.size_pages;
+	const struct sweep_report report = {
+		.now_ms = monotonic_ms(),
+		.size_pages = size,
+		.base_pages = hvm_balloon_base(vm),
+		.balloon_pages = held_pages(vm),
+		.empty_pages = min(counts.pages[PHYSMAP_ZERO] +
+					   vmmem_untouched_pages(vm->mem),
+				   size),
+		.stats_ms = stats_ms(vm),
+		.free_pages = min(atomic_load(&c->balloon_free), size),
+		.available_pages = min(atomic_load(&c->balloon_available), size),
+		.ooms = atomic_load(&c->balloon_ooms),
+		.allowed = vm->balloon.driver == BALLOON_READY &&
+			   vm->balloon.stats_valid && !vm->balloon.distress &&
+			   !vm->action.reclaim_pages && !vm->balloon_untold &&
+			   !atomic_load(&c->want) && !keeps_large(vm),
+	};
+
+	sweep_update(&vm->sweep, &report, &vm->host->options);
+	if (vm->sweep.extra_pages != vm->sweep_sent)
+		hvm_balloon_send(vm);
+	return vm->sweep.phase != SWEEP_REST;
 }

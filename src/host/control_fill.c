@@ -114,6 +114,7 @@ void fill_stats(struct api_stats *to, const struct host_vm_figures *from)
 		.unshared = from->unshared,
 		.zeroed = from->zeroed,
 		.reported_free = from->reported_free,
+		.swept = from->swept,
 		.scanned = from->scanned,
 		.swap_slots = from->swap_slots,
 		.swap_slots_free = from->swap_slots_free,

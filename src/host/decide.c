@@ -111,7 +111,7 @@ static struct plan_vm plan_vm_of(struct host *host, struct hvm *vm,
 {
 	struct plan_vm p = {
 		.node = node,
-		.balloon_target_pages = vm->balloon_sent,
+		.balloon_target_pages = hvm_balloon_base(vm),
 		.balloon_floor_pages = vm->set.floor_pages,
 		.driver = vm->balloon.driver,
 		.stats_valid = vm->balloon.stats_valid,
@@ -133,6 +133,8 @@ static struct plan_vm plan_vm_of(struct host *host, struct hvm *vm,
 	p.zip_pages = min(counts.pages[PHYSMAP_ZIPPED], size);
 	p.swap_pages = min(counts.pages[PHYSMAP_SWAPPED], size);
 	p.balloon_pages = min(counts.pages[PHYSMAP_BALLOON], size);
+	if (vm->sweep.phase != SWEEP_REST)
+		p.sweep_pages = sub(p.balloon_pages, p.balloon_target_pages);
 	p.private_pages = min(sub(counts.pages[PHYSMAP_HOME], untouched) +
 				      counts.pages[PHYSMAP_BUSY],
 			      size);

@@ -78,6 +78,7 @@ static void counters_of(const struct hvm *vm, struct host_vm_figures *f)
 	f->swap_in = atomic_load(&c->swap_in);
 	f->unshared = atomic_load(&c->unshares);
 	f->reported_free = atomic_load(&c->dropped);
+	f->swept = vm->sweep.swept_pages;
 	f->zip_out = atomic_load(&m->zip_out);
 	f->swap_out = atomic_load(&m->swap_out);
 	f->shared_ever = atomic_load(&m->shared_ever);

@@ -323,6 +323,7 @@ enum host_vm_state {
  * @unshared: of those, copied back by a write
  * @zeroed: pages found to be all zero
  * @reported_free: pages that the guest reported free or ballooned
+ * @swept: pages whose contents went when they were swept
  * @scanned: pages hashed
  * @swap_slots: size of its swap file, pages
  * @swap_slots_free: of those free
@@ -380,6 +381,7 @@ struct host_vm_figures {
 	uint64_t unshared;
 	uint64_t zeroed;
 	uint64_t reported_free;
+	uint64_t swept;
 	uint64_t scanned;
 	uint64_t swap_slots;
 	uint64_t swap_slots_free;

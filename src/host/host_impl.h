@@ -24,6 +24,7 @@
 #include <host/vmmem.h>
 #include <mem/link_msg.h>
 #include <policy/plan.h>
+#include <policy/sweep.h>
 
 /* Less cannot hold a VM's process and a guest. */
 #define HOST_MEMORY_MIN (UINT64_C(16) << 20)
@@ -72,7 +73,9 @@ struct hvm {
 	bool ran_before;        /* I it is older than this host */
 	uint64_t assumed_pages; /* l entered for it until it greets */
 	struct balloon_watch balloon; /* l */
-	uint64_t balloon_sent;        /* l */
+	struct sweep sweep;           /* l */
+	uint64_t balloon_sent;        /* l with what a sweep adds */
+	uint64_t sweep_sent;          /* l of that */
 	bool balloon_untold; /* l it knows a target that another mezzd has set */
 	bool swap_was_full;  /* l told once */
 	int swap_error;      /* l errno that was told, 0: none */
@@ -272,8 +275,14 @@ void hvm_balloon_found(struct hvm *vm);
 /** hvm_balloon_judge() - look at what its driver has done; events. Once a second. */
 void hvm_balloon_judge(struct hvm *vm);
 
-/** hvm_balloon_send() - ask for what the plan says, if that is new. */
+/** hvm_balloon_base() - what the balloon was asked for, without a sweep. Return: pages. */
+uint64_t hvm_balloon_base(const struct hvm *vm);
+
+/** hvm_balloon_send() - ask for what the plan says, and a sweep, if that is new. */
 void hvm_balloon_send(struct hvm *vm);
+
+/** hvm_sweep() - go on with sweeping. Return: whether to come back soon. */
+bool hvm_sweep(struct hvm *vm);
 
 /* decide.c */
 

@@ -18,6 +18,7 @@
 
 #define TICK_MS     100
 #define WAITING_MS  10
+#define SWEEPING_MS 20
 #define OVERHEAD_MS 1000
 /* The longest period while pages are being taken. */
 #define RECLAIMING_MS 1000
@@ -386,13 +387,13 @@ static struct hvm *try_again(struct host *host, uint64_t now)
 	return NULL;
 }
 
-/* Everything that is looked at regularly. Return: a VM waits for memory. */
-static bool tick(struct host *host)
+/* Everything that is looked at regularly. Return: ms until it should be again, at most. */
+static int tick(struct host *host)
 {
 	const uint64_t now = monotonic_ms();
 	struct hvm *bad = NULL;
 	struct hvm *gone;
-	bool waiting = false;
+	int next_ms = TICK_MS;
 
 	pthread_mutex_lock(&host->lock);
 	if (!host->open)
@@ -405,7 +406,10 @@ static bool tick(struct host *host)
 			process_kill(vm, SIGKILL);
 		if (is_running(vm) && atomic_load(&vm->mem->misbehaved))
 			bad = vm;
-		waiting |= wants(vm);
+		if (is_running(vm) && hvm_sweep(vm) && next_ms > SWEEPING_MS)
+			next_ms = SWEEPING_MS;
+		if (wants(vm))
+			next_ms = WAITING_MS;
 	}
 	if (now >= host->next_overhead_ms) {
 		host->next_overhead_ms = now + OVERHEAD_MS;
@@ -424,7 +428,7 @@ static bool tick(struct host *host)
 		link_lost(bad, bad->mem->why);
 	if (gone)
 		on_end(gone);
-	return waiting;
+	return next_ms;
 }
 
 /* Whether pages are to be taken from a VM. Under @lock. */
@@ -470,12 +474,11 @@ void *manager_loop(void *arg)
 {
 	struct host *host = arg;
 	struct epoll_event events[16];
-	bool waiting = false;
+	int wait_ms = TICK_MS;
 
 	while (!atomic_load(&host->ending)) {
 		const int n = epoll_wait(host->epoll_fd, events,
-					 ARRAY_SIZE(events),
-					 waiting ? WAITING_MS : TICK_MS);
+					 ARRAY_SIZE(events), wait_ms);
 		uint64_t gone[ARRAY_SIZE(events)];
 		int n_gone = 0;
 
@@ -488,12 +491,12 @@ void *manager_loop(void *arg)
 		}
 		for (int i = 0; i < n_gone; i++)
 			on_event(host, gone[i]);
-		waiting = tick(host);
+		wait_ms = tick(host);
 
 		const uint64_t now = monotonic_ms();
 
 		if (now >= host->earliest_plan_ms &&
-		    (now >= host->next_plan_ms || waiting ||
+		    (now >= host->next_plan_ms || wait_ms == WAITING_MS ||
 		     atomic_exchange(&host->replan, false) || below_edge(host)))
 			plan(host);
 	}

@@ -57,6 +57,7 @@ struct hvm *hvm_new(struct host *host, const struct host_vm_settings *set)
 	vm->start_ms = wall_ms();
 	vm->reclaim.seed = vm->start_ms * 2654435761U + host->n_vms;
 	balloon_watch_init(&vm->balloon);
+	sweep_init(&vm->sweep);
 	if (sample_init(&vm->sample, vm->reclaim.seed)) {
 		free(vm);
 		return NULL;

@@ -79,6 +79,10 @@ static const struct option_info table[] = {
 		{"Mem.ShareSkipMax", NULL, "passes",
 		 "how often at most a scan passes over pages that do not change; 0 looks at all",
 		 0, 8, 8},
+	[OPT_SWEEP_ENABLE] =
+		{"Mem.SweepEnable", NULL, "",
+		 "take back what guests have freed in small pieces, by their balloons (0 no, 1 yes)",
+		 0, 1, 1},
 	[OPT_VM_OVERHEAD_GROWTH_LIMIT] =
 		{"Mem.VMOverheadGrowthLimit", NULL, "MiB",
 		 "how far a VM's overhead may grow beyond what was reserved at its start",

@@ -213,6 +213,12 @@ static void reclaim_divide(struct maker *m)
 	}
 }
 
+/* What a balloon holds to stay. */
+static uint64_t ballooned(const struct plan_vm *vm)
+{
+	return sub_u64(vm->balloon_pages, vm->sweep_pages);
+}
+
 /* How much further a balloon may grow without hurting, or 0. */
 static uint64_t balloon_room(const struct maker *m, size_t i)
 {
@@ -225,7 +231,7 @@ static uint64_t balloon_room(const struct maker *m, size_t i)
 
 	if (vm->driver != BALLOON_READY || !vm->stats_valid || vm->distress)
 		return 0;
-	return min_u64(sub_u64(max, vm->balloon_pages),
+	return min_u64(sub_u64(max, ballooned(vm)),
 		       sub_u64(vm->available_pages,
 			       balloon_keep_pages(node->size_pages)));
 }
@@ -299,12 +305,11 @@ static void technique_choose(struct maker *m, size_t i)
 	const uint64_t room = balloon_room(m, i);
 	const uint64_t step = balloon_step_pages(node->size_pages);
 	/* What was asked for in soft is still welcome, but not waited for. */
-	const uint64_t asked = sub_u64(m->vms[i].balloon_target_pages,
-				       m->vms[i].balloon_pages);
+	const uint64_t held = ballooned(&m->vms[i]);
+	const uint64_t asked = sub_u64(m->vms[i].balloon_target_pages, held);
 
-	a->balloon_target_pages = m->vms[i].balloon_pages +
-				  min_u64(hard ? asked : want,
-					  min_u64(room, step));
+	a->balloon_target_pages = held + min_u64(hard ? asked : want,
+						 min_u64(room, step));
 	page_out(m, i, hard ? want : sub_u64(want, room));
 	m->sum->unmet_pages += a->unmet_pages;
 }
@@ -325,11 +330,10 @@ static void give_back(struct maker *m, size_t i)
 	const uint64_t dead = all ? 0 : size / 16;
 
 	a->balloon_target_pages = min_u64(vm->balloon_target_pages,
-					  vm->balloon_pages);
+					  ballooned(vm));
 	if ((m->acts & ACT_GIVE_BACK) && gap > dead)
 		a->balloon_target_pages = min_u64(a->balloon_target_pages,
-						  sub_u64(vm->balloon_pages,
-							  gap));
+						  sub_u64(ballooned(vm), gap));
 }
 
 static void balloon_and_page(struct maker *m)

@@ -23,12 +23,13 @@
  * @shared_pages: PPNs that map a common page
  * @zero_pages: PPNs without contents
  * @balloon_pages: PPNs that the guest gave up
+ * @sweep_pages: of those, what a sweep has asked for, which the guest has back in a moment
  * @zip_pages: PPNs that are compressed
  * @swap_pages: PPNs that are on disk
  * @common_pages: machine pages of shared contents that are charged to this VM; over
  *                all VMs they add up to the host's common pages
  * @zip_store_pages: machine pages of its compression cache
- * @balloon_target_pages: what the balloon was last asked for
+ * @balloon_target_pages: what the balloon was last asked for, without a sweep
  * @balloon_floor_pages: memory that this guest needs to live; 0 if not known
  * @available_pages: what the guest could use without swapping; meaningful if
  *                   @stats_valid
@@ -44,6 +45,7 @@ struct plan_vm {
 	uint64_t shared_pages;
 	uint64_t zero_pages;
 	uint64_t balloon_pages;
+	uint64_t sweep_pages;
 	uint64_t zip_pages;
 	uint64_t swap_pages;
 	uint64_t common_pages;
@@ -78,7 +80,7 @@ struct plan_host {
  * struct plan_action - what is done to one VM until the next plan.
  * @target_pages: machine memory that it deserves for its guest
  * @reclaim_pages: to be taken from it now, by all techniques together
- * @balloon_target_pages: size that the balloon is asked for
+ * @balloon_target_pages: size that the balloon is asked for; a sweep comes on top
  * @compress_pages: PPNs to try to compress; those that do not fit half a page, or for
  *                  which the cache has no room, are swapped
  * @swap_pages: PPNs to swap in addition; as ever, each is tried for sharing first

@@ -6,7 +6,8 @@
 #include <vm/vm_impl.h>
 
 /* Statistics are no use to anybody if they are older than a few of these. */
-#define ASK_NS UINT64_C(2000000000)
+#define ASK_NS   UINT64_C(2000000000)
+#define AGAIN_NS UINT64_C(50000000)
 
 static void on_moved(void *ctx, uint64_t pages)
 {
@@ -57,20 +58,51 @@ void vm_balloon_target(struct vm *vm, uint64_t pages)
 	vm_kick(vm);
 }
 
+static void look_at_target(struct vm *vm)
+{
+	const uint64_t target = atomic_load_explicit(&vm->balloon_target,
+						     memory_order_relaxed);
+
+	if (target != vm->balloon_seen) {
+		vm->balloon_seen = target;
+		vm->balloon_moving = true;
+		virtio_balloon_set_target(vm->balloon, target);
+	}
+}
+
+/*
+ * The host wants to know what each step of the balloon means to the guest before it decides on
+ * the next one. A guest that has still to answer is asked again.
+ */
+static bool is_step_done(const struct vm *vm, uint64_t now)
+{
+	return vm->balloon_moving && now >= vm->balloon_again_ns &&
+	       physmap_counts(guestmem_physmap(vm->mem)).pages[PHYSMAP_BALLOON] ==
+		       vm->balloon_seen;
+}
+
+static void ask(struct vm *vm, uint64_t now)
+{
+	const bool done = is_step_done(vm, now);
+
+	if (now < vm->balloon_due_ns && !done)
+		return;
+	vm->balloon_due_ns = now + ASK_NS;
+	if (!virtio_balloon_ask(vm->balloon))
+		vm->balloon_again_ns = now + AGAIN_NS;
+	else if (done)
+		vm->balloon_moving = false;
+}
+
 uint64_t vm_balloon_poll(struct vm *vm, uint64_t now)
 {
 	if (!vm->balloon)
 		return UINT64_MAX;
-	virtio_balloon_set_target(vm->balloon,
-				  atomic_load_explicit(&vm->balloon_target,
-						       memory_order_relaxed));
+	look_at_target(vm);
 	/* Repeatable runs are not asked for what changes nothing. */
 	if (vm->cfg->clock == VM_CLOCK_INSTRUCTIONS)
 		return UINT64_MAX;
-	if (now >= vm->balloon_due_ns) {
-		virtio_balloon_ask(vm->balloon);
-		vm->balloon_due_ns = now + ASK_NS;
-	}
+	ask(vm, now);
 	if (vm->link) {
 		struct link_counters *c = link_counters(vm->link);
 

@@ -69,9 +69,12 @@ struct vm {
 	struct virtio_balloon *balloon;  /* d or NULL: switched off */
 	_Atomic uint64_t balloon_target; /* a pages that the host wants */
 	uint64_t balloon_due_ns; /* d when statistics are asked for next */
-	struct vm_net *net;      /* d or NULL: there is no network card */
-	struct irq_line button;  /* I */
-	atomic_bool pressed;     /* a vm_press_power(), not yet seen */
+	uint64_t balloon_seen; /* d the target that the device has been told */
+	bool balloon_moving; /* d there are no statistics since it was reached */
+	uint64_t balloon_again_ns; /* d then they are asked for not before this */
+	struct vm_net *net;        /* d or NULL: there is no network card */
+	struct irq_line button;    /* I */
+	atomic_bool pressed;       /* a vm_press_power(), not yet seen */
 
 	pthread_t thread;
 	bool started; /* owner's thread */

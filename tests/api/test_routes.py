@@ -271,7 +271,7 @@ class Routes(Described):
             "Mem.SampleActivePctMin": ("1", 0, 10), "Mem.SamplePeriod": ("60", 0, 180),
             "Mem.ShareForceSalting": ("2", 0, 2), "Mem.ShareRateMax": ("1024", 0, 32768),
             "Mem.ShareScanGHz": ("4", 0, 32), "Mem.ShareScanTime": ("60", 10, 600),
-            "Mem.ShareSkipMax": ("8", 0, 8),
+            "Mem.ShareSkipMax": ("8", 0, 8), "Mem.SweepEnable": ("1", 0, 1),
         }
         options = {o["name"]: o for o in self.ask("GET", "/v1/options").json["options"]}
         for name, (default, low, high) in expected.items():

@@ -361,6 +361,33 @@ static void balloons_are_given_back(void **state)
 	assert_int_equal(w.actions[0].balloon_target_pages, MIB(10));
 }
 
+/* The plan is the same as for a balloon that holds what was asked for to stay, and no more. */
+static void a_sweep_is_no_balloon(void **state)
+{
+	struct world with, without;
+
+	(void)state;
+	for (uint64_t managed = 361; managed < 1000; managed += 3) {
+		world_init(&without, 2, managed);
+		without.vms[0].zero_pages -= MIB(20);
+		without.vms[0].balloon_pages = MIB(20);
+		without.vms[0].balloon_target_pages = MIB(20);
+		with = without;
+		with.tree.nodes = with.nodes;
+		with.vms[0].zero_pages -= MIB(50);
+		with.vms[0].balloon_pages += MIB(50);
+		with.vms[0].sweep_pages = MIB(50);
+		decide(&without);
+		decide(&with);
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(with.actions[i].balloon_target_pages,
+					 without.actions[i].balloon_target_pages);
+		if (managed == 370)
+			assert_true(with.actions[0].balloon_target_pages >
+				    MIB(20));
+	}
+}
+
 static void distress_lets_everything_out(void **state)
 {
 	struct world w;
@@ -575,6 +602,7 @@ int main(void)
 		cmocka_unit_test(the_cache_itself_is_swapped_last),
 		cmocka_unit_test(compression_is_bounded_and_swap_takes_over),
 		cmocka_unit_test(balloons_are_given_back),
+		cmocka_unit_test(a_sweep_is_no_balloon),
 		cmocka_unit_test(distress_lets_everything_out),
 		cmocka_unit_test(limits_bind_in_high),
 		cmocka_unit_test(any_snapshot_keeps_the_rules),
