@@ -30,11 +30,4 @@
 	"8250.nr_uarts=1 no_timer_check tsc=reliable noreplace-smp " \
 	"panic=-1 reboot=panic_warm"
 
-/*
- * Where the host has no large pages for a guest, memory that it frees comes back in
- * pieces of 16 KiB and not only of 2 MiB. Linux below 6.2 forgets the value when its balloon
- * driver is loaded; there it can be set afterwards, as the init of our image does.
- */
-#define BOOT_CMDLINE_SMALL_PAGES " page_reporting.page_reporting_order=2"
-
 #endif

@@ -194,14 +194,12 @@ static int make_engine(struct vm *vm, struct err *err)
 static char *command_line(const struct vm *vm)
 {
 	const char *append = vm->cfg->append ? vm->cfg->append : "";
-	const char *small = vm->engine_ops->set_large ? ""
-						      : BOOT_CMDLINE_SMALL_PAGES;
 	char *line;
 
 	if (vm->cfg->bare)
 		return strdup(append);
-	if (asprintf(&line, "%s%s%s%s", BOOT_CMDLINE_DEFAULT, small,
-		     *append ? " " : "", append) < 0)
+	if (asprintf(&line, "%s%s%s", BOOT_CMDLINE_DEFAULT, *append ? " " : "",
+		     append) < 0)
 		return NULL;
 	return line;
 }
