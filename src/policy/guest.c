@@ -48,8 +48,8 @@ static uint64_t rate_pages(uint64_t per_second, uint64_t dt_ms)
 
 static uint64_t used_pages(const struct guest *g)
 {
-	return g->private_pages + g->shared_pages + g->zip_pages +
-	       g->swap_pages + g->zero_used_pages;
+	return g->private_pages - g->stale_pages + g->shared_pages +
+	       g->zip_pages + g->swap_pages + g->zero_used_pages;
 }
 
 static uint64_t capacity(const struct guest *g)
@@ -74,13 +74,14 @@ uint64_t guest_charge(const struct guest *guest)
 
 uint64_t guest_pages(const struct guest *guest)
 {
-	return used_pages(guest) + guest->zero_pages + guest->balloon_pages;
+	return used_pages(guest) + guest->stale_pages + guest->zero_pages +
+	       guest->balloon_pages;
 }
 
-/* Private pages that nothing in the working set needs. */
+/* Private pages that are in use, though nothing in the working set needs them. */
 static uint64_t private_idle(const struct guest *g)
 {
-	return sub_u64(g->private_pages,
+	return sub_u64(g->private_pages - g->stale_pages,
 		       sub_u64(g->active_pages, g->hot_out_pages));
 }
 
@@ -104,6 +105,7 @@ void guest_init(struct guest *guest, const struct scenario_vm *spec,
 		.trace_footprint_pages = spec->footprint_pages,
 	};
 	balloon_watch_init(&guest->watch);
+	sweep_init(&guest->sweep);
 	workset_init(&guest->ws);
 }
 
@@ -211,7 +213,8 @@ static void use_more(struct guest *g, uint64_t dt_ms)
 {
 	const uint64_t want = min_u64(g->footprint_pages, capacity(g));
 	const uint64_t more = sub_u64(want, used_pages(g));
-	const uint64_t n = min_u64(min_u64(more, g->zero_pages),
+	const uint64_t again = take(&g->stale_pages, more);
+	const uint64_t n = min_u64(min_u64(more - again, g->zero_pages),
 				   rate_pages(TOUCH_RATE, dt_ms));
 
 	g->private_pages += take(&g->zero_pages, allow(g, n));
@@ -229,7 +232,9 @@ static uint64_t drop(struct guest *g, uint64_t n)
 	left -= take(&g->shared_pages, left);
 	left -= take(&g->swap_pages, left);
 	left -= take(&g->zip_pages, left);
-	left -= take(&g->private_pages, left);
+	part = min_u64(g->private_pages - g->stale_pages, left);
+	g->private_pages -= part;
+	left -= part;
 	g->hot_out_pages = min_u64(g->hot_out_pages,
 				   g->zip_pages + g->swap_pages);
 	return n - left;
@@ -239,10 +244,14 @@ static uint64_t drop(struct guest *g, uint64_t n)
 static void report_free(struct guest *g, uint64_t dt_ms)
 {
 	const uint64_t freed = sub_u64(used_pages(g), g->footprint_pages);
+	const uint64_t n = min_u64(freed, rate_pages(REPORT_RATE, dt_ms));
+	const uint64_t stale = min_u64(n * g->spec->pieces_pct / 100,
+				       private_idle(g));
 
-	if (g->spec->balloon == BALLOON_KIND_NORMAL)
-		g->zero_pages += drop(g, min_u64(freed, rate_pages(REPORT_RATE,
-								   dt_ms)));
+	if (g->spec->balloon != BALLOON_KIND_NORMAL)
+		return;
+	g->stale_pages += stale;
+	g->zero_pages += drop(g, n - stale);
 }
 
 static void break_shares(struct guest *g, uint64_t dt_ms)
@@ -269,6 +278,8 @@ static void turns_count(struct guest *g, uint64_t before)
 	const int turn = (g->balloon_pages > before) -
 			 (g->balloon_pages < before);
 
+	if (g->sweep.phase != SWEEP_REST)
+		return;
 	if (turn != 0 && g->last_turn != 0 && turn != g->last_turn)
 		g->stats.balloon_turns++;
 	if (turn != 0)
@@ -276,10 +287,21 @@ static void turns_count(struct guest *g, uint64_t before)
 	g->stats.balloon_max = max_u64(g->stats.balloon_max, g->balloon_pages);
 }
 
+/* What a balloon takes: pages that are free, then those that the guest can do without. */
+static void inflate(struct guest *g, uint64_t n)
+{
+	const uint64_t stale = take(&g->stale_pages, n);
+	const uint64_t unused = take(&g->zero_pages, n - stale);
+
+	g->private_pages -= stale;
+	g->balloon_pages += stale + unused + drop(g, n - stale - unused);
+}
+
 static void balloon_run(struct guest *g, uint64_t now_ms, uint64_t dt_ms)
 {
 	const uint64_t before = g->balloon_pages;
-	const uint64_t target = g->action.balloon_target_pages;
+	const uint64_t target = g->action.balloon_target_pages +
+				g->sweep.extra_pages;
 	const uint64_t more = sub_u64(target, g->balloon_pages);
 	const uint64_t less = sub_u64(g->balloon_pages, target);
 	uint64_t n;
@@ -288,11 +310,7 @@ static void balloon_run(struct guest *g, uint64_t now_ms, uint64_t dt_ms)
 		return;
 	n = min_u64(min_u64(more, rate_pages(INFLATE_RATE, dt_ms)),
 		    available(g));
-	if (n > 0) {
-		const uint64_t unused = take(&g->zero_pages, n);
-
-		g->balloon_pages += unused + drop(g, n - unused);
-	}
+	inflate(g, n);
 	g->zero_pages += take(&g->balloon_pages,
 			      min_u64(less, rate_pages(DEFLATE_RATE, dt_ms)));
 	/* Deflate on out-of-memory: the driver gives back what the guest needs. */
@@ -308,6 +326,28 @@ static void balloon_run(struct guest *g, uint64_t now_ms, uint64_t dt_ms)
 		g->private_pages += take(&g->balloon_pages, n);
 	}
 	turns_count(g, before);
+}
+
+/* A step of the simulation has its own statistics. */
+static void sweep(struct guest *g, uint64_t now_ms,
+		  const struct options *options)
+{
+	const struct sweep_report report = {
+		.now_ms = now_ms,
+		.size_pages = g->spec->size_pages,
+		.base_pages = g->action.balloon_target_pages,
+		.balloon_pages = g->balloon_pages,
+		.empty_pages = g->zero_pages + g->zero_used_pages,
+		.stats_ms = now_ms,
+		.free_pages = g->stale_pages + g->zero_pages,
+		.available_pages = available(g),
+		.ooms = g->stats.ooms,
+		.allowed = g->watch.driver == BALLOON_READY &&
+			   g->watch.stats_valid && !g->watch.distress &&
+			   !g->action.reclaim_pages && !g->asked,
+	};
+
+	sweep_update(&g->sweep, &report, options);
 }
 
 /* A normal deviate, near enough: the sum of twelve uniform ones. */
@@ -373,6 +413,7 @@ void guest_run(struct guest *guest, uint64_t now_ms, uint64_t dt_ms,
 	report_free(guest, dt_ms);
 	break_shares(guest, dt_ms);
 	balloon_run(guest, now_ms, dt_ms);
+	sweep(guest, now_ms, options);
 	if (guest->asked && guest->blocked)
 		guest->stats.stall_host_ms += (double)dt_ms;
 	else if (guest->asked)
@@ -387,6 +428,17 @@ void guest_order(struct guest *guest, const struct plan_action *action)
 	guest->blocked = action->blocked;
 }
 
+/* Private pages chosen at random; those among them that are free are free no more. */
+static uint64_t take_private(struct guest *g, uint64_t n)
+{
+	n = min_u64(n, g->private_pages);
+	if (n > 0)
+		g->stale_pages -= mul_div(g->stale_pages, n, g->private_pages);
+	g->private_pages -= n;
+	g->stale_pages = min_u64(g->stale_pages, g->private_pages);
+	return n;
+}
+
 /* Scan private pages at random for contents that are zero or exist elsewhere. */
 static void share(struct guest *g, double scanned)
 {
@@ -398,12 +450,13 @@ static void share(struct guest *g, double scanned)
 	const double hit_zero = ratio(sub_u64(zero, g->zero_used_pages),
 				      g->private_pages);
 
-	g->shared_pages += take(&g->private_pages,
-				min_u64(sub_u64(like, g->shared_pages),
-					whole(&g->rng, scanned * hit_like)));
-	g->zero_used_pages += take(&g->private_pages,
-				   min_u64(sub_u64(zero, g->zero_used_pages),
-					   whole(&g->rng, scanned * hit_zero)));
+	g->shared_pages += take_private(g,
+					min_u64(sub_u64(like, g->shared_pages),
+						whole(&g->rng,
+						      scanned * hit_like)));
+	g->zero_used_pages += take_private(
+		g, min_u64(sub_u64(zero, g->zero_used_pages),
+			   whole(&g->rng, scanned * hit_zero)));
 }
 
 /* Some victims are in use after all; more are, if not enough idle ones are left. */
@@ -440,7 +493,7 @@ static void compress(struct guest *g, struct guest_budget *budget)
 	misfits -= stay;
 	n -= stay;
 	budget->swap_pages -= misfits;
-	g->private_pages -= n;
+	take_private(g, n);
 	g->swap_pages += misfits;
 	g->zip_pages += n - misfits;
 	g->stats.swap_out += misfits;
@@ -460,7 +513,7 @@ static void swap_out(struct guest *g, struct guest_budget *budget)
 		return;
 	budget->swap_pages -= n;
 	g->action.swap_pages -= n;
-	g->private_pages -= n;
+	take_private(g, n);
 	g->swap_pages += n;
 	g->stats.swap_out += n;
 	heat(g, n, idle);
@@ -499,7 +552,8 @@ void guest_watch(struct guest *guest, uint64_t now_ms)
 	const struct balloon_report report = {
 		.now_ms = now_ms,
 		.present = up,
-		.target_pages = guest->action.balloon_target_pages,
+		.target_pages = guest->action.balloon_target_pages +
+				guest->sweep.extra_pages,
 		.actual_pages = guest->balloon_pages,
 		.stats_ms = now_ms,
 		.has_stats = up,
@@ -519,6 +573,11 @@ void guest_snapshot(const struct guest *guest, uint32_t node,
 		.shared_pages = guest->shared_pages,
 		.zero_pages = guest->zero_pages + guest->zero_used_pages,
 		.balloon_pages = guest->balloon_pages,
+		.sweep_pages = guest->sweep.phase == SWEEP_REST
+				       ? 0
+				       : sub_u64(guest->balloon_pages,
+						 guest->action
+							 .balloon_target_pages),
 		.zip_pages = guest->zip_pages,
 		.swap_pages = guest->swap_pages,
 		.common_pages = common(guest),

@@ -10,6 +10,7 @@
 #include <policy/plan.h>
 #include <policy/rng.h>
 #include <policy/scenario.h>
+#include <policy/sweep.h>
 #include <policy/workset.h>
 
 /**
@@ -48,6 +49,7 @@ struct guest_stats {
  * @start_ms: when it started
  * @private_pages: with a machine page of its own
  * @shared_pages: mapped to common pages
+ * @stale_pages: of those, freed in pieces too small to be reported
  * @zero_pages: never used, or freed
  * @zero_used_pages: used but found to be all zero
  * @balloon_pages: given up
@@ -66,6 +68,7 @@ struct guest_stats {
  * @action: orders of the last plan
  * @last_turn: direction that the balloon last moved in
  * @watch: what the host thinks of the balloon driver
+ * @sweep: what it does about @stale_pages
  * @ws: working-set estimator
  * @ws_left_ms: run time until the sampling period ends
  * @ws_luck: this period's sampling error in standard deviations
@@ -76,6 +79,7 @@ struct guest {
 	const struct scenario_vm *spec;
 	uint64_t start_ms;
 	uint64_t private_pages;
+	uint64_t stale_pages;
 	uint64_t shared_pages;
 	uint64_t zero_pages;
 	uint64_t zero_used_pages;
@@ -95,6 +99,7 @@ struct guest {
 	struct plan_action action;
 	int last_turn;
 	struct balloon_watch watch;
+	struct sweep sweep;
 	struct workset ws;
 	uint64_t ws_left_ms;
 	double ws_luck;
@@ -127,7 +132,7 @@ void guest_init(struct guest *guest, const struct scenario_vm *spec,
  * @guest: guest
  * @now_ms: time at the start of the step
  * @dt_ms: length of the step
- * @options: options in force, for sampling
+ * @options: options in force, for sampling and sweeping
  */
 void guest_run(struct guest *guest, uint64_t now_ms, uint64_t dt_ms,
 	       const struct options *options);

@@ -71,6 +71,7 @@ static const struct key vm_keys[] = {
 	{"stagger", VALUE_DURATION, offsetof(struct scenario_vm, stagger_ms)},
 	{"shareable", VALUE_PERCENT, offsetof(struct scenario_vm, shareable_pct)},
 	{"zero", VALUE_PERCENT, offsetof(struct scenario_vm, zero_pct)},
+	{"pieces", VALUE_PERCENT, offsetof(struct scenario_vm, pieces_pct)},
 	{"incompressible", VALUE_PERCENT,
 	 offsetof(struct scenario_vm, incompressible_pct)},
 	{"hard", VALUE_PERCENT, offsetof(struct scenario_vm, hard_pct)},

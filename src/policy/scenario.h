@@ -78,6 +78,7 @@ struct scenario_pool {
  * @balloon: balloon driver
  * @shareable_pct: of the pages in use, whose contents exist elsewhere in the VM
  * @zero_pct: of the pages in use, that are all zero
+ * @pieces_pct: of what it frees, in pieces too small to be reported
  * @incompressible_pct: of the pages in use, that do not fit half a page
  * @hard_pct: of the idle pages in use, that the guest cannot drop
  */
@@ -99,6 +100,7 @@ struct scenario_vm {
 	enum balloon_kind balloon;
 	uint32_t shareable_pct;
 	uint32_t zero_pct;
+	uint32_t pieces_pct;
 	uint32_t incompressible_pct;
 	uint32_t hard_pct;
 };

@@ -447,7 +447,9 @@ static int plan_check(const struct sim *sim, struct err *err)
 				      vm->name, a->reclaim_pages,
 				      sub_u64(charge, reserved));
 		if (a->reclaim_pages > 0 && !sim->snapshots[k].distress &&
-		    a->balloon_target_pages < sim->snapshots[k].balloon_pages)
+		    a->balloon_target_pages <
+			    sim->snapshots[k].balloon_pages -
+				    sim->snapshots[k].sweep_pages)
 			return broken(sim, err, "taken and given back at once",
 				      vm->name, a->reclaim_pages,
 				      a->balloon_target_pages);

@@ -147,6 +147,44 @@ static void enough_memory_is_left_alone(void **state)
 }
 
 /* A reserved VM beside hungry ones: nothing is taken from it and it never waits. */
+/* What a VM has at the end, 60 s after it has freed 100 MiB, of which 60 are in pieces. */
+static uint64_t left_after_free(bool sweeps, uint64_t *ret_sweeps)
+{
+	struct run r;
+	uint64_t left;
+	char text[400];
+
+	snprintf(text, sizeof(text),
+		 "[host]\nmemory = 1GiB\n[sim]\nduration = 2min\ntrace = t\n"
+		 "[options]\nMem.SweepEnable = %d\n"
+		 "[vm a]\nworkload = trace\npieces = 60%%\nshareable = 0%%\nzero = 0%%\n",
+		 sweeps);
+	run_start(&r, text,
+		  "time_s,vm,active_mib,footprint_mib\n"
+		  "0,a,20,150\n60,a,20,50\n");
+	run_until(&r, 60000);
+	assert_int_equal(guest_charge(guest_of(&r, 0)), 150 * MIB_PAGES);
+	run_until(&r, UINT64_MAX);
+	left = guest_charge(guest_of(&r, 0));
+	*ret_sweeps = guest_of(&r, 0)->sweep.sweeps;
+	assert_int_equal(guest_of(&r, 0)->balloon_pages, 0);
+	run_end(&r);
+	return left;
+}
+
+static void what_is_freed_in_pieces_is_swept(void **state)
+{
+	uint64_t sweeps;
+
+	(void)state;
+	assert_in_range(left_after_free(false, &sweeps), 109 * MIB_PAGES,
+			110 * MIB_PAGES);
+	assert_int_equal(sweeps, 0);
+	assert_in_range(left_after_free(true, &sweeps), 50 * MIB_PAGES,
+			56 * MIB_PAGES);
+	assert_in_range(sweeps, 1, 2);
+}
+
 static void reservations_hold(void **state)
 {
 	struct run r;
@@ -315,6 +353,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(paper_experiment),
 		cmocka_unit_test(enough_memory_is_left_alone),
+		cmocka_unit_test(what_is_freed_in_pieces_is_swept),
 		cmocka_unit_test(reservations_hold),
 		cmocka_unit_test(pressure_ends_and_balloons_empty),
 		cmocka_unit_test(steady_hosts_do_not_ping_pong),
