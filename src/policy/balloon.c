@@ -16,7 +16,8 @@ static void progress_judge(struct balloon_watch *w,
 			   const struct balloon_report *r)
 {
 	const bool idle = r->actual_pages >= r->target_pages;
-	const bool moved = r->actual_pages > w->actual_pages;
+	/* What it gives, takes back and gives again is no progress. */
+	const bool moved = r->actual_pages > w->most_pages;
 
 	if (!r->present) {
 		w->driver = BALLOON_NONE;
@@ -27,6 +28,7 @@ static void progress_judge(struct balloon_watch *w,
 	if (moved || (idle && w->driver != BALLOON_STUCK) ||
 	    w->driver == BALLOON_NONE) {
 		w->idle_since_ms = r->now_ms;
+		w->most_pages = r->actual_pages;
 		w->driver = BALLOON_READY;
 	} else if (r->now_ms - w->idle_since_ms >= BALLOON_STUCK_MS) {
 		w->driver = BALLOON_STUCK;

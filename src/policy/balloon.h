@@ -14,7 +14,7 @@
 enum balloon_driver {
 	BALLOON_NONE, /* no driver has answered yet */
 	BALLOON_READY,
-	BALLOON_STUCK, /* asked for pages and got none for BALLOON_STUCK_MS */
+	BALLOON_STUCK, /* asked for pages and got none to keep for BALLOON_STUCK_MS */
 };
 
 #define BALLOON_STUCK_MS    5000
@@ -54,6 +54,7 @@ struct balloon_report {
  * @distress_ms: when distress was last seen
  * @hold_ms: how long distress lasts; twice as long if it comes back soon; 0 if there
  *           has been none
+ * @most_pages: largest balloon since it last had nothing to do
  * @actual_pages: balloon at the last report
  * @ooms: count at the last report
  */
@@ -64,6 +65,7 @@ struct balloon_watch {
 	uint64_t idle_since_ms;
 	uint64_t distress_ms;
 	uint64_t hold_ms;
+	uint64_t most_pages;
 	uint64_t actual_pages;
 	uint64_t ooms;
 };

@@ -73,6 +73,30 @@ static void a_driver_that_stops_is_stuck(void **state)
 	assert_int_equal(w.driver, BALLOON_NONE);
 }
 
+static void a_driver_that_takes_back_is_stuck(void **state)
+{
+	struct balloon_watch w;
+	struct balloon_report r;
+
+	(void)state;
+	balloon_watch_init(&w);
+	for (uint64_t t = 0; t <= 60; t++) {
+		r = report(t * 1000, 1000, t % 2 ? 100 : 0);
+		balloon_watch_update(&w, &r, SIZE);
+		assert_int_equal(w.driver, t <= BALLOON_STUCK_MS / 1000
+						   ? BALLOON_READY
+						   : BALLOON_STUCK);
+	}
+	/* One that gives back as it was told to has nothing to explain. */
+	balloon_watch_init(&w);
+	for (uint64_t t = 0; t <= 60; t++) {
+		r = report(t * 1000, t % 20 < 10 ? 1000 : 0,
+			   t % 20 < 10 ? 100 * (t % 20) : 0);
+		balloon_watch_update(&w, &r, SIZE);
+		assert_int_equal(w.driver, BALLOON_READY);
+	}
+}
+
 static void old_statistics_are_missing(void **state)
 {
 	struct balloon_watch w;
@@ -163,6 +187,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_driver_that_moves_is_ready),
 		cmocka_unit_test(a_driver_that_stops_is_stuck),
+		cmocka_unit_test(a_driver_that_takes_back_is_stuck),
 		cmocka_unit_test(old_statistics_are_missing),
 		cmocka_unit_test(distress_lasts),
 		cmocka_unit_test(bounds),
