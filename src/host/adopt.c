@@ -160,6 +160,7 @@ static int enter(struct host *host, const struct found *f)
 	vm->entered = true;
 	vm->ran_before = true;
 	vm->group_ino = f->file.group_ino;
+	vm->saved = true;
 	vm->start_ms = f->file.start_ms ? f->file.start_ms : vm->start_ms;
 	set_process(vm, f->pid);
 	r = vm_insert(host, vm);
@@ -252,6 +253,7 @@ static int take(struct hvm *vm, const struct settings_file *file, int sock)
 	vm->set = file->vm;
 	vm->set.n_args = 0;
 	vm->group_ino = file->group_ino;
+	vm->saved = true;
 	vm->start_ms = file->start_ms;
 	if (vm->pid_fd < 0)
 		set_process(vm, pid);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <base/clock.h>
+#include <host/disk.h>
 #include <host/host_impl.h>
 
 /* What mezz-vm uses once its caches are full. */
@@ -38,20 +39,29 @@ static uint64_t processor_mhz(void)
 	return mhz ? mhz : 2000 * (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
 }
 
+/* @disk: a place on the disk in question. Return: -errno. */
+static int cannot(struct err *err, const char *verb, const char *what,
+		  const char *disk)
+{
+	const int e = errno;
+	char why[DISK_TEXT];
+
+	return err_set(err, -e, "cannot %s %s: %s", verb, what,
+		       disk_error(e, disk, PAGE_SIZE, why));
+}
+
 static int open_state(struct host *host, struct err *err)
 {
 	char *path;
 	int r = 0;
 
 	if (mkdir(host->state_dir, 0700) < 0 && errno != EEXIST)
-		return err_set(err, -errno, "cannot make %s: %s",
-			       host->state_dir, strerror(errno));
+		return cannot(err, "make", host->state_dir, host->state_dir);
 	if (asprintf(&path, "%s/lock", host->state_dir) < 0)
 		return err_set(err, -ENOMEM, "out of memory");
 	host->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (host->lock_fd < 0)
-		r = err_set(err, -errno, "cannot write to %s: %s",
-			    host->state_dir, strerror(errno));
+		r = cannot(err, "write to", host->state_dir, host->state_dir);
 	else if (flock(host->lock_fd, LOCK_EX | LOCK_NB) < 0)
 		r = errno == EWOULDBLOCK
 			    ? err_set(err, -EBUSY, "another host uses %s",
@@ -62,8 +72,7 @@ static int open_state(struct host *host, struct err *err)
 	if (r || asprintf(&path, "%s/vms", host->state_dir) < 0)
 		return r ? r : err_set(err, -ENOMEM, "out of memory");
 	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		r = err_set(err, -errno, "cannot make %s: %s", path,
-			    strerror(errno));
+		r = cannot(err, "make", path, host->state_dir);
 	if (!r) {
 		host->dir_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (host->dir_fd < 0)

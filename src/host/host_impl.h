@@ -45,10 +45,11 @@ struct hvm {
 	bool unwanted; /* l told to end before it had a process: it gets none, or not for long */
 	bool adopting; /* l it ran before this host and is not attached yet */
 	bool up; /* l its processor runs; not known of one that ran before this host */
-	bool greeted;        /* g */
-	bool lost;           /* l its link is gone */
-	uint64_t kill_at_ms; /* l when patience ends; 0: it does not */
-	struct vmmem *mem;   /* l set once, ended under both locks */
+	bool greeted;             /* g */
+	bool lost;                /* l its link is gone */
+	char why[HOST_EVENT_MAX]; /* l for what it is killed; empty: for nothing */
+	uint64_t kill_at_ms;      /* l when patience ends; 0: it does not */
+	struct vmmem *mem;        /* l set once, ended under both locks */
 
 	struct sample sample;      /* m */
 	struct reclaim_vm reclaim; /* m */
@@ -71,6 +72,7 @@ struct hvm {
 	uint64_t stalled_ms;        /* l when that was */
 	double latency_pct;     /* l share of time that it waited until then */
 	bool ran_before;        /* I it is older than this host */
+	bool saved;             /* l its settings file is as it was read */
 	uint64_t assumed_pages; /* l entered for it until it greets */
 	struct balloon_watch balloon; /* l */
 	struct sweep sweep;           /* l */

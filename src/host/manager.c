@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -178,6 +179,8 @@ static void link_lost(struct hvm *vm, const char *why)
 		vm->lost = true;
 		vm->state = HOST_VM_ENDING;
 		vm->kill_at_ms = monotonic_ms() + PATIENCE_MS;
+		snprintf(vm->why, sizeof(vm->why), "%s", why ? why : "");
+		pthread_cond_broadcast(&host->changed);
 	}
 	pthread_mutex_unlock(&host->lock);
 	if (why && !already) {

@@ -23,6 +23,7 @@
 
 #include <base/clock.h>
 #include <base/verify.h>
+#include <host/disk.h>
 #include <host/host_impl.h>
 
 #define CONNECT_MS 10000
@@ -120,13 +121,15 @@ static int spawn(struct host *host, const struct host_vm_settings *set,
 	} argv;
 	char memory[32];
 	char *dir, *console = NULL;
+	char why[DISK_TEXT];
 	unsigned n = 0;
 	int r;
 	const int log_fd = host->foreground ? -1 : log_file(dir_fd);
 
 	if (log_fd < 0 && !host->foreground)
 		return err_set(err, log_fd, "cannot open the log of VM %s: %s",
-			       set->name, strerror(-log_fd));
+			       set->name,
+			       disk_error_at(-log_fd, dir_fd, PAGE_SIZE, why));
 	if (asprintf(&dir, "%s/vms/%s", host->state_dir, set->name) < 0)
 		dir = NULL;
 	if (!dir || asprintf(&console, "%s/console.sock", dir) < 0) {
@@ -231,11 +234,15 @@ static int connect_new(struct hvm *vm, pid_t pid, int dir_fd, struct err *err)
 
 static int make_dir(struct host *host, const char *name, struct err *err)
 {
-	int fd;
+	char why[DISK_TEXT];
+	int fd, e;
 
-	if (mkdirat(host->dir_fd, name, 0700) < 0 && errno != EEXIST)
-		return err_set(err, -errno, "cannot make %s/vms/%s: %s",
-			       host->state_dir, name, strerror(errno));
+	if (mkdirat(host->dir_fd, name, 0700) < 0 && errno != EEXIST) {
+		e = errno;
+		return err_set(err, -e, "cannot make %s/vms/%s: %s",
+			       host->state_dir, name,
+			       disk_error_at(e, host->dir_fd, PAGE_SIZE, why));
+	}
 	fd = process_dir(host, name);
 	return fd < 0 ? err_set(err, fd, "cannot open %s/vms/%s: %s",
 				host->state_dir, name, strerror(-fd))
@@ -453,6 +460,15 @@ static int give_stores(struct hvm *vm, struct vmmem *mem, const int *fds,
 	return r;
 }
 
+/* A full disk is no reason to lose a VM whose settings are there already. */
+static int remember(struct hvm *vm, ino_t group_ino, struct err *err)
+{
+	if (vm->saved && vm->group_ino == group_ino)
+		return 0;
+	vm->group_ino = group_ino;
+	return process_save(vm, err);
+}
+
 static int hello_locked(struct hvm *vm, struct vmmem *mem, const int *fds,
 			bool has_files, struct err *err)
 {
@@ -463,8 +479,7 @@ static int hello_locked(struct hvm *vm, struct vmmem *mem, const int *fds,
 	vmmem_rescan(mem, true);
 	if (atomic_load(&mem->misbehaved))
 		return err_set(err, -EBADMSG, "%s", mem->why);
-	vm->group_ino = mem->group->ino;
-	r = process_save(vm, err);
+	r = remember(vm, mem->group->ino, err);
 	if (!r) {
 		r = send_attach(vm, mem, has_files);
 		if (r)

@@ -10,11 +10,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <host/disk.h>
 #include <policy/units.h>
 
 #define FILE_NAME "settings"
 #define TEMP_NAME "settings.new"
 #define TEXT_MAX  1024
+/* The file, and its place in the folder. */
+#define ROOM_BYTES 8192
 
 static int write_text(int dir_fd, const char *text, size_t len)
 {
@@ -29,6 +32,7 @@ static int write_text(int dir_fd, const char *text, size_t len)
 		const int r = n < 0 ? -errno : -ENOSPC;
 
 		close(fd);
+		unlinkat(dir_fd, TEMP_NAME, 0);
 		return r;
 	}
 	close(fd);
@@ -50,9 +54,11 @@ int settings_write(int dir_fd, const struct settings_file *s, struct err *err)
 				 s->start_ms, (int)s->pid, s->pid_ticks,
 				 mem_alloc_format(&s->vm.alloc, alloc));
 	const int r = write_text(dir_fd, text, (size_t)len);
+	char why[DISK_TEXT];
 
 	return r ? err_set(err, r, "cannot write the settings of VM %s: %s",
-			   s->vm.name, strerror(-r))
+			   s->vm.name,
+			   disk_error_at(-r, dir_fd, ROOM_BYTES, why))
 		 : 0;
 }
 

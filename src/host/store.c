@@ -8,8 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <host/disk.h>
+
 #define STORE_FILE    "mezzanine.db"
 #define STORE_VERSION 1
+/* A change, and the journal that it can be taken back with; nobody needs much more. */
+#define ROOM_BYTES (UINT64_C(64) << 10)
 
 struct store {
 	sqlite3 *db;
@@ -66,12 +70,14 @@ static int error_code(int rc)
 /* SQLite reports a full disk as an I/O error where that is met outside its own writes. */
 static int fail(struct store *store, int rc, struct err *err)
 {
+	char why[DISK_TEXT];
 	const int r = store->db && sqlite3_system_errno(store->db) == ENOSPC
 			      ? -ENOSPC
 			      : error_code(rc);
 
 	return err_set(err, r, "%s: %s", store->path,
-		       r == -ENOSPC  ? "no space left on the disk"
+		       r == -ENOSPC
+			       ? disk_error(ENOSPC, store->path, ROOM_BYTES, why)
 		       : r == -EBUSY ? "another program has it open"
 		       : r == -EROFS ? "it cannot be written"
 		       : store->db   ? sqlite3_errmsg(store->db)
@@ -113,7 +119,8 @@ static int prepare(struct store *store, struct err *err)
 			err, -EPROTO,
 			"%s has version %d, this program knows %d: it was written by a newer one",
 			store->path, version, STORE_VERSION);
-	if (rc == SQLITE_OK)
+	/* Definitions that are there can be read from a disk that is full. */
+	if (rc == SQLITE_OK && version < STORE_VERSION)
 		rc = sqlite3_exec(store->db, create_sql, NULL, NULL, NULL);
 	return rc == SQLITE_OK ? 0 : fail(store, rc, err);
 }

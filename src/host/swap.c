@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include <base/verify.h>
+#include <host/disk.h>
 
 #define RING_ENTRIES 16
 #define CHUNK_PAGES  16
@@ -80,6 +81,7 @@ static int swap_make(const char *path, int fd, uint64_t n_slots,
 static int reserve_space(int fd, const char *path, uint64_t bytes,
 			 struct err *err)
 {
+	char why[DISK_TEXT];
 	int r = 0;
 
 	if (bytes && fallocate(fd, 0, 0, (off_t)bytes) < 0)
@@ -91,8 +93,18 @@ static int reserve_space(int fd, const char *path, uint64_t bytes,
 		return err_set(
 			err, r,
 			"no disk space for a swap file of %llu MiB at %s: %s",
-			(unsigned long long)bytes >> 20, path, strerror(-r));
+			(unsigned long long)bytes >> 20, path,
+			disk_error_at(-r, fd, bytes, why));
 	return 0;
+}
+
+static const char *dir_of(const char *path, char dir[4096])
+{
+	const char *slash = strrchr(path, '/');
+
+	snprintf(dir, 4096, "%.*s", slash ? (int)(slash - path) : 1,
+		 slash ? path : ".");
+	return dir;
 }
 
 int swap_new(const char *path, uint64_t n_slots, struct swap **ret,
@@ -102,11 +114,13 @@ int swap_new(const char *path, uint64_t n_slots, struct swap **ret,
 	unlink(path);
 
 	const int fd = open_direct(path, O_RDWR | O_CREAT | O_EXCL);
+	char why[DISK_TEXT], dir[4096];
 	int r;
 
 	if (fd < 0)
 		return err_set(err, fd, "cannot make %s: %s", path,
-			       strerror(-fd));
+			       disk_error(-fd, dir_of(path, dir), PAGE_SIZE,
+					  why));
 	r = reserve_space(fd, path, n_slots * PAGE_SIZE, err);
 	if (r) {
 		close(fd);

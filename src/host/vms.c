@@ -211,6 +211,7 @@ static int was_unwanted(const char *name, struct err *err)
 static int wait_running(struct host *host, const char *name, struct err *err)
 {
 	const struct timespec end = monotonic_after_ms(START_WAIT_MS);
+	char why[HOST_EVENT_MAX] = "";
 	bool unwanted = false;
 	struct hvm *vm;
 
@@ -221,9 +222,15 @@ static int wait_running(struct host *host, const char *name, struct err *err)
 				       name);
 		}
 		unwanted |= vm->unwanted;
+		/* It goes from the list a moment later. */
+		if (vm->why[0])
+			memcpy(why, vm->why, sizeof(why));
 	}
 	if (unwanted)
 		return was_unwanted(name, err);
+	if (why[0])
+		return err_set(err, -ECHILD,
+			       "VM %s was killed at its start: %s", name, why);
 	if (!vm)
 		return process_ended(host, name, err);
 	return 0;

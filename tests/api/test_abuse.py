@@ -8,9 +8,11 @@ import http.client
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import socket
 import statistics
+import struct
 import subprocess
 import threading
 import time
@@ -278,7 +280,8 @@ class Places(unittest.TestCase):
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as out:
             while out.write(bytes(4096)):
                 pass
-        self.refused(mezzd, "no space left on the disk")
+        self.refused(mezzd, "no space left on the disk: ")
+        self.refused(mezzd, "KiB needed, 0B free, ")
         filler.unlink()
         mezzd.start()
         self.addCleanup(mezzd.end)
@@ -292,6 +295,118 @@ class Places(unittest.TestCase):
         mezzd.ask("PATCH", "/v1/vms/a", {"memoryAllocation": {"reservation": 64 * MIB}})
         self.assertEqual(200, mezzd.ask("POST", "/v1/vms/a/start").status)
         mezzd.ask("POST", "/v1/vms/a/stop", {"how": "kill", "waitMs": 9000})
+
+    def daemon_on_image(self, mib):
+        """A mezzd on a disk of that size, which knows no space that is set aside."""
+        mezzd = self.daemon()
+        image = mezzd.path / "disk"
+        with image.open("wb") as out:
+            out.truncate(mib * MIB)
+        mezzd.state.mkdir()
+        for words in (["mkfs.ext2", "-q", "-m", "0", image], ["mount", "-o", "loop", image, mezzd.state]):
+            if not shutil.which(words[0]) or subprocess.run(
+                    words, check=False, capture_output=True).returncode:
+                self.skipTest("mounting is not permitted here")
+        self.addCleanup(self.unmount, mezzd)
+        return mezzd
+
+    def unmount(self, mezzd):
+        """End all who have something open there, and wait until they are gone."""
+        mezzd.proc.kill()
+        mezzd.proc.wait()
+        for pid in mezzd.vm_pids():
+            os.kill(pid, signal.SIGKILL)
+        end = time.monotonic() + 20
+        while subprocess.run(["umount", str(mezzd.state)], check=False,
+                             capture_output=True).returncode:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
+
+    def fill(self, path):
+        """Write until nothing fits any more."""
+        with path.open("wb", buffering=0) as out:
+            for size in (1 << 20, 4096, 1024):
+                with contextlib.suppress(OSError):
+                    while out.write(bytes(size)):
+                        pass
+
+    def expect(self, mezzd, method, path, body, status, word=""):
+        """One request, and what comes of it."""
+        answer = mezzd.ask(method, path, body)
+        self.assertEqual(status, answer.status, answer.body)
+        self.assertIn(word, answer.body.decode())
+
+    def get_on(self, mezzd, *names):
+        """These VMs go on, and no page holds what was not written there."""
+        def ops(name):
+            # As struct fake_progress says.
+            words = (mezzd.state / "vms" / name / "progress").read_bytes()[:16]
+            done, errors = struct.unpack("=QQ", words)
+            self.assertEqual(0, errors)
+            return done
+        before = {name: ops(name) for name in names}
+        end = time.monotonic() + 30
+        while any(ops(name) < before[name] + 2000 for name in names):
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
+
+    def wait_vm(self, mezzd, condition):
+        """Until figures of the VM "a" are so."""
+        end = time.monotonic() + 40
+        while not condition(stats := mezzd.get("/v1/vms/a").json["quickStats"]):
+            self.assertLess(time.monotonic(), end, stats)
+            time.sleep(0.05)
+
+    def wait_log(self, mezzd, word, seen=0):
+        """Until it has said that so many times more."""
+        end = time.monotonic() + 40
+        while mezzd.log().count(word) <= seen:
+            self.assertLess(time.monotonic(), end, f"{word}: {mezzd.log()[-1000:]}")
+            time.sleep(0.05)
+
+    @unittest.skipIf(os.geteuid(), "only root can mount")
+    def test_disk_fills_up(self):
+        """The disk fills up while VMs are swapped, and mezzd is killed: they go on, and all does later."""
+        mezzd = self.daemon_on_image(256)
+        mezzd.start()
+        mezzd.ask("PUT", "/v1/options/Mem.MemZipEnable", {"value": "0"})
+        mezzd.create("calm", 16 * MIB, start=True, memoryAllocation={"reservation": 16 * MIB})
+        for name in ("a", "b"):
+            self.expect(mezzd, "POST", "/v1/vms", {
+                "name": name, "memorySize": 64 * MIB, "pageSharing": False,
+                "args": ["--common", "0", "--drop", "0", "--seed", "1"]}, 201)
+        self.expect(mezzd, "POST", "/v1/vms/a/start", None, 200)
+        self.wait_vm(mezzd, lambda stats: stats["private"] == 64 * MIB)
+        # The swap file is made, but this disk gives it no room before it is needed.
+        filler = mezzd.state / "filler"
+        self.fill(filler)
+        os.truncate(filler, filler.stat().st_size - MIB)
+        limit = {"memoryAllocation": {"limit": 24 * MIB}}
+        self.expect(mezzd, "PATCH", "/v1/vms/a", limit, 200)
+        self.fill(mezzd.state / "rest")
+        full = "the swap file of VM a cannot be written: No space left on device"
+        self.wait_log(mezzd, full)
+        self.expect(mezzd, "POST", "/v1/vms/b/start", None, 507, "64 MiB needed, 0 MiB available")
+        self.expect(mezzd, "PATCH", "/v1/vms/calm", limit, 507,
+                    "cannot write the settings of VM calm: no space left on the disk: 8KiB needed, ")
+        self.expect(mezzd, "POST", "/v1/vms", {"name": "c", "memorySize": 16 * MIB, "args": [
+            "--append", "x" * 20000]}, 507, "no space left on the disk: 64KiB needed, ")
+        before = [(vm["config"], vm["runtime"]["pid"]) for vm in mezzd.get("/v1/vms").json["vms"]]
+        for _ in range(2):
+            self.get_on(mezzd, "a", "calm")
+            mezzd.end(signal.SIGKILL)
+            mezzd.start()
+            self.assertEqual(before, [(vm["config"], vm["runtime"]["pid"])
+                                      for vm in mezzd.get("/v1/vms").json["vms"]])
+        self.wait_log(mezzd, full, 1)
+        filler.unlink()
+        self.wait_log(mezzd, "the swap file of VM a can be written again")
+        self.wait_vm(mezzd, lambda stats: stats["swapped"] >= 36 * MIB)
+        self.expect(mezzd, "PATCH", "/v1/vms/calm", limit, 200)
+        self.expect(mezzd, "DELETE", "/v1/vms/b", None, 200)
+        self.get_on(mezzd, "a", "calm")
+        audit = mezzd.get("/v1/audit").json
+        self.assertEqual([0, 0, 0], [audit[key] for key in audit if key.startswith("wrong")])
 
     def test_bad_memory(self):
         """Machine memory that there is not."""
