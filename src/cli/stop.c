@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include <base/clock.h>
 #include <cli/commands.h>
 #include <cli/common.h>
 #include <policy/units.h>
@@ -148,19 +148,10 @@ static bool look(struct stop *s)
 	return true;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
 /* All of them have the same time, whatever the others do. */
 static void stop_together(struct stop *s)
 {
-	const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000};
-	const uint64_t end = now_ms() + s->wait_ms;
+	const uint64_t end = monotonic_ms() + s->wait_ms;
 
 	press_all(s);
 	if (!s->wait_ms && !s->cli->values[STOP_FORCE])
@@ -168,9 +159,9 @@ static void stop_together(struct stop *s)
 	while (s->n) {
 		if (!look(s))
 			return;
-		if (!s->n || now_ms() >= end)
+		if (!s->n || monotonic_ms() >= end)
 			break;
-		nanosleep(&pause, NULL);
+		nap_ms(LOOK_MS);
 	}
 	for (size_t i = 0; i < s->n; i++) {
 		struct api_vm vm = {0};

@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <base/clock.h>
@@ -231,9 +230,7 @@ int adopt_all(struct host *host, struct err *err)
 
 void adopt_wait(struct host *host, uint64_t timeout_ms)
 {
-	const uint64_t ms = monotonic_ms() + timeout_ms;
-	const struct timespec end = {.tv_sec = (time_t)(ms / 1000),
-				     .tv_nsec = (long)(ms % 1000) * 1000000};
+	const struct timespec end = monotonic_after_ms(timeout_ms);
 
 	pthread_mutex_lock(&host->lock);
 	while (host->n_adopting &&
