@@ -14,6 +14,7 @@
 #include <api/event_log.h>
 #include <api/listen.h>
 #include <api/metrics.h>
+#include <api/mhd_lib.h>
 #include <base/clock.h>
 
 #define STACK_BYTES     (1024 * 1024) /* jansson recurses, up to 2048 levels deep */
@@ -621,8 +622,12 @@ static bool copy_string(char **to, const char *from)
 int api_server_new(const struct api_server_config *config,
 		   struct api_server **ret, struct err *err)
 {
-	struct api_server *server = calloc(1, sizeof(*server));
+	struct api_server *server;
+	int r = mhd_lib_load(err);
 
+	if (r)
+		return r;
+	server = calloc(1, sizeof(*server));
 	if (!server)
 		return err_set(err, -ENOMEM, "no memory for the HTTP server");
 	server->backend = config->backend;
@@ -630,10 +635,9 @@ int api_server_new(const struct api_server_config *config,
 	const bool copied = copy_string(&server->token, config->token) &&
 			    copy_string(&server->web_page, config->web_page) &&
 			    copy_string(&server->version, config->version);
-	const int r = copied ? open_doors(server, config, err)
-			     : err_set(err, -ENOMEM,
-				       "no memory for the HTTP server");
 
+	r = copied ? open_doors(server, config, err)
+		   : err_set(err, -ENOMEM, "no memory for the HTTP server");
 	if (r) {
 		api_server_free(server);
 		return r;
