@@ -328,17 +328,20 @@ def check_clock(name, start, end):
                          "so its figures mean nothing")
 
 
-def run_in_turn(vmms, image, workloads, runs, timeout_s, report=print):
+def run_in_turn(vmms, image, workloads, runs, timeout_s, report=print, before=lambda: None):
     """Run each monitor once, then all again, so that a slow spell of the host hits all of them.
+    Before each run, call BEFORE.
 
     Returns name to results. A monitor that fails twice in a row ends it."""
     results = {vmm.name: [] for vmm in vmms}
     for turn in range(runs):
         for vmm in vmms:
             try:
+                before()
                 result = run_once(vmm, image, workloads, timeout_s)
             except BenchError as error:
                 report(f"{error}\n  … once more")
+                before()
                 result = run_once(vmm, image, workloads, timeout_s)
             results[vmm.name].append(result)
             report(f"  {turn + 1}/{runs} {vmm.name:14} boot {result.boot_s:6.2f} s, "
