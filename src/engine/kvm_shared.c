@@ -24,9 +24,7 @@
 /* A page of a shared run goes back to the home file, not mapped yet. */
 void shared_leave(struct kvm_window *w, uint64_t page)
 {
-	/* The bound on runs keeps the number of mappings far from the kernel's. */
-	VERIFY(window_map_home(w, page, page + 1));
-	window_watch_home(w, page, page + 1);
+	window_map_watched(w, page, page + 1);
 	run_map_remove(&w->shared, page);
 }
 
@@ -87,8 +85,7 @@ static bool map_run(struct kvm_window *w, uint64_t first, uint64_t end,
 		if (protect_run(w, first, end))
 			return true;
 	}
-	VERIFY(window_map_home(w, first, end));
-	window_watch_home(w, first, end);
+	window_map_watched(w, first, end);
 	return false;
 }
 

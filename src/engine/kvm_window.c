@@ -90,11 +90,12 @@ static void wake(struct kvm_window *w, uint64_t page)
 	(void)ioctl(w->uffd, UFFDIO_WAKE, &range);
 }
 
-bool window_map_home(struct kvm_window *w, uint64_t first, uint64_t end)
+static bool map_home(struct kvm_window *w, uint64_t first, uint64_t end,
+		     int protection)
 {
 	const uint64_t bytes = (end - first) * PAGE_SIZE;
 
-	if (mmap(window_at(w, first), bytes, PROT_READ | PROT_WRITE,
+	if (mmap(window_at(w, first), bytes, protection,
 		 MAP_SHARED | MAP_FIXED | MAP_NORESERVE, w->machine->home_fd,
 		 (off_t)(first * PAGE_SIZE)) == MAP_FAILED)
 		return false;
@@ -102,6 +103,19 @@ bool window_map_home(struct kvm_window *w, uint64_t first, uint64_t end)
 	(void)madvise(window_at(w, first), bytes, MADV_DONTDUMP);
 	(void)madvise(window_at(w, first), bytes, MADV_NOHUGEPAGE);
 	return true;
+}
+
+void window_map_watched(struct kvm_window *w, uint64_t first, uint64_t end)
+{
+	/*
+	 * Nobody gets in before it is watched: the kernel would put a page of zeros there by
+	 * itself. A processor that tries gets -EFAULT from KVM, and tries again.
+	 * The bound on runs keeps the number of mappings far from the kernel's.
+	 */
+	VERIFY(map_home(w, first, end, PROT_NONE));
+	window_watch_home(w, first, end);
+	VERIFY(!mprotect(window_at(w, first), (end - first) * PAGE_SIZE,
+			 PROT_READ | PROT_WRITE));
 }
 
 static void on_unmap(void *ctx, ppn_t page)
@@ -388,7 +402,7 @@ static int build(struct kvm_window *w, struct err *err)
 
 	if (r)
 		return r;
-	if (!window_map_home(w, 0, w->n_pages))
+	if (!map_home(w, 0, w->n_pages, PROT_READ | PROT_WRITE))
 		return err_set(err, -errno, "cannot map guest memory: %s",
 			       strerror(errno));
 	if (chunks_init(w) ||

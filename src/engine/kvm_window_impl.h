@@ -91,9 +91,8 @@ void window_watch_home(struct kvm_window *w, uint64_t first, uint64_t end);
 /** window_unwatch() - stop watching; whoever waits there tries again. */
 void window_unwatch(struct kvm_window *w, uint64_t first, uint64_t end);
 
-/** window_map_home() - map the home file there. Return: false as mmap() fails. */
-bool window_map_home(struct kvm_window *w, uint64_t first, uint64_t end)
-	__attribute__((warn_unused_result));
+/** window_map_watched() - show the home file there instead of what is there, watched from the start. */
+void window_map_watched(struct kvm_window *w, uint64_t first, uint64_t end);
 
 /**
  * chunks_init() - cut the window into chunks; all of them plain.

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,8 +201,12 @@ static uint64_t guest_access(struct box *b, uint64_t code, uint64_t addr,
 	(void)ioctl(b->cpu, KVM_RUN, 0);
 	b->run->immediate_exit = 0;
 	assert_int_equal(ioctl(b->cpu, KVM_SET_REGS, &regs), 0);
-	for (int tries = 0; ioctl(b->cpu, KVM_RUN, 0); tries++)
+	for (int tries = 0; ioctl(b->cpu, KVM_RUN, 0); tries++) {
 		assert_true((errno == EINTR || errno == EFAULT) && tries < 100);
+		/* Whoever changes the window has the lock. */
+		pthread_mutex_lock(&b->lock);
+		pthread_mutex_unlock(&b->lock);
+	}
 	if (b->run->exit_reason != KVM_EXIT_IO)
 		print_message("exit %u\n", b->run->exit_reason);
 	assert_int_equal(b->run->exit_reason, KVM_EXIT_IO);
@@ -549,6 +554,54 @@ static void test_watched(void **state)
 	free_box(b);
 }
 
+/* A thread that samples a shared page again and again. */
+struct sampler {
+	struct box *b;
+	_Atomic bool ending;
+	uint64_t watched;
+};
+
+static void *sample(void *arg)
+{
+	struct sampler *s = arg;
+	const ppn_t page = ppn(1000);
+
+	while (!atomic_load(&s->ending))
+		s->watched += revoke_watch(s->b->host, &page, 1, SECOND_NS);
+	return NULL;
+}
+
+/* Where a processor gets -EFAULT and tries again, a thread gets a signal, and tries again. */
+static void on_segv(int number)
+{
+	(void)number;
+}
+
+/* Whatever happens to the view of a shared page, a processor never reads anything else there. */
+static void test_shared_sampled(void **state)
+{
+	struct box *b = new_box(100, 0);
+	struct sampler s = {.b = b};
+	const uint64_t start = monotonic_ns();
+	void (*before)(int) = signal(SIGSEGV, on_segv);
+	pthread_t thread;
+	uint64_t used;
+
+	(void)state;
+	take(b, 1000, physmap_shared(8));
+	assert_int_equal(load(b, 1000), 0x5008);
+	used = used_pages(b);
+	assert_int_equal(pthread_create(&thread, NULL, sample, &s), 0);
+	while (monotonic_ns() - start < SECOND_NS)
+		assert_int_equal(load(b, 1000), 0x5008);
+	atomic_store(&s.ending, true);
+	pthread_join(thread, NULL);
+	signal(SIGSEGV, before);
+	assert_true(s.watched > 16);
+	assert_int_equal(used_pages(b), used);
+	free_box(b);
+}
+
 /* Less than all of RAM is allowed: every page comes through a fault. */
 static void test_limited(void **state)
 {
@@ -739,6 +792,7 @@ int main(void)
 		cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_shared_write_first),
+		cmocka_unit_test(test_shared_sampled),
 		cmocka_unit_test(test_bound),
 		cmocka_unit_test(test_watched),
 		cmocka_unit_test(test_limited),
