@@ -91,7 +91,7 @@ void window_watch_home(struct kvm_window *w, uint64_t first, uint64_t end);
 /** window_unwatch() - stop watching; whoever waits there tries again. */
 void window_unwatch(struct kvm_window *w, uint64_t first, uint64_t end);
 
-/** window_map_watched() - show the home file there instead of what is there, watched from the start. */
+/** window_map_watched() - show the home file there, watched before anybody can see it. */
 void window_map_watched(struct kvm_window *w, uint64_t first, uint64_t end);
 
 /**

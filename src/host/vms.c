@@ -14,7 +14,7 @@
 #include <base/clock.h>
 #include <host/host_impl.h>
 
-#define START_WAIT_MS 15000
+#define START_WAIT_MS 30000
 
 /* The list */
 
