@@ -252,12 +252,11 @@ static json_t *describe_schemas(void)
 		json_object_set_new(j, (*s)->name, api_describe(*s, API_WHOLE));
 	for (unsigned int i = 0; i < API_OPS; i++) {
 		const struct api_schema *s = routes[i].request;
-		char name[64] = "";
+		char name[64];
 
 		if (!s || routes[i].mode != API_CHANGE)
 			continue;
-		strncat(name, s->name, 40);
-		strcat(name, "Change");
+		snprintf(name, sizeof(name), "%sChange", s->name);
 		json_object_set_new(j, name, api_describe(s, API_CHANGE));
 	}
 	return j;

@@ -412,6 +412,7 @@ static enum MHD_Result no_method(struct MHD_Connection *con, const char *url)
 	char name[API_NAME_MAX], allow[64] = "";
 	struct MHD_Response *response;
 	enum api_op op;
+	size_t len = 0;
 
 	for (unsigned int i = 0; i < API_OPS; i++) {
 		const char *method = api_route((enum api_op)i)->method;
@@ -419,8 +420,8 @@ static enum MHD_Result no_method(struct MHD_Connection *con, const char *url)
 		if (api_match(method, url, &op, name) != API_MATCHED ||
 		    strstr(allow, method))
 			continue;
-		strcat(allow, *allow ? ", " : "");
-		strcat(allow, method);
+		len += (size_t)snprintf(allow + len, sizeof(allow) - len,
+					"%s%s", len ? ", " : "", method);
 	}
 	struct api_error e = {.status = 405, .number = EOPNOTSUPP};
 

@@ -14,15 +14,30 @@ struct err {
 };
 
 /**
- * err_set() - write the message of a failure and pass its code through.
+ * err_write() - write the message of a failure.
  * @err: where to write it, or NULL if the caller does not want words
- * @code: negative errno
  * @fmt: printf format of the sentence
- *
- * Return: @code, so that a failing function ends in `return err_set(…);`.
  */
-int err_set(struct err *err, int code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+void err_write(struct err *err, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/**
+ * err_set() - write the message of a failure and pass its code through.
+ * @err: as for err_write()
+ * @code: negative errno
+ *
+ * After @code a printf format and what it takes. A failing function ends in
+ * `return err_set(…);`. A macro, so that whoever analyses the caller sees which code that is;
+ * @code is evaluated first, since the rest may change errno.
+ *
+ * Return: @code.
+ */
+#define err_set(err, code, ...)                                       \
+	__extension__({                                               \
+		const int err_code_ __attribute__((unused)) = (code); \
+		err_write((err), __VA_ARGS__);                        \
+		err_code_;                                            \
+	})
 
 /**
  * err_prefix() - put the context of a caller in front of the message.

@@ -11,32 +11,33 @@
 #include <boot/plan.h>
 
 /* Offsets in boot_params. [ZERO-PAGE] */
-#define ACPI_RSDP_ADDR   0x070
-#define E820_ENTRIES     0x1e8
-#define SETUP_HEADER     0x1f1
-#define BOOT_FLAG        0x1fe
-#define HEADER_MAGIC     0x202
-#define VERSION          0x206
-#define TYPE_OF_LOADER   0x210
-#define LOADFLAGS        0x211
-#define RAMDISK_IMAGE    0x218
-#define RAMDISK_SIZE     0x21c
-#define CMD_LINE_PTR     0x228
-#define KERNEL_ALIGNMENT 0x230
-#define CMDLINE_SIZE     0x238
-#define SETUP_DATA       0x250
-#define E820_TABLE       0x2d0
-#define E820_ENTRY_BYTES 20
+#define ACPI_RSDP_ADDR     0x070
+#define E820_ENTRIES       0x1e8
+#define SETUP_HEADER       0x1f1
+#define BOOT_FLAG          0x1fe
+#define HEADER_MAGIC       0x202
+#define HEADER_MAGIC_VALUE 0x53726448U /* "HdrS" */
+#define VERSION            0x206
+#define TYPE_OF_LOADER     0x210
+#define LOADFLAGS          0x211
+#define RAMDISK_IMAGE      0x218
+#define RAMDISK_SIZE       0x21c
+#define CMD_LINE_PTR       0x228
+#define KERNEL_ALIGNMENT   0x230
+#define CMDLINE_SIZE       0x238
+#define SETUP_DATA         0x250
+#define E820_TABLE         0x2d0
+#define E820_ENTRY_BYTES   20
 
-#define LOADER_UNDEFINED 0xff
-#define LOADED_HIGH      0x01
-#define PROTOCOL_VERSION 0x020f
-#define ALIGNMENT_BYTES  0x200000
+#define LOADER_UNDEFINED   0xff
+#define LOADED_HIGH        0x01
+#define PROTOCOL_VERSION   0x020f
+#define ALIGNMENT_BYTES    0x200000
 
-#define SETUP_RNG_SEED   9
-#define SETUP_DATA_BYTES 16 /* next, type, length */
-#define TABLE_ENTRIES    512
-#define LARGE_PAGE_BYTES (UINT64_C(2) << 20)
+#define SETUP_RNG_SEED     9
+#define SETUP_DATA_BYTES   16 /* next, type, length */
+#define TABLE_ENTRIES      512
+#define LARGE_PAGE_BYTES   (UINT64_C(2) << 20)
 
 static_assert(SETUP_DATA_BYTES + BOOT_SEED_BYTES <= LAYOUT_SEED_BYTES,
 	      "the seed fits its place");
@@ -48,7 +49,7 @@ static_assert(KERNEL_SETUP_START == SETUP_HEADER &&
 static void make_setup_header(uint8_t *zero_page)
 {
 	put_le16(zero_page + BOOT_FLAG, 0xaa55);
-	memcpy(zero_page + HEADER_MAGIC, "HdrS", 4);
+	put_le32(zero_page + HEADER_MAGIC, HEADER_MAGIC_VALUE);
 	put_le16(zero_page + VERSION, PROTOCOL_VERSION);
 	put_le32(zero_page + KERNEL_ALIGNMENT, ALIGNMENT_BYTES);
 }

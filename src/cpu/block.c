@@ -215,6 +215,8 @@ static struct code_page *page_get(struct cpu *c, ppn_t page)
 
 static uint64_t line_mask(uint64_t offset, uint64_t len)
 {
+	VERIFY(len);
+
 	const unsigned int first = (unsigned int)(offset >> LINE_SHIFT);
 	const unsigned int last = (unsigned int)((offset + len - 1) >>
 						 LINE_SHIFT);

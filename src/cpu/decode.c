@@ -311,6 +311,7 @@ static size_t decode_one(struct cpu *c, struct emitter *e, const uint8_t *code,
 	emit_insn(e, d);
 	e->block->n_accesses += (uint8_t)count_accesses(&insn, ops);
 	e->insn = NULL;
+	e->ops = NULL;
 	return insn.length;
 }
 

@@ -128,10 +128,11 @@ static int add_page(struct builder *b, size_t at)
 	if (n == b->room) {
 		const size_t room = b->room ? 2 * b->room : 256;
 
-		runs = realloc(runs, room * sizeof(*runs));
-		if (!runs)
+		void *more = realloc(runs, room * sizeof(*runs));
+
+		if (!more)
 			return -ENOMEM;
-		b->map->runs.v = runs;
+		b->map->runs.v = runs = more;
 		b->room = room;
 	}
 	runs[n] = new;

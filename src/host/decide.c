@@ -5,6 +5,7 @@
 #include <sys/statvfs.h>
 
 #include <base/clock.h>
+#include <base/verify.h>
 #include <host/host_impl.h>
 
 static uint64_t sub(uint64_t a, uint64_t b)
@@ -103,6 +104,7 @@ uint64_t vm_common_pages(const struct hvm *vm)
 		}
 		sum += n;
 	}
+	VERIFY(sum); /* the VM is one of them */
 	return (before + mine) * frames / sum - before * frames / sum;
 }
 

@@ -227,8 +227,8 @@ uint64_t process_ticks(pid_t pid);
 
 /* manager.c */
 
-/** manager_loop() - the thread. */
-void *manager_loop(void *host);
+/** manager_loop() - the thread; @arg: the host. Return: NULL. */
+void *manager_loop(void *arg);
 
 /** manager_wake() - have it look at what is new. Any thread. */
 void manager_wake(struct host *host);
@@ -312,8 +312,8 @@ uint64_t vm_common_pages(const struct hvm *vm);
 
 /* mover.c */
 
-/** mover_loop() - the thread. */
-void *mover_loop(void *host);
+/** mover_loop() - the thread; @arg: the host. Return: NULL. */
+void *mover_loop(void *arg);
 
 /** gate_lock() - wait until no page is being moved, ahead of the mover. */
 void gate_lock(struct host *host);

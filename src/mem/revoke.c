@@ -286,7 +286,7 @@ int revoke_take(struct revoke_host *host, const ppn_t *pages, unsigned n_pages,
 		return 0;
 	}
 	r = send_batch(host, &batch);
-	if (r) {
+	if (r < 0) {
 		revoke_end(host, &batch);
 		return r;
 	}

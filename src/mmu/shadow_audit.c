@@ -69,7 +69,7 @@ static bool audit_chain_of(struct audit *a, struct shadow_table *t,
 }
 
 /* Every entry on a chain is present and belongs there. */
-static bool audit_head(struct audit *a, uint32_t *head)
+static bool audit_head(struct audit *a, const uint32_t *head)
 {
 	uint32_t id = *head;
 

@@ -152,8 +152,9 @@ static void store_memory(struct guest *g)
 	if (n > g->left)
 		n = g->left;
 	/* Outside RAM it fails, which is fine. */
-	if (!guestmem_write(g->mem, gpa(addr), g->data, n))
-		addr = 0;
+	const bool is_ram = guestmem_write(g->mem, gpa(addr), g->data, n);
+
+	(void)is_ram;
 	g->data += n;
 	g->left -= n;
 }
