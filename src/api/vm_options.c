@@ -19,6 +19,8 @@ static const struct vm_option options[] = {
 	{VM_OPT_INITRD, "initrd", 'i', "FILE", "initial RAM disk"},
 	{VM_OPT_APPEND, "append", 'a', "TEXT",
 	 "add to the kernel command line; repeatable"},
+	{VM_OPT_EXEC, "exec", 'e', "TEXT",
+	 "a shell of the guest of 'make guest' runs TEXT; its status is ours"},
 	{VM_OPT_BARE, "bare", 0, NULL,
 	 "do not put the default command line before TEXT"},
 	{VM_OPT_PROTOCOL, "protocol", 0, "auto|linux64|pvh|multiboot",

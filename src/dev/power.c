@@ -14,6 +14,14 @@ static uint64_t power_read(void *ctx, uint64_t off, unsigned int size)
 	return 0;
 }
 
+static void tell_status(struct power *power, uint8_t status)
+{
+	power->status = status;
+	power->has_told = true;
+	if (power->told)
+		power->told(power->ctx);
+}
+
 static void power_write(void *ctx, uint64_t off, unsigned int size,
 			uint64_t value)
 {
@@ -25,6 +33,8 @@ static void power_write(void *ctx, uint64_t off, unsigned int size,
 		power->request(power->ctx, POWER_OFF);
 	else if (off == POWER_RESET_REG && value == POWER_RESET_VALUE)
 		power->request(power->ctx, POWER_RESET);
+	else if (off == POWER_STATUS)
+		tell_status(power, (uint8_t)value);
 }
 
 void power_press(const struct irq_line *line)

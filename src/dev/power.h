@@ -14,6 +14,7 @@
 #define POWER_SLEEP_CONTROL 0 /* offsets from POWER_PORT */
 #define POWER_SLEEP_STATUS  1
 #define POWER_RESET_REG     2
+#define POWER_STATUS        3 /* ours: see struct power */
 #define POWER_RESET_VALUE   0x01
 #define POWER_SLEEP_TYPE_S5 5
 
@@ -32,10 +33,16 @@ enum power_event {
  * struct power - the registers; embedded in the VM.
  * @request: the guest wants this; called in the middle of its OUT instruction
  * @ctx: for @request
+ * @told: the guest has written to POWER_STATUS; called with @ctx, may be NULL
+ * @status: what it has written: the status of a run that ends by POWER_OFF; 0 at first
+ * @has_told: it has written something
  */
 struct power {
 	void (*request)(void *ctx, enum power_event event);
 	void *ctx;
+	void (*told)(void *ctx);
+	uint8_t status;
+	bool has_told;
 };
 
 /** power_press() - press and release the button, whose line is @line. */

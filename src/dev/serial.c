@@ -116,7 +116,10 @@ static bool listens(const struct serial *serial)
 {
 	if (!(serial->ier & IER_RX))
 		return serial->polls >= LISTEN_POLLS;
-	return serial->mcr & MCR_DTR || serial->accesses >= LISTEN_ACCESSES;
+	if (serial->mcr & MCR_DTR)
+		return serial->mcr &
+		       MCR_RTS; /* which it lowers if it has no room */
+	return serial->accesses >= LISTEN_ACCESSES;
 }
 
 static void tell_room(struct serial *serial)

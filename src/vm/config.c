@@ -113,6 +113,7 @@ void vm_config_release(struct vm_config *cfg)
 	free(cfg->kernel);
 	free(cfg->initrd);
 	free(cfg->append);
+	free(cfg->exec);
 	free(cfg->stats_path);
 	free(cfg->link_dir);
 	free(cfg->console_path);
@@ -367,6 +368,8 @@ static int apply(struct vm_config *cfg, const struct vm_option *o,
 		return set_string(&cfg->initrd, value, err);
 	case VM_OPT_APPEND:
 		return add_words(&cfg->append, value, err);
+	case VM_OPT_EXEC:
+		return set_string(&cfg->exec, value, err);
 	case VM_OPT_BARE:
 		cfg->bare = true;
 		return 0;

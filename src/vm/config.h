@@ -61,6 +61,7 @@ struct vm_net_config {
  * @initrd: initial RAM disk, or NULL; with the default kernel its own
  * @append: text added to the default kernel command line, each --append after the one before;
  *          or NULL
+ * @exec: command for the guest of `make guest`, whose status is the run's, or NULL
  * @bare: pass only @append
  * @protocol: how the kernel is entered
  * @disks: virtio disks, in order
@@ -91,6 +92,7 @@ struct vm_config {
 	char *kernel;
 	char *initrd;
 	char *append;
+	char *exec;
 	bool bare;
 	enum boot_protocol protocol;
 	struct vm_disk_config disks[VM_DISKS_MAX];

@@ -9,15 +9,18 @@
 
 #include <vm/vm.h>
 
+#define CTRL_D 4
+
 static const char help[] = "\r\nCtrl-A x  end the VM\r\n"
 			   "Ctrl-A p  press its power button\r\n"
 			   "Ctrl-A h  this text\r\n"
 			   "Ctrl-A Ctrl-A  send Ctrl-A to the guest\r\n";
 
-void console_init(struct console *con)
+void console_init(struct console *con, bool tells_end)
 {
 	memset(con, 0, sizeof(*con));
 	con->is_tty = isatty(STDIN_FILENO);
+	con->tells_end = tells_end && !con->is_tty;
 }
 
 bool console_wants(const struct console *con)
@@ -49,6 +52,13 @@ void console_push(struct console *con, struct vm *vm)
 
 	con->len -= n;
 	memmove(con->buf, con->buf + n, con->len);
+}
+
+/* The first one ends a line that is not whole, the second one the input. */
+static void tell_end(struct console *con)
+{
+	con->buf[con->len++] = CTRL_D;
+	con->buf[con->len++] = CTRL_D;
 }
 
 /* The key after Ctrl-A. */
@@ -84,6 +94,8 @@ enum console_event console_read(struct console *con, struct vm *vm)
 
 	if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN))
 		con->eof = true;
+	if (con->eof && con->tells_end)
+		tell_end(con);
 	for (ssize_t i = 0; i < n; i++) {
 		if (con->escaped) {
 			if (command(con, vm, in[i]))

@@ -13,6 +13,7 @@ struct vm;
  * @buf: bytes that the guest has not taken yet
  * @len: how many
  * @is_tty: Ctrl-A is a command key
+ * @tells_end: at the end of input the guest gets Ctrl-D
  * @escaped: the last key was Ctrl-A
  * @eof: nothing more will come
  */
@@ -20,6 +21,7 @@ struct console {
 	uint8_t buf[256];
 	size_t len;
 	bool is_tty;
+	bool tells_end;
 	bool escaped;
 	bool eof;
 };
@@ -30,8 +32,13 @@ enum console_event {
 	CONSOLE_QUIT,  /* Ctrl-A x */
 };
 
-/** console_init() - look at standard input. */
-void console_init(struct console *con);
+/**
+ * console_init() - look at standard input.
+ * @con: to initialize
+ * @tells_end: at the end of what is no terminal the guest gets Ctrl-D, as a program that reads a
+ *             file would see its end
+ */
+void console_init(struct console *con, bool tells_end);
 
 /** console_wants() - should standard input be polled? */
 bool console_wants(const struct console *con);

@@ -275,10 +275,14 @@ static bool panicked(const struct vm *vm)
 
 static void power_request(void *ctx, enum power_event event)
 {
-	if (event == POWER_OFF)
-		vm_request_end(ctx, VM_END_POWER_OFF);
-	else
-		vm_request_end(ctx, panicked(ctx) ? VM_END_PANIC : VM_END_RESET);
+	struct vm *vm = ctx;
+
+	if (event == POWER_OFF) {
+		vm->exit_status = vm->power.status;
+		vm_request_end(vm, VM_END_POWER_OFF);
+	} else {
+		vm_request_end(vm, panicked(vm) ? VM_END_PANIC : VM_END_RESET);
+	}
 }
 
 static void exit_request(void *ctx, int status)
@@ -315,7 +319,9 @@ static int add_fixed(struct vm *vm, struct err *err)
 	serial_init(&vm->serial, &com1, &console_ops, vm);
 	rtc_init(&vm->rtc, &vm->clock);
 	kvmclock_init(&vm->kvmclock, vm->mem, &vm->clock);
-	vm->power = (struct power){power_request, vm};
+	vm->power = (struct power){.request = power_request,
+				   .told = serial_has_room,
+				   .ctx = vm};
 	vm->button = line(vm, POWER_BUTTON_GSI);
 	vm->debug_exit = (struct debug_exit){exit_request, vm};
 	r = bus_add_mmio(vm->bus, gpa(IOAPIC_BASE), IOAPIC_MMIO_BYTES,

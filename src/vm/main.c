@@ -186,7 +186,9 @@ static int status_of(const struct runner *r, enum vm_end end,
 {
 	switch (end) {
 	case VM_END_POWER_OFF:
-		return VM_STATUS_OFF;
+		/* To a manager these numbers say how the VM ended; nobody else waits there. */
+		return cfg->console_path ? VM_STATUS_OFF
+					 : vm_exit_status(r->vm) & 0xff;
 	case VM_END_EXIT_PORT:
 		return vm_exit_status(r->vm) & 0xff;
 	case VM_END_RESET:
@@ -238,7 +240,8 @@ static int open_ends(struct runner *r, const struct vm_config *cfg,
 			       strerror(errno));
 	if (cfg->console_path)
 		return console_socket_new(cfg->console_path, &r->socket, err);
-	console_init(&r->console);
+	console_init(&r->console,
+		     cfg->exec && cfg->clock != VM_CLOCK_INSTRUCTIONS);
 	return 0;
 }
 

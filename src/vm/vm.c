@@ -17,6 +17,7 @@
 #include <boot/cmdline.h>
 #include <dev/acpi.h>
 #include <engine/probe.h>
+#include <vm/exec.h>
 #include <vm/vm_impl.h>
 
 static void host_stops(void *ctx)
@@ -191,7 +192,7 @@ static int make_engine(struct vm *vm, struct err *err)
 	return r;
 }
 
-static char *command_line(const struct vm *vm)
+static char *base_line(const struct vm *vm)
 {
 	const char *append = vm->cfg->append ? vm->cfg->append : "";
 	char *line;
@@ -201,6 +202,22 @@ static char *command_line(const struct vm *vm)
 	if (asprintf(&line, "%s%s%s", BOOT_CMDLINE_DEFAULT, *append ? " " : "",
 		     append) < 0)
 		return NULL;
+	return line;
+}
+
+/* The words of a command come last, and so win. */
+static char *command_line(const struct vm *vm)
+{
+	char *base = base_line(vm);
+	char *words, *line = NULL;
+
+	if (!base || !vm->cfg->exec)
+		return base;
+	words = exec_words(vm->cfg->exec, !isatty(STDIN_FILENO));
+	if (words && asprintf(&line, "%s%s", base, words) < 0)
+		line = NULL;
+	free(words);
+	free(base);
 	return line;
 }
 
@@ -395,10 +412,12 @@ void vm_end_text(const struct vm *vm, char *buf, size_t size)
 
 size_t vm_console_input(struct vm *vm, const uint8_t *bytes, size_t len)
 {
-	size_t n;
+	size_t n = 0;
 
 	pthread_mutex_lock(&vm->device_lock);
-	n = serial_receive(&vm->serial, bytes, len);
+	/* Before init has set the terminal up for a command, it would echo and edit. */
+	if (!vm->cfg->exec || vm->power.has_told)
+		n = serial_receive(&vm->serial, bytes, len);
 	pthread_mutex_unlock(&vm->device_lock);
 	vm_kick(vm);
 	return n;

@@ -77,7 +77,7 @@ void vm_press_power(struct vm *vm);
 /** vm_join() - wait for the processor thread. Return: how the run ended. */
 enum vm_end vm_join(struct vm *vm);
 
-/** vm_exit_status() - value for VM_END_EXIT_PORT. */
+/** vm_exit_status() - value for VM_END_EXIT_PORT and VM_END_POWER_OFF. */
 int vm_exit_status(const struct vm *vm);
 
 /** vm_end_text() - one sentence about the end, for people. */

@@ -277,6 +277,27 @@ class Pipe(unittest.TestCase):
         self.assertIn(b"first 2", out)
         self.assertIn(b"last 4", out)
 
+    def exec(self, text, stdin):
+        """Status and output of a command in a guest."""
+        proc = harness.spawn(["--timeout", "60", "--memory", "128M", "--exec", text],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            out, err = proc.communicate(stdin, 60)
+        finally:
+            harness.end_session(proc)
+        self.assertEqual(b"", err)
+        return proc.returncode, out
+
+    def test_exec(self):
+        """A command in a pipeline: bytes as they are, the end of input, and its status."""
+        lines = b"".join(b"%d \x01\x03\x7f\r\xff\n" % i for i in range(20000)) + b"no newline"
+        self.assertEqual((7, lines + b"\xf0\n"), self.exec(
+            "sleep 1; cat; printf '\\360\\n'; exit 7", lines))
+
+    def test_exec_unfinished(self):
+        """A guest that is switched off before its command has ended did not succeed."""
+        self.assertEqual(1, self.exec("poweroff -f; sleep 60", b"")[0])
+
     def test_null(self):
         """No input at all does not spin or end the guest."""
         proc = harness.spawn(["--timeout", "60", "--append", harness.command_parameter(

@@ -87,7 +87,7 @@ class Input(unittest.TestCase):
         self.assertEqual(0, run.status)
         self.assertEqual("", run.err)
         for option in ["--memory SIZE", "--kernel FILE", "--disk FILE[,ro|,snapshot]", "--mmu",
-                       "--timeout TIME"]:
+                       "--timeout TIME", "--exec TEXT"]:
             self.assertIn(option, run.out)
 
     def test_kernel_files(self):

@@ -23,13 +23,17 @@ static void on_exit_port(void *ctx, int status)
 static void test_power(void **state)
 {
 	int got = -1;
-	struct power power = {on_power, &got};
+	struct power power = {.request = on_power, .ctx = &got};
 
 	(void)state;
 	power_bus_ops.write(&power, POWER_SLEEP_STATUS, 1, 0x80);
 	power_bus_ops.write(&power, POWER_SLEEP_CONTROL, 1, 5 << 2);
 	power_bus_ops.write(&power, POWER_SLEEP_CONTROL, 1, 0x20 | 3 << 2);
 	power_bus_ops.write(&power, POWER_RESET_REG, 1, 0);
+	assert_false(power.has_told);
+	power_bus_ops.write(&power, POWER_STATUS, 1, 77);
+	assert_int_equal(power.status, 77);
+	assert_true(power.has_told);
 	assert_int_equal(got, -1);
 	assert_int_equal(power_bus_ops.read(&power, POWER_SLEEP_STATUS, 1), 0);
 	power_bus_ops.write(&power, POWER_SLEEP_CONTROL, 1, 0x20 | 5 << 2);

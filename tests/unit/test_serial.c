@@ -213,6 +213,10 @@ static void test_not_before_it_listens(void **state)
 	assert_int_equal(f->rooms, 1);
 	assert_int_equal(serial_receive(&f->port, (const uint8_t *)"x", 1), 1);
 	assert_int_equal(rd(f, DATA), 'x');
+	wr(f, MCR, 0x09); /* RTS falls: no room */
+	assert_int_equal(serial_receive(&f->port, (const uint8_t *)"x", 1), 0);
+	wr(f, MCR, 0x0b);
+	assert_int_equal(f->rooms, 2);
 	wr(f, IER, 0);
 	assert_int_equal(serial_room(&f->port), 0);
 }
