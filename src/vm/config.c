@@ -473,7 +473,7 @@ static int default_file(char **to, const char *dir, const char *name,
 	if (access(*to, R_OK))
 		return err_set(
 			err, -ENOENT,
-			"no --kernel given, and %s is not there: build the guest image with 'make guest'",
+			"no --kernel given, and %s is not there: 'make guest' builds the guest image, and 'meson install' puts it in place",
 			*to);
 	return 0;
 }

@@ -55,6 +55,14 @@ class Install(unittest.TestCase):
             unit = (prefix / "lib/systemd/system/mezzd.service").read_text()
             self.assertIn("ExecStart=/usr/local/bin/mezzd ", unit)
             self.assertIn("mezz run", output(prefix / "bin/mezz", "run", "--help"))
+            image = prefix / "share/mezzanine/guest"
+            self.assertEqual((daemon.BUILD / "guest/vmlinuz").exists(),
+                             (image / "vmlinuz").exists())
+            image.mkdir(exist_ok=True)
+            (image / "vmlinuz").write_bytes(b"")
+            done = subprocess.run([prefix / "bin/mezz", "run", "--no-host"], check=False,
+                                  capture_output=True, text=True, timeout=60)
+            self.assertIn(f"{image}/vmlinuz", done.stderr)
             mezzd = daemon.Daemon()
             self.addCleanup(mezzd.close)
             mezzd.command[0] = str(prefix / "bin/mezzd")
