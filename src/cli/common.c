@@ -246,6 +246,15 @@ json_t *cli_vm_args(const struct cli *cli)
 	return list;
 }
 
+uint64_t vm_memory_pages(const struct api_vm *vm)
+{
+	const struct api_stats *s = &vm->stats;
+	const uint64_t has = s->granted_pages + s->ballooned_pages +
+			     s->compressed_pages + s->swapped_pages;
+
+	return has ? has : vm->config.size_pages;
+}
+
 double mib(uint64_t pages)
 {
 	return (double)pages / (double)MIB_PAGES;

@@ -99,6 +99,15 @@ json_t *cli_settings(const struct cli *cli, int first);
 /** cli_vm_args() - options of the VM's process, before and after --. Return: new array. */
 json_t *cli_vm_args(const struct cli *cli);
 
+/**
+ * vm_memory_pages() - memory that a guest has.
+ * @vm: a VM
+ *
+ * Return: pages: of one that runs what it was started with, for a change waits for its next start;
+ * else what it is defined with.
+ */
+uint64_t vm_memory_pages(const struct api_vm *vm);
+
 /** mib() - pages in MiB, for the eye. */
 double mib(uint64_t pages);
 

@@ -26,7 +26,7 @@ int cmd_ls(int argc, char *argv[])
 	for (size_t i = 0; status == CLI_OK && i < list.vms.n; i++)
 		printf("%-24s %-13s %8.0f %9.1f %9.1f %9.0f %8u %s\n",
 		       vms[i].config.name, api_power_name(vms[i].runtime.power),
-		       mib(vms[i].config.size_pages),
+		       mib(vm_memory_pages(&vms[i])),
 		       mib(vms[i].stats.consumed_pages),
 		       mib(vms[i].stats.active_pages),
 		       mib(vms[i].config.alloc.reservation_pages),

@@ -120,7 +120,7 @@ int cmd_show(int argc, char *argv[])
 				       ? "; some changes wait for its next start"
 				       : "");
 		if (vm.runtime.pid) {
-			show_stats(&vm.stats, vm.config.size_pages);
+			show_stats(&vm.stats, vm_memory_pages(&vm));
 			show_stalls(&vm.stats);
 		}
 	}

@@ -26,6 +26,7 @@
  * @batch: no keys, screens one after the other
  * @left: screens to come; 0: without end
  * @choosing: the fields are being chosen
+ * @helping: the keys are explained
  */
 struct top {
 	struct cli cli;
@@ -34,6 +35,7 @@ struct top {
 	bool batch;
 	uint64_t left;
 	bool choosing;
+	bool helping;
 };
 
 static volatile sig_atomic_t stopped;
@@ -66,7 +68,9 @@ static void show(struct top *t)
 	fit(t);
 	if (!t->batch)
 		printf("\033[?7l\033[H\033[J");
-	if (t->choosing)
+	if (t->helping)
+		top_print_help();
+	else if (t->choosing)
 		top_print_fields(&t->screen);
 	else
 		top_print(&t->screen);
@@ -101,6 +105,7 @@ static bool on_key(struct top *t, char key, bool *again)
 	}
 	if (key == 'q' || key == 3)
 		return false;
+	t->helping = !t->helping && (key == 'h' || key == '?');
 	if (key == 'f')
 		t->choosing = true;
 	else if (top_is_sort_key(key))
@@ -207,7 +212,7 @@ static int read_options(struct top *t, struct err *err)
 		t->screen.fields = top_fields(v[TOP_FIELD_LIST]);
 		if (!t->screen.fields)
 			r = err_set(err, -EINVAL,
-				    "--fields: '%s' is not letters from A to H",
+				    "--fields: '%s' is not letters from A to I",
 				    v[TOP_FIELD_LIST]);
 	}
 	if (!r && sort && (!top_is_sort_key(sort[0]) || sort[1]))
@@ -229,7 +234,7 @@ int cmd_top(int argc, char *argv[])
 		&t.cli, argc, argv,
 		"top [-b] [-d TIME] [-n N] [--fields LETTERS] [--sort KEY]\n\n"
 		"Memory of host and VMs, as in esxtop; amounts are MiB. Keys: q leaves, f chooses\n"
-		"fields, space refreshes; VMs are ordered by m memory size, g granted, c consumed,\n"
+		"fields, space refreshes, h helps; VMs are ordered by m memory size, g granted, c consumed,\n"
 		"a active, b balloon, w swapped, z compressed, s shared, l latency, n name.",
 		options, 0, 0);
 

@@ -4,7 +4,7 @@
 #define CLI_TOP_H
 #include <api/types.h>
 
-#define TOP_FIELDS      8  /* groups of columns, 'A' to 'H' */
+#define TOP_FIELDS      9  /* groups of columns, 'A' to 'I' */
 #define TOP_ROWS_BEFORE 10 /* lines above the first VM */
 
 /**
@@ -30,6 +30,9 @@ void top_print(struct top_screen *s);
 
 /** top_print_fields() - the list of groups, and which are shown. */
 void top_print_fields(const struct top_screen *s);
+
+/** top_print_help() - what the keys do. */
+void top_print_help(void);
 
 /** top_is_sort_key() - whether a key orders VMs. */
 bool top_is_sort_key(char key);

@@ -69,7 +69,7 @@ static uint64_t waited_ns(const struct api_stats *s)
 		return rate(r, r->now->counter_, r->before->counter_); \
 	}
 
-AMOUNT(memsz, r->vm->config.size_pages)
+AMOUNT(memsz, vm_memory_pages(r->vm))
 AMOUNT(grant, s->granted_pages)
 AMOUNT(cnsm, s->consumed_pages)
 AMOUNT(sztgt, s->entitlement_pages + s->overhead_pages + s->table_pages)
@@ -92,7 +92,7 @@ RATE(unzip, zip_in)
 
 static double actv(const struct row *r)
 {
-	const uint64_t size = r->vm->config.size_pages;
+	const uint64_t size = vm_memory_pages(r->vm);
 
 	return size ? 100.0 * (double)r->now->active_pages / (double)size : 0;
 }
@@ -122,6 +122,23 @@ static double lat(const struct row *r)
 		       : 0;
 }
 
+static double amin(const struct row *r)
+{
+	return mib(r->vm->config.alloc.reservation_pages);
+}
+
+static double amax(const struct row *r)
+{
+	const uint64_t limit = r->vm->config.alloc.limit_pages;
+
+	return limit == ALLOC_UNLIMITED ? -1 : mib(limit);
+}
+
+static double ashrs(const struct row *r)
+{
+	return (double)r->now->shares;
+}
+
 struct column {
 	char group;
 	const char *head;
@@ -143,6 +160,8 @@ static const struct column columns[] = {
 	{'E', "UNZIP/s", 8, 2, unzip},     {'F', "SHRD", 7, 0, shrd},
 	{'F', "ZERO", 7, 0, zero},         {'F', "SHRDSVD", 8, 1, shrdsvd},
 	{'G', "OVHD", 7, 1, ovhd},         {'H', "%LAT_M", 7, 2, lat},
+	{'I', "AMIN", 8, 0, amin},         {'I', "AMAX", 8, 0, amax},
+	{'I', "ASHRS", 8, 0, ashrs},
 };
 
 static const char *const groups[TOP_FIELDS] = {
@@ -154,6 +173,7 @@ static const char *const groups[TOP_FIELDS] = {
 	"sharing: SHRD ZERO SHRDSVD",
 	"overhead: OVHD",
 	"waiting for memory: %LAT_M",
+	"allocation: AMIN AMAX ASHRS",
 };
 
 #define NAME_WIDTH 16
@@ -328,4 +348,15 @@ void top_print_fields(const struct top_screen *s)
 	for (unsigned int i = 0; i < TOP_FIELDS; i++)
 		printf("  %c %c  %s\n", s->fields & 1u << i ? '*' : ' ',
 		       (char)('A' + i), groups[i]);
+}
+
+void top_print_help(void)
+{
+	printf("q leaves, f chooses fields, space refreshes, h shows this; any key goes back.\n\n"
+	       "These order the VMs:\n"
+	       "  m  memory size (MEMSZ)   g  granted (GRANT)      c  consumed (CNSM)\n"
+	       "  a  active (TCHD)         b  balloon (MCTLSZ)     w  swapped (SWCUR)\n"
+	       "  z  compressed (CACHESZ)  s  shared (SHRD)        l  latency (%%LAT_M)\n"
+	       "  n  name\n\n"
+	       "Amounts are MiB, rates MiB a second; mezz(1) says what each column is.\n");
 }

@@ -106,6 +106,20 @@ class Command(unittest.TestCase):
         self.mezz("top", "-b", "-n", "1", "-d", "2")
         self.assertIn('unknown unit "x" (ms, s, min, h)', self.refused("top", "-b", "-d", "2x"))
 
+    def test_size_that_waits(self):
+        """A VM that runs has the memory that it was started with, whatever it is to have next."""
+        self.mezz("create", "z", "--memory", "32M", "--start")
+        self.addCleanup(self.daemon.mezz, "rm", "z")
+        self.addCleanup(self.daemon.mezz, "stop", "z", "--kill")
+        self.mezz("set", "z", "--memory", "48M", "--limit", "40M")
+        self.assertRegex(self.mezz("ls"), r"(?m)^z +poweredOn +32 ")
+        self.assertRegex(self.mezz("show", "z"), r"(?m)^  together +32\.0 MiB")
+        top = self.mezz("top", "-b", "-n", "1", "--fields", "AI").splitlines()
+        heads = next(line for line in top if line.startswith("NAME")).split()
+        values = next(line for line in top if line.startswith("z ")).split()
+        row = dict(zip(heads, values))
+        self.assertEqual(("32", "0", "40"), (row["MEMSZ"], row["AMIN"], row["AMAX"]))
+
     def test_refusals(self):
         """What is wrong is named."""
         for words, wanted in (
@@ -165,12 +179,12 @@ class Command(unittest.TestCase):
         self.addCleanup(self.daemon.mezz, "rm", "t")
         self.addCleanup(self.daemon.mezz, "stop", "t", "--kill")
         self.mezz("set", "t", "--shares", "normal")
-        self.assertEqual([], [text for text in self.events() if "settings" in text])
+        self.assertEqual([], [text for text in self.events() if "settings of VM t " in text])
         self.mezz("set", "t", "--shares", "300", "--limit", "24M")
         self.mezz("set", "t", "--limit", "unlimited", "--sharing", "off")
         self.assertEqual(["settings of VM t changed: limit 24MiB, shares 300",
                           "settings of VM t changed: limit unlimited, sharing off"],
-                         [text for text in self.events() if "settings" in text])
+                         [text for text in self.events() if "settings of VM t " in text])
 
 
 class End(unittest.TestCase):
