@@ -139,19 +139,14 @@ void kvmclock_msr_write(struct kvmclock *kc, uint32_t msr, uint64_t value)
 	}
 }
 
-static void take_reference(struct kvmclock *kc)
-{
-	kc->ref_tsc = kc->clock->now_tsc(kc->clock->ctx);
-	kc->ref_ns = kc->clock->now_ns(kc->clock->ctx);
-}
-
 void kvmclock_update(struct kvmclock *kc, const struct kvmclock *leader)
 {
 	if (leader) {
 		kc->ref_tsc = leader->ref_tsc;
 		kc->ref_ns = leader->ref_ns;
 	} else {
-		take_reference(kc);
+		kc->ref_tsc = kc->clock->now_tsc(kc->clock->ctx);
+		kc->ref_ns = kc->clock->now_ns(kc->clock->ctx);
 	}
 	write_system_time(kc, 0);
 }
@@ -169,5 +164,4 @@ void kvmclock_init(struct kvmclock *kc, struct guestmem *mem,
 {
 	*kc = (struct kvmclock){.mem = mem, .clock = clock};
 	kvmclock_scale(clock->tsc_hz, &kc->tsc_to_ns_mul, &kc->tsc_shift);
-	take_reference(kc);
 }

@@ -6,8 +6,8 @@
  *
  * The rate of the TSC never changes, so a page is written once when the guest asks, and
  * again only by kvmclock_update(), after the TSC or the clock was moved under the guest
- * (a pause or a restore). Several processors: kvmclock_init() each, then
- * kvmclock_update(each but the first, first).
+ * (a pause or a restore). Before the guest runs: kvmclock_init() each processor's,
+ * kvmclock_update() the first, and then each other with the first as its leader.
  *
  * For CPUID: leaf KVM_PV_CPUID_BASE answers EAX = KVM_PV_CPUID_FEATURES and the signature in
  * EBX, ECX, EDX; leaf KVM_PV_CPUID_FEATURES answers EAX = KVM_PV_FEATURES.
@@ -79,7 +79,8 @@ struct kvmclock {
 };
 
 /**
- * kvmclock_init() - a clock that nobody has asked for yet.
+ * kvmclock_init() - a clock that nobody has asked for yet. It tells time from its first
+ *                   kvmclock_update() on.
  * @kc: to initialize
  * @mem: guest memory
  * @clock: time of the processor, with tsc_hz from 1 kHz to 1 THz

@@ -308,7 +308,6 @@ int vm_start(struct vm *vm, struct err *err)
 	int r = 0;
 
 	vm->start_ns = monotonic_ns();
-	/* Its reference was taken before time began. */
 	kvmclock_update(&vm->kvmclock, NULL);
 	if (vm->cfg->revoke_stress)
 		r = revoke_stress_start(vm->mem, vm->cfg->revoke_stress,

@@ -50,6 +50,7 @@ static int setup(void **state)
 	if (guestmem_new(4 << 20, &f.mem, NULL))
 		return -1;
 	kvmclock_init(&f.kc, f.mem, &f.clock);
+	kvmclock_update(&f.kc, NULL);
 	*state = &f;
 	return 0;
 }
