@@ -428,12 +428,5 @@ bool cpu_sys_store(struct cpu *c, uint64_t addr, unsigned int size)
 
 uint64_t cpu_ea_slow(const struct cpu *c, const struct op *op)
 {
-	uint64_t offset = cpu_offset(c, op);
-
-	if (op->ea & EA_ADDR16)
-		offset = (uint16_t)offset;
-	else if (op->ea & EA_ADDR32)
-		offset = (uint32_t)offset;
-	offset += c->gpr[op->seg];
-	return op->ea & EA_NO_LINEAR64 ? (uint32_t)offset : offset;
+	return cpu_linear(c, op, cpu_offset(c, op));
 }

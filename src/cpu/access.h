@@ -12,6 +12,19 @@
 
 #include <cpu/op.h>
 
+/** cpu_linear() - linear address of an offset in the segment of an op's memory operand, cut to
+ * the width of its address. */
+static inline uint64_t cpu_linear(const struct cpu *c, const struct op *op,
+				  uint64_t offset)
+{
+	if (op->ea & EA_ADDR16)
+		offset = (uint16_t)offset;
+	else if (op->ea & EA_ADDR32)
+		offset = (uint32_t)offset;
+	offset += c->gpr[op->seg];
+	return op->ea & EA_NO_LINEAR64 ? (uint32_t)offset : offset;
+}
+
 /** cpu_ea_slow() - the unusual forms: 16/32-bit addresses, segment bases and limits.
  * Does not fail; limit checks are made by the slow access itself, to which such operands go. */
 uint64_t cpu_ea_slow(const struct cpu *c, const struct op *op);

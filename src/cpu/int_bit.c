@@ -29,14 +29,7 @@ static inline void set_carry(struct cpu *c, bool carry)
 
 static uint64_t bit_ea(const struct cpu *c, const struct op *op, uint64_t delta)
 {
-	uint64_t offset = cpu_offset(c, op) + delta;
-
-	if (op->ea & EA_ADDR16)
-		offset = (uint16_t)offset;
-	else if (op->ea & EA_ADDR32)
-		offset = (uint32_t)offset;
-	offset += c->gpr[op->seg];
-	return op->ea & EA_NO_LINEAR64 ? (uint32_t)offset : offset;
+	return cpu_linear(c, op, cpu_offset(c, op) + delta);
 }
 
 #define BIT_REGS(name, bits, write)                     \

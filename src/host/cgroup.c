@@ -22,15 +22,20 @@ static const struct version versions[] = {
 	 "total_inactive_file"},
 };
 
+static FILE *open_file(const char *group, const char *name)
+{
+	char path[PATH_SIZE + 64];
+
+	snprintf(path, sizeof(path), "%s/%s", group, name);
+	return fopen(path, "re");
+}
+
 /* Return: whether the file begins with a number; "max" is none. */
 static bool read_number(const char *group, const char *name, uint64_t *ret)
 {
-	char path[PATH_SIZE + 64];
-	FILE *f;
+	FILE *f = open_file(group, name);
 	bool good;
 
-	snprintf(path, sizeof(path), "%s/%s", group, name);
-	f = fopen(path, "re");
 	if (!f)
 		return false;
 	good = fscanf(f, "%" SCNu64, ret) == 1;
@@ -41,12 +46,10 @@ static bool read_number(const char *group, const char *name, uint64_t *ret)
 /* Return: the figure of memory.stat, 0 if there is none. */
 static uint64_t read_stat(const char *group, const char *key)
 {
-	char path[PATH_SIZE + 64], word[64];
+	FILE *f = open_file(group, "memory.stat");
 	uint64_t value, found = 0;
-	FILE *f;
+	char word[64];
 
-	snprintf(path, sizeof(path), "%s/memory.stat", group);
-	f = fopen(path, "re");
 	if (!f)
 		return 0;
 	while (fscanf(f, "%63s %" SCNu64, word, &value) == 2) {
