@@ -27,8 +27,11 @@
 
 /* Looks in a row that must agree before a VM is called a thief. */
 #define SUSPICIONS_MAX 5
-/* … over so long a time: a VM needs some to release what the kernel left there. */
-#define SUSPICION_MS 4000
+/*
+ * … over so long a time: a VM looks once a second for what the kernel left there, and on a busy
+ * machine more than one look may find it in use.
+ */
+#define SUSPICION_MS 15000
 
 uint64_t file_pages(int fd)
 {
@@ -348,6 +351,18 @@ static void uncommit(struct vmmem *vm, uint64_t pages)
 	pthread_mutex_unlock(&vm->commit_lock);
 }
 
+static void accuse(struct vmmem *vm, uint64_t observed_pages)
+{
+	char why[sizeof(vm->why)];
+
+	snprintf(why, sizeof(why),
+		 "it has more memory than it was given: %llu pages for %llu, %llu in its file",
+		 (unsigned long long)observed_pages,
+		 (unsigned long long)vmmem_committed(vm),
+		 (unsigned long long)vmmem_home_pages(vm));
+	vmmem_misbehaves(vm, why);
+}
+
 void vmmem_sync(struct vmmem *vm)
 {
 	bool stolen;
@@ -370,7 +385,7 @@ void vmmem_sync(struct vmmem *vm)
 		vm->honest_ms = monotonic_ms();
 	if (vm->suspicions >= SUSPICIONS_MAX &&
 	    monotonic_ms() - vm->honest_ms >= SUSPICION_MS)
-		vmmem_misbehaves(vm, "it has more memory than it was given");
+		accuse(vm, now);
 }
 
 uint64_t vmmem_committed(struct vmmem *vm)
