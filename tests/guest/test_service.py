@@ -289,7 +289,8 @@ class Service(unittest.TestCase):
         found = self.daemon.get("/v1/vms/map/map", virtual=0xffff080000000000, count=1).json
         self.assertEqual([], found["runs"])
         self.assertIn("not present", found["walkEnd"])
-        found = self.daemon.get("/v1/vms/map/map", first=256, count=256, frames=1).json
+        # The kernel's text: under KVM what was never touched is HOME, too, and has no frame.
+        found = self.daemon.get("/v1/vms/map/map", first=4096, count=256, frames=1).json
         own = [run for run in found["runs"] if run["state"] == "home" and run["frame"]]
         with open("/proc/self/pagemap", "rb") as pagemap:
             permitted = any(int.from_bytes(pagemap.read(8), "little") & ((1 << 55) - 1)
