@@ -271,11 +271,12 @@ class Lab(Mezzd):
         return ""
 
     def wait_said(self, name, word, timeout_s=60):
-        """Until a guest has printed a line that begins so. Return: the line."""
+        """Until a guest has printed a line that begins so, to its end. Return: the line."""
         found = []
 
         def look():
-            found[:] = [line for line in self.said(name).split("\n") if line.startswith(word)]
+            whole = self.said(name).split("\n")[:-1]
+            found[:] = [line for line in whole if line.startswith(word)]
             return found
         until(look, lambda: f"{name} says {word!r}: {self.said(name)[-2000:]}", timeout_s)
         return found[0]
