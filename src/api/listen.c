@@ -3,6 +3,7 @@
 #include <api/listen.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,7 +33,8 @@ static bool somebody_answers(const struct sockaddr_un *addr)
 	return yes;
 }
 
-int listen_unix(const char *path, int *ret_fd, struct err *err)
+/* Return: 0, or -errno if there is something that may not be replaced. */
+static int check_place(const char *path, struct err *err)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	struct stat st;
@@ -43,26 +45,90 @@ int listen_unix(const char *path, int *ret_fd, struct err *err)
 			"the socket path %s has %zu bytes, at most %zu are allowed",
 			path, strlen(path), sizeof(addr.sun_path) - 1);
 	memcpy(addr.sun_path, path, strlen(path) + 1);
-	if (!lstat(path, &st)) {
-		if (!S_ISSOCK(st.st_mode))
-			return err_set(err, -EEXIST,
-				       "%s is there and not a socket", path);
-		if (somebody_answers(&addr))
-			return err_set(err, -EADDRINUSE,
-				       "another mezzd answers on %s", path);
-		if (unlink(path))
-			return fail(err, -1, "replace the socket", path);
-	}
+	if (lstat(path, &st))
+		return 0;
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(err, -EEXIST, "%s is there and not a socket",
+			       path);
+	if (somebody_answers(&addr))
+		return err_set(err, -EADDRINUSE, "another mezzd answers on %s",
+			       path);
+	return 0;
+}
+
+/* In a folder, however long its path is. Return: socket or -errno. */
+static int listen_in(int dir_fd, const char *name)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	const int fd = socket(AF_UNIX,
 			      SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int e;
 
-	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)))
-		return fail(err, fd, "make the socket", path);
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/%s",
+		 dir_fd, name);
 	/* Nobody can connect before listen(), so the mode is never too wide. */
-	if (chmod(path, 0660) || listen(fd, LISTEN_BACKLOG))
-		return fail(err, fd, "listen on", path);
-	*ret_fd = fd;
+	if (fd >= 0 && !bind(fd, (struct sockaddr *)&addr, sizeof(addr)) &&
+	    !fchmodat(dir_fd, name, 0660, 0) && !listen(fd, LISTEN_BACKLOG))
+		return fd;
+	e = errno;
+	if (fd >= 0)
+		close(fd);
+	return -e;
+}
+
+/*
+ * Made under another name, and renamed when it listens: clients that come while one mezzd
+ * follows another find a socket at any time.
+ */
+static int listen_at(const char *path, ino_t *ret_ino)
+{
+	char dir[sizeof(((struct sockaddr_un *)0)->sun_path)], name[32];
+	const char *slash = strrchr(path, '/');
+	struct stat st = {0};
+	int dir_fd, fd, r = 0;
+
+	snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - path) + 1 : 1,
+		 slash ? path : ".");
+	snprintf(name, sizeof(name), ".mezzd.%d", (int)getpid());
+	dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dir_fd < 0)
+		return -errno;
+	unlinkat(dir_fd, name, 0); /* of a process that had our number */
+	fd = listen_in(dir_fd, name);
+	if (fd >= 0 && (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) ||
+			renameat(dir_fd, name, AT_FDCWD, path)))
+		r = -errno;
+	if (fd < 0 || r)
+		unlinkat(dir_fd, name, 0);
+	close(dir_fd);
+	if (fd >= 0 && r)
+		close(fd);
+	*ret_ino = st.st_ino;
+	return r ? r : fd;
+}
+
+int listen_unix(const char *path, int *ret_fd, ino_t *ret_ino, struct err *err)
+{
+	int r = check_place(path, err);
+	ino_t ino;
+
+	if (r)
+		return r;
+	r = listen_at(path, &ino);
+	if (r < 0)
+		return err_set(err, r, "cannot listen on %s: %s", path,
+			       strerror(-r));
+	*ret_fd = r;
+	*ret_ino = ino;
 	return 0;
+}
+
+void listen_unlink(const char *path, ino_t ino)
+{
+	struct stat st;
+
+	if (!lstat(path, &st) && S_ISSOCK(st.st_mode) && st.st_ino == ino)
+		unlink(path);
 }
 
 /* Splits in place. Return: the port, or NULL. */

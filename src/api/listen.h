@@ -3,6 +3,7 @@
 #ifndef API_LISTEN_H
 #define API_LISTEN_H
 #include <sys/socket.h>
+#include <sys/types.h>
 
 #include <base/error.h>
 
@@ -12,12 +13,16 @@
  * listen_unix() - a Unix socket at a path, mode 0660; replaces one that nobody serves.
  * @path: where
  * @ret_fd: set on success
+ * @ret_ino: set on success, for listen_unlink()
  * @err: message
  *
  * Return: 0, -EADDRINUSE (somebody answers there), -ENAMETOOLONG, or what the system says.
  */
-int listen_unix(const char *path, int *ret_fd, struct err *err)
+int listen_unix(const char *path, int *ret_fd, ino_t *ret_ino, struct err *err)
 	__attribute__((warn_unused_result));
+
+/** listen_unlink() - remove a socket of ours, but not one that has replaced it. */
+void listen_unlink(const char *path, ino_t ino);
 
 /**
  * listen_tcp() - a TCP socket.

@@ -35,6 +35,7 @@ struct door {
 struct api_server {
 	struct api_backend backend;
 	char *socket_path;
+	ino_t socket_ino;
 	char *token;
 	char *web_page;
 	char *version;
@@ -600,7 +601,7 @@ static int open_doors(struct api_server *server,
 	if (c->tcp)
 		r = check_token(c->token, err);
 	if (!r)
-		r = listen_unix(c->socket_path, &fd, err);
+		r = listen_unix(c->socket_path, &fd, &server->socket_ino, err);
 	if (r)
 		return r;
 	server->socket_path = strdup(c->socket_path);
@@ -657,7 +658,7 @@ struct api_server *api_server_free(struct api_server *server)
 	if (server->tcp.daemon)
 		MHD_stop_daemon(server->tcp.daemon);
 	if (server->socket_path)
-		unlink(server->socket_path);
+		listen_unlink(server->socket_path, server->socket_ino);
 	event_log_release(&server->log);
 	free(server->socket_path);
 	free(server->token);

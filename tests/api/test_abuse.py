@@ -152,6 +152,40 @@ class Clients(unittest.TestCase):
                 pass
             self.assertLess(self.alive(), 5)
 
+    def test_socket_is_always_there(self):
+        """While one mezzd follows another its socket may refuse, but it does not vanish."""
+        mezzd = daemon.Daemon()
+        self.addCleanup(mezzd.close)
+        mezzd.start()
+        lost, done = [], threading.Event()
+
+        def look():
+            while not done.is_set():
+                if not mezzd.socket.is_socket():
+                    lost.append(time.monotonic())
+        watcher = threading.Thread(target=look)
+        watcher.start()
+        for _ in range(10):
+            mezzd.end(signal.SIGKILL)
+            mezzd.start()
+        done.set()
+        watcher.join()
+        self.assertEqual([], lost)
+        self.assertEqual({mezzd.socket}, {path for path in mezzd.path.iterdir()
+                                          if path.is_socket()})
+        self.assertEqual(0o660, mezzd.socket.stat().st_mode & 0o777)
+        # One that ends leaves the socket of another that has taken its place.
+        mezzd.socket.unlink()
+        other = daemon.Daemon()
+        self.addCleanup(other.close)
+        other.command[other.command.index("--socket") + 1] = str(mezzd.socket)
+        other.socket = mezzd.socket
+        other.start()
+        mezzd.end()
+        self.assertEqual(200, other.get("/v1/host").status)
+        other.end()
+        self.assertFalse(mezzd.socket.exists())
+
     def test_removed_while_started(self):
         """One client starts a VM, another removes it: what runs is defined."""
         for i in range(30):
