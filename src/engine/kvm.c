@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <base/clock.h>
 #include <base/verify.h>
 #include <engine/engine.h>
 #include <engine/kvm_backing.h>
@@ -35,6 +36,7 @@
 /* Write-back for everything, as firmware would have left it. */
 #define MTRR_WRITE_BACK (UINT64_C(1) << 11 | 6)
 #define EFAULT_TRIES    1000
+#define EFAULT_AT_ONCE  8
 #define RESET_RIP       0xfff0
 #define RESET_CS_BASE   0xffff0000
 #define KVM_CPUS_MAX    16
@@ -496,6 +498,12 @@ static enum engine_exit run_failed(struct engine *e, struct vcpu *c)
 		/* The window is changing: whoever changes it has the lock. */
 		pthread_mutex_lock(e->cfg.lock);
 		pthread_mutex_unlock(e->cfg.lock);
+		/*
+		 * On a busy host the changing thread may lose its processor in the midst of
+		 * it each time, which is when we run. The timer finds it elsewhere.
+		 */
+		if (c->efaults > EFAULT_AT_ONCE)
+			nap_ms(1);
 		return ENGINE_EXIT_SLICE;
 	}
 	return fail(e, "KVM_RUN: %s", strerror(errno));

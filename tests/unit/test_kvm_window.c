@@ -202,10 +202,12 @@ static uint64_t guest_access(struct box *b, uint64_t code, uint64_t addr,
 	b->run->immediate_exit = 0;
 	assert_int_equal(ioctl(b->cpu, KVM_SET_REGS, &regs), 0);
 	for (int tries = 0; ioctl(b->cpu, KVM_RUN, 0); tries++) {
-		assert_true((errno == EINTR || errno == EFAULT) && tries < 100);
-		/* Whoever changes the window has the lock. */
+		assert_true((errno == EINTR || errno == EFAULT) && tries < 1000);
+		/* As the engine does: whoever changes the window has the lock. */
 		pthread_mutex_lock(&b->lock);
 		pthread_mutex_unlock(&b->lock);
+		if (tries > 8)
+			nap_ms(1);
 	}
 	if (b->run->exit_reason != KVM_EXIT_IO)
 		print_message("exit %u\n", b->run->exit_reason);
