@@ -30,6 +30,18 @@
 #define HOST_MEMORY_MIN (UINT64_C(16) << 20)
 
 /**
+ * struct hvm_end - what is left of a VM that went while somebody waited for its start.
+ * @gone: it is
+ * @unwanted: its end was asked for
+ * @why: what it was killed for; empty: for nothing
+ */
+struct hvm_end {
+	bool gone;
+	bool unwanted;
+	char why[HOST_EVENT_MAX];
+};
+
+/**
  * struct hvm - one VM that runs. Members: I immutable, l under @lock, m the mover's (under
  * @gate), g manager's thread.
  */
@@ -45,6 +57,7 @@ struct hvm {
 	bool unwanted; /* l told to end before it had a process: it gets none, or not for long */
 	bool adopting; /* l it ran before this host and is not attached yet */
 	bool up; /* l its processor runs; not known of one that ran before this host */
+	struct hvm_end *starter; /* l filled in when it goes; NULL: nobody waits for its start */
 	bool greeted;             /* g */
 	bool lost;                /* l its link is gone */
 	char why[HOST_EVENT_MAX]; /* l for what it is killed; empty: for nothing */

@@ -89,6 +89,11 @@ void hvm_destroy(struct hvm *vm)
 		host->n_vms--;
 		break;
 	}
+	if (vm->starter) {
+		vm->starter->gone = true;
+		vm->starter->unwanted = vm->unwanted;
+		memcpy(vm->starter->why, vm->why, sizeof(vm->why));
+	}
 	vmmem_free(vm->mem);
 	if (group && !group->n_members)
 		drop_group(host, group);
@@ -208,50 +213,42 @@ static int was_unwanted(const char *name, struct err *err)
 }
 
 /* Until the manager has attached it, and it has made its devices. Under @lock. */
-static int wait_running(struct host *host, const char *name, struct err *err)
+static int wait_running(struct host *host, struct hvm *vm, const char *name,
+			const struct hvm_end *end, struct err *err)
 {
-	const struct timespec end = monotonic_after_ms(START_WAIT_MS);
-	char why[HOST_EVENT_MAX] = "";
-	bool unwanted = false;
-	struct hvm *vm;
+	const struct timespec until = monotonic_after_ms(START_WAIT_MS);
+	int r = 0;
 
-	while ((vm = vm_find(host, name)) && !vm->up) {
-		if (pthread_cond_timedwait(&host->changed, &host->lock, &end)) {
-			process_kill(vm, SIGKILL);
-			return err_set(err, -ETIMEDOUT, "VM %s does not answer",
-				       name);
-		}
-		unwanted |= vm->unwanted;
-		/* It goes from the list a moment later. */
-		if (vm->why[0])
-			memcpy(why, vm->why, sizeof(why));
+	/* While the lock is not held it may go, and its name to another. */
+	while (!end->gone && !vm->up && !r)
+		r = pthread_cond_timedwait(&host->changed, &host->lock, &until);
+	if (!end->gone) {
+		vm->starter = NULL;
+		if (vm->up)
+			return 0;
+		process_kill(vm, SIGKILL);
+		return err_set(err, -ETIMEDOUT, "VM %s does not answer", name);
 	}
-	if (unwanted)
+	if (end->unwanted)
 		return was_unwanted(name, err);
-	if (why[0])
-		return err_set(err, -ECHILD,
-			       "VM %s was killed at its start: %s", name, why);
-	if (!vm)
-		return process_ended(host, name, err);
-	return 0;
+	if (end->why[0])
+		return err_set(err, -ECHILD, "VM %s was killed at its start: %s",
+			       name, end->why);
+	return process_ended(host, name, err);
 }
 
-/* A start that failed leaves nothing. Return: whether somebody wanted its end. */
-static bool abandon(struct host *host, struct hvm *vm)
+/* A start that failed leaves nothing. */
+static void abandon(struct host *host, struct hvm *vm)
 {
-	bool unwanted;
-
 	process_kill(vm, SIGKILL);
 	if (vm->pid > 0)
 		(void)waitpid(vm->pid, NULL, 0);
 	process_remove_files(host, vm->set.name);
 	gate_lock(host);
 	pthread_mutex_lock(&host->lock);
-	unwanted = vm->unwanted;
 	hvm_destroy(vm);
 	pthread_mutex_unlock(&host->lock);
 	gate_unlock(host);
-	return unwanted;
 }
 
 /* The pages of a group are known only by a VM that is in it already. Under @lock. */
@@ -281,6 +278,7 @@ static int check_group(struct host *host, const struct host_vm_settings *set,
 int host_vm_start(struct host *host, const struct host_vm_settings *set,
 		  struct err *err)
 {
+	struct hvm_end end = {0};
 	struct hvm *vm = NULL;
 	int r = check_vm(set, err);
 
@@ -300,6 +298,8 @@ int host_vm_start(struct host *host, const struct host_vm_settings *set,
 			err_set(err, r, "out of memory");
 			if (vm)
 				hvm_destroy(vm);
+		} else {
+			vm->starter = &end;
 		}
 	}
 	pthread_mutex_unlock(&host->lock);
@@ -310,10 +310,12 @@ int host_vm_start(struct host *host, const struct host_vm_settings *set,
 		r = process_start(host, vm, set, err);
 	if (!r)
 		r = manager_watch(host, vm);
-	if (r)
-		return abandon(host, vm) ? was_unwanted(set->name, err) : r;
+	if (r) {
+		abandon(host, vm);
+		return end.unwanted ? was_unwanted(set->name, err) : r;
+	}
 	pthread_mutex_lock(&host->lock);
-	r = wait_running(host, set->name, err);
+	r = wait_running(host, vm, set->name, &end, err);
 	pthread_mutex_unlock(&host->lock);
 	return r;
 }

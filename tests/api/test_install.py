@@ -59,10 +59,12 @@ class Install(unittest.TestCase):
             self.assertEqual((daemon.BUILD / "guest/vmlinuz").exists(),
                              (image / "vmlinuz").exists())
             image.mkdir(exist_ok=True)
+            # An image whose second half is missing: the message names the place it was found at.
             (image / "vmlinuz").write_bytes(b"")
+            (image / "initramfs.cpio").unlink(missing_ok=True)
             done = subprocess.run([prefix / "bin/mezz", "run", "--no-host"], check=False,
                                   capture_output=True, text=True, timeout=60)
-            self.assertIn(f"{image}/vmlinuz", done.stderr)
+            self.assertIn(f"{image}/initramfs.cpio is not there", done.stderr)
             mezzd = daemon.Daemon()
             self.addCleanup(mezzd.close)
             mezzd.command[0] = str(prefix / "bin/mezzd")
