@@ -76,6 +76,17 @@ class Terminal:
         os.close(self.slave)
 
 
+def is_alive(pid):
+    """Has a process anything open? Its memory goes before its files do, so /proc/PID/exe tells
+    too early, and its first thread before the others; nobody may be there to collect it."""
+    try:
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
+        threads = len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return False
+    return threads > 1 or stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
 class Console(unittest.TestCase):
     """Ways out of a VM on a terminal."""
 
@@ -204,7 +215,7 @@ class Console(unittest.TestCase):
             proc.stdout.close()
             # As long as one of them lives, the folder is in use.
             for pid in (host, vm):
-                self.gone(lambda pid=pid: os.path.exists(f"/proc/{pid}/exe"))
+                self.gone(lambda pid=pid: is_alive(pid))
             os.utime(left[0], (0, 0))
             subprocess.run([*command, "--kernel", "/nonexistent"], check=False, env=env,
                            capture_output=True)
