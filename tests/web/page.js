@@ -163,6 +163,8 @@ const tests = {
 		type(field("w1", "shares"), "777");
 		submit(form);
 		await until(() => /limit 48MiB/.test(byId("events").textContent), "the event");
+		/* The answer to the page may come after the event. */
+		await until(() => form.querySelector("button[type=button]").hidden, "that it is done");
 		const {memoryAllocation: a} = (await api("GET", "/v1/vms/w1")).config;
 		assert.deepStrictEqual([a.limit, a.reservation, a.shares],
 			[48 * MIB, 16.5 * MIB, {level: "custom", shares: 777}]);
