@@ -5,21 +5,12 @@
 #include <base/clock.h>
 #include <host/host_impl.h>
 #include <mem/link_msg.h>
-
-static uint64_t sub(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
-
-static uint64_t min(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
+#include <policy/arith.h>
 
 static uint64_t held_pages(const struct hvm *vm)
 {
-	return min(physmap_counts(vm->mem->map).pages[PHYSMAP_BALLOON],
-		   vm->set.size_pages);
+	return min_u64(physmap_counts(vm->mem->map).pages[PHYSMAP_BALLOON],
+		       vm->set.size_pages);
 }
 
 /* A time to come would keep old statistics fresh. */
@@ -69,15 +60,15 @@ void hvm_balloon_judge(struct hvm *vm)
 
 uint64_t hvm_balloon_base(const struct hvm *vm)
 {
-	return sub(vm->balloon_sent, vm->sweep_sent);
+	return sub_u64(vm->balloon_sent, vm->sweep_sent);
 }
 
 void hvm_balloon_send(struct hvm *vm)
 {
-	const uint64_t base = min(vm->action.balloon_target_pages,
-				  vm->set.size_pages);
-	const uint64_t extra = min(vm->sweep.extra_pages,
-				   vm->set.size_pages - base);
+	const uint64_t base = min_u64(vm->action.balloon_target_pages,
+				      vm->set.size_pages);
+	const uint64_t extra = min_u64(vm->sweep.extra_pages,
+				       vm->set.size_pages - base);
 	struct link_msg msg;
 
 	if (vm->state != HOST_VM_RUNNING ||
@@ -108,12 +99,13 @@ bool hvm_sweep(struct hvm *vm)
 		.size_pages = size,
 		.base_pages = hvm_balloon_base(vm),
 		.balloon_pages = held_pages(vm),
-		.empty_pages = min(counts.pages[PHYSMAP_ZERO] +
-					   vmmem_untouched_pages(vm->mem),
-				   size),
+		.empty_pages = min_u64(counts.pages[PHYSMAP_ZERO] +
+					       vmmem_untouched_pages(vm->mem),
+				       size),
 		.stats_ms = stats_ms(vm),
-		.free_pages = min(atomic_load(&c->balloon_free), size),
-		.available_pages = min(atomic_load(&c->balloon_available), size),
+		.free_pages = min_u64(atomic_load(&c->balloon_free), size),
+		.available_pages = min_u64(atomic_load(&c->balloon_available),
+					   size),
 		.ooms = atomic_load(&c->balloon_ooms),
 		.allowed = vm->balloon.driver == BALLOON_READY &&
 			   vm->balloon.stats_valid && !vm->balloon.distress &&

@@ -7,16 +7,7 @@
 #include <base/clock.h>
 #include <base/verify.h>
 #include <host/host_impl.h>
-
-static uint64_t sub(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
-
-static uint64_t min(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
+#include <policy/arith.h>
 
 static uint32_t pool_node(struct host *host, const char *name)
 {
@@ -94,9 +85,9 @@ uint64_t vm_common_pages(const struct hvm *vm)
 	for (uint32_t i = 0; i < g->n_members; i++) {
 		const struct vmmem *m = g->members[i];
 		/* One more, so that frames on their way out belong to somebody. */
-		const uint64_t n = 1 + min(physmap_counts(m->map)
-						   .pages[PHYSMAP_SHARED],
-					   m->n_pages);
+		const uint64_t n = 1 + min_u64(physmap_counts(m->map)
+						       .pages[PHYSMAP_SHARED],
+					       m->n_pages);
 
 		if (m == vm->mem) {
 			before = sum;
@@ -131,16 +122,16 @@ static struct plan_vm plan_vm_of(struct host *host, struct hvm *vm,
 	untouched = vmmem_untouched_pages(vm->mem);
 	counts = physmap_counts(vm->mem->map);
 	/* Counters are the VM's: whatever they say, they stay within its size. */
-	p.shared_pages = min(counts.pages[PHYSMAP_SHARED], size);
-	p.zip_pages = min(counts.pages[PHYSMAP_ZIPPED], size);
-	p.swap_pages = min(counts.pages[PHYSMAP_SWAPPED], size);
-	p.balloon_pages = min(counts.pages[PHYSMAP_BALLOON], size);
+	p.shared_pages = min_u64(counts.pages[PHYSMAP_SHARED], size);
+	p.zip_pages = min_u64(counts.pages[PHYSMAP_ZIPPED], size);
+	p.swap_pages = min_u64(counts.pages[PHYSMAP_SWAPPED], size);
+	p.balloon_pages = min_u64(counts.pages[PHYSMAP_BALLOON], size);
 	if (vm->sweep.phase != SWEEP_REST)
-		p.sweep_pages = sub(p.balloon_pages, p.balloon_target_pages);
-	p.private_pages = min(sub(counts.pages[PHYSMAP_HOME], untouched) +
-				      counts.pages[PHYSMAP_BUSY],
-			      size);
-	p.zero_pages = min(counts.pages[PHYSMAP_ZERO] + untouched, size);
+		p.sweep_pages = sub_u64(p.balloon_pages, p.balloon_target_pages);
+	p.private_pages = min_u64(sub_u64(counts.pages[PHYSMAP_HOME], untouched) +
+					  counts.pages[PHYSMAP_BUSY],
+				  size);
+	p.zero_pages = min_u64(counts.pages[PHYSMAP_ZERO] + untouched, size);
 	p.common_pages = vm_common_pages(vm);
 	p.zip_store_pages = zip_pages(vm->mem->zip);
 	p.swap_free_pages = swap_slots_free(vm->mem->swap);
@@ -153,8 +144,9 @@ static void order_set(struct host *host, struct hvm *vm, const struct plan_vm *p
 	const uint32_t *v = host->options.v;
 	const struct plan_action *a = &vm->action;
 	const uint64_t alloc = plan_vm_charge(p);
-	uint64_t zip_max = min(vm->set.size_pages * v[OPT_MEM_ZIP_MAX_PCT] / 100,
-			       alloc * v[OPT_MEM_ZIP_MAX_ALLOC_PCT] / 100);
+	uint64_t zip_max = min_u64(vm->set.size_pages * v[OPT_MEM_ZIP_MAX_PCT] /
+					   100,
+				   alloc * v[OPT_MEM_ZIP_MAX_ALLOC_PCT] / 100);
 
 	if (!v[OPT_MEM_ZIP_ENABLE])
 		zip_max = 0;
@@ -172,7 +164,8 @@ static void order_set(struct host *host, struct hvm *vm, const struct plan_vm *p
 /* What a VM may take yet, of which it has some already: pages that it has not touched. */
 static uint64_t allowance_of(const struct hvm *vm)
 {
-	return sub(vm->action.allowance_pages, vmmem_untouched_pages(vm->mem));
+	return sub_u64(vm->action.allowance_pages,
+		       vmmem_untouched_pages(vm->mem));
 }
 
 /* Memory that is free, or that can be withdrawn at once. */
@@ -184,9 +177,10 @@ static uint64_t idle_pages(struct host *host)
 		const struct vmmem *mem = host->vms[i]->mem;
 
 		if (mem)
-			sum += min(physmap_allowance(mem->map), mem->n_pages);
+			sum += min_u64(physmap_allowance(mem->map),
+				       mem->n_pages);
 	}
-	return sub(sum, ledger_over_pages(&host->ledger));
+	return sub_u64(sum, ledger_over_pages(&host->ledger));
 }
 
 /*
@@ -236,9 +230,9 @@ uint64_t host_promised(struct host *host)
 		struct vmmem *mem = host->vms[i]->mem;
 
 		if (mem)
-			sum += min(physmap_allowance(mem->map) +
-					   vmmem_untouched_pages(mem),
-				   vmmem_committed(mem));
+			sum += min_u64(physmap_allowance(mem->map) +
+					       vmmem_untouched_pages(mem),
+				       vmmem_committed(mem));
 	}
 	return sum;
 }
@@ -246,9 +240,9 @@ uint64_t host_promised(struct host *host)
 /* Where VMs that were found have more than there is, what they may take pays that first. */
 uint64_t host_free_pages(struct host *host)
 {
-	return sub(ledger_free_pages(&host->ledger) + host_promised(host),
-		   ledger_over_pages(&host->ledger) + LEDGER_RESERVE +
-			   host->starting_pages);
+	return sub_u64(ledger_free_pages(&host->ledger) + host_promised(host),
+		       ledger_over_pages(&host->ledger) + LEDGER_RESERVE +
+			       host->starting_pages);
 }
 
 static int decide_with(struct host *host, const struct tree *tree,

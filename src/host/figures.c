@@ -6,11 +6,7 @@
 
 #include <base/clock.h>
 #include <host/host_impl.h>
-
-static uint64_t sub(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
+#include <policy/arith.h>
 
 static uint64_t take(uint64_t *rest, uint64_t n)
 {
@@ -59,7 +55,7 @@ static void counters_of(const struct hvm *vm, struct host_vm_figures *f)
 	f->guest_total_pages = atomic_load(&c->balloon_total);
 	f->guest_available_pages = atomic_load(&c->balloon_available);
 	f->guest_free_pages = atomic_load(&c->balloon_free);
-	f->guest_stats_age_ms = stats_ms ? sub(monotonic_ms(), stats_ms)
+	f->guest_stats_age_ms = stats_ms ? sub_u64(monotonic_ms(), stats_ms)
 					 : UINT64_MAX;
 	f->run_ns = atomic_load(&c->run_ns);
 	f->stall_zip_ns = atomic_load(&c->stall_ns[LINK_STALL_ZIP]);
@@ -223,8 +219,8 @@ static void host_figures(struct host *host, struct host_snapshot *s)
 	const uint64_t used = h->consumed_pages + h->common_pages +
 			      h->zip_pages + h->table_pages + h->overhead_pages;
 
-	h->free_pages = sub(h->managed_pages, used);
-	h->over_pages = sub(used, h->managed_pages);
+	h->free_pages = sub_u64(h->managed_pages, used);
+	h->over_pages = sub_u64(used, h->managed_pages);
 	/* Exactly adding up is for people; what is over is said beside it. */
 	h->overhead_pages -= h->over_pages < h->overhead_pages
 				     ? h->over_pages

@@ -3,6 +3,7 @@
 #include <host/ledger.h>
 
 #include <base/verify.h>
+#include <policy/arith.h>
 
 void ledger_init(struct ledger *l, uint64_t total_pages)
 {
@@ -15,18 +16,13 @@ void ledger_release(struct ledger *l)
 	pthread_mutex_destroy(&l->lock);
 }
 
-static uint64_t sub(uint64_t a, uint64_t b)
-{
-	return a > b ? a - b : 0;
-}
-
 uint64_t ledger_take(struct ledger *l, enum ledger_who who, uint64_t pages)
 {
 	const uint64_t keep = who == LEDGER_VM ? LEDGER_RESERVE : 0;
 
 	pthread_mutex_lock(&l->lock);
 
-	const uint64_t room = sub(sub(l->total, l->used), keep);
+	const uint64_t room = sub_u64(sub_u64(l->total, l->used), keep);
 
 	if (l->closed)
 		pages = 0;
@@ -86,7 +82,7 @@ uint64_t ledger_free_pages(struct ledger *l)
 {
 	pthread_mutex_lock(&l->lock);
 
-	const uint64_t n = sub(l->total, l->used);
+	const uint64_t n = sub_u64(l->total, l->used);
 
 	pthread_mutex_unlock(&l->lock);
 	return n;
@@ -96,7 +92,7 @@ uint64_t ledger_over_pages(struct ledger *l)
 {
 	pthread_mutex_lock(&l->lock);
 
-	const uint64_t n = sub(l->used, l->total);
+	const uint64_t n = sub_u64(l->used, l->total);
 
 	pthread_mutex_unlock(&l->lock);
 	return n;

@@ -14,6 +14,7 @@
 
 #include <base/clock.h>
 #include <host/host_impl.h>
+#include <policy/arith.h>
 #include <policy/units.h>
 
 /* A sanitizer's own memory is many times the program's: it is left out of the books. */
@@ -32,16 +33,6 @@
 #define GROWTH_PAGES   (MIB_PAGES / 4)
 #define CALM_MS        10000
 #define ROOM_WAIT_MS   10000
-
-static uint64_t max(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
-}
-
-static uint64_t min(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
 
 uint64_t vm_overhead_reserve(const struct host *host, uint64_t size_pages)
 {
@@ -129,9 +120,9 @@ static void measure_vm(struct hvm *vm, uint64_t now_ms)
 		vm->calm_pages = all;
 	}
 	if (vm->mem && now_ms - vm->calm_since_ms >= CALM_MS)
-		reserve = min(reserve, all + HEADROOM_PAGES);
+		reserve = min_u64(reserve, all + HEADROOM_PAGES);
 	vm->overhead_pages = pages;
-	vm->charge_pages = max(all, reserve);
+	vm->charge_pages = max_u64(all, reserve);
 }
 
 void overhead_measure(struct host *host)
