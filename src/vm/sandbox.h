@@ -19,14 +19,14 @@
 int sandbox_enter(struct err *err) __attribute__((warn_unused_result));
 
 /**
- * sandbox_enter_with() - the same, for a program that needs other system calls.
- * @allowed: numbers of the system calls that it may use, of any arguments
+ * sandbox_enter_with() - the same, for a program that needs other system calls than a VM.
+ * @more: numbers of system calls that it may use besides those that any program needs
  * @n: how many
  * @err: message
  *
  * Return: 0 or -errno.
  */
-int sandbox_enter_with(const int *allowed, size_t n, struct err *err)
+int sandbox_enter_with(const int *more, size_t n, struct err *err)
 	__attribute__((warn_unused_result));
 
 #endif
