@@ -3,20 +3,15 @@
 #include <api/curl_lib.h>
 
 #include <assert.h>
-#include <dlfcn.h>
-#include <errno.h>
 #include <stddef.h>
-#include <string.h>
 
+#include <api/dynlib.h>
 #include <base/types.h>
 
 /* The version with whose headers this is built; its interface has not changed since 2006. */
 #define CURL_SONAME "libcurl.so.4"
 
-static const struct symbol {
-	const char *name;
-	size_t at;
-} symbols[] = {
+static const struct dynlib_symbol symbols[] = {
 	{"curl_easy_init", offsetof(struct curl_lib, easy_init)},
 	{"curl_easy_cleanup", offsetof(struct curl_lib, easy_cleanup)},
 	{"curl_easy_reset", offsetof(struct curl_lib, easy_reset)},
@@ -35,21 +30,11 @@ static_assert(sizeof(struct curl_lib) == ARRAY_SIZE(symbols) * sizeof(void *),
 
 int curl_lib_load(struct curl_lib *ret_lib, struct err *err)
 {
-	void *handle = dlopen(CURL_SONAME, RTLD_NOW | RTLD_LOCAL);
 	struct curl_lib lib;
+	const int r = dynlib_load(CURL_SONAME, symbols, ARRAY_SIZE(symbols),
+				  &lib, err);
 
-	if (!handle)
-		return err_set(err, -ELIBACC, "cannot load %s: %s", CURL_SONAME,
-			       dlerror());
-	for (size_t i = 0; i < ARRAY_SIZE(symbols); i++) {
-		void *fn = dlsym(handle, symbols[i].name);
-
-		if (!fn)
-			return err_set(err, -ELIBACC, "%s has no %s",
-				       CURL_SONAME, symbols[i].name);
-		/* POSIX promises that a function's address survives this. */
-		memcpy((char *)&lib + symbols[i].at, &fn, sizeof(fn));
-	}
-	*ret_lib = lib;
-	return 0;
+	if (!r)
+		*ret_lib = lib;
+	return r;
 }

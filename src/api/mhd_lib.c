@@ -6,14 +6,12 @@
 #include <api/mhd_lib.h>
 
 #include <assert.h>
-#include <dlfcn.h>
-#include <errno.h>
 #include <microhttpd.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <string.h>
 
+#include <api/dynlib.h>
 #include <base/types.h>
 
 /* The version with whose headers this is built. */
@@ -33,10 +31,7 @@ static struct mhd_lib {
 	__typeof__(MHD_stop_daemon) *stop_daemon;
 } lib; /* constant once it is loaded, like the table of a linker */
 
-static const struct symbol {
-	const char *name;
-	size_t at;
-} symbols[] = {
+static const struct dynlib_symbol symbols[] = {
 	{"MHD_add_response_header",
 	 offsetof(struct mhd_lib, add_response_header)},
 	{"MHD_create_response_from_buffer",
@@ -62,21 +57,12 @@ static_assert(sizeof(struct mhd_lib) == ARRAY_SIZE(symbols) * sizeof(void *),
 int mhd_lib_load(struct err *err)
 {
 	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-	void *handle = dlopen(MHD_SONAME, RTLD_NOW | RTLD_LOCAL);
 	struct mhd_lib found;
+	const int r = dynlib_load(MHD_SONAME, symbols, ARRAY_SIZE(symbols),
+				  &found, err);
 
-	if (!handle)
-		return err_set(err, -ELIBACC, "cannot load %s: %s", MHD_SONAME,
-			       dlerror());
-	for (size_t i = 0; i < ARRAY_SIZE(symbols); i++) {
-		void *fn = dlsym(handle, symbols[i].name);
-
-		if (!fn)
-			return err_set(err, -ELIBACC, "%s has no %s",
-				       MHD_SONAME, symbols[i].name);
-		/* POSIX promises that a function's address survives this. */
-		memcpy((char *)&found + symbols[i].at, &fn, sizeof(fn));
-	}
+	if (r)
+		return r;
 	pthread_mutex_lock(&lock);
 	if (!lib.stop_daemon)
 		lib = found;

@@ -77,14 +77,15 @@ static int set_string(char **to, const char *value, struct err *err)
 	return 0;
 }
 
-/* Each adds to the ones before, as the words of one command line. */
-static int add_words(char **to, const char *value, struct err *err)
+/* Each adds to the ones before. */
+static int add_words(char **to, const char *value, char separator,
+		     struct err *err)
 {
 	char *joined;
 
 	if (!*to || !**to)
 		return set_string(to, value, err);
-	if (asprintf(&joined, "%s %s", *to, value) < 0)
+	if (asprintf(&joined, "%s%c%s", *to, separator, value) < 0)
 		return err_set(err, -ENOMEM, "no memory for the options");
 	free(*to);
 	*to = joined;
@@ -169,8 +170,6 @@ static bool parse_mac(const char *text, uint8_t mac[6])
 /* Words of mezz-net's are only passed on: it knows them. */
 static int net_word(struct vm_net_config *net, const char *word, struct err *err)
 {
-	char *more;
-
 	if (!strncmp(word, "mac=", 4)) {
 		if (!parse_mac(word + 4, net->mac) || net->mac[0] & 1)
 			return bad(err, "net", word,
@@ -179,12 +178,7 @@ static int net_word(struct vm_net_config *net, const char *word, struct err *err
 	}
 	if (!net->user)
 		return bad(err, "net", word, "mac=…, which a socket may have");
-	if (asprintf(&more, "%s%s%s", net->words ? net->words : "",
-		     net->words ? "," : "", word) < 0)
-		return err_set(err, -ENOMEM, "no memory for the options");
-	free(net->words);
-	net->words = more;
-	return 0;
+	return add_words(&net->words, word, ',', err);
 }
 
 static int set_net(struct vm_config *cfg, const char *value, struct err *err)
@@ -367,7 +361,7 @@ static int apply(struct vm_config *cfg, const struct vm_option *o,
 	case VM_OPT_INITRD:
 		return set_string(&cfg->initrd, value, err);
 	case VM_OPT_APPEND:
-		return add_words(&cfg->append, value, err);
+		return add_words(&cfg->append, value, ' ', err);
 	case VM_OPT_EXEC:
 		return set_string(&cfg->exec, value, err);
 	case VM_OPT_BARE:

@@ -14,9 +14,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* Both below the folder of this program: where it is installed, and where it is built. */
-#define INSTALLED "mezz-net"
-#define BUILT     "../net/mezz-net"
+#include <api/paths.h>
+
 /* Where mezz-net finds its end. */
 #define STREAM_FD 3
 #define ANSWER_MS 10000
@@ -44,25 +43,6 @@ static int connect_to(const char *path, struct err *err)
 
 	close(fd);
 	return r;
-}
-
-/* mezz-net's path. @buf: @size bytes. */
-static bool find_program(char *buf, size_t size)
-{
-	static const char *const places[] = {INSTALLED, BUILT};
-	char self[4096];
-	const ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-	if (n <= 0)
-		return false;
-	self[n] = 0;
-	*strrchr(self, '/') = 0;
-	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
-		snprintf(buf, size, "%s/%s", self, places[i]);
-		if (!access(buf, X_OK))
-			return true;
-	}
-	return false;
 }
 
 static int spawn(const char *program, const char *words, int stream)
@@ -132,10 +112,13 @@ static int read_answer(int fd, struct err *err)
 
 static int start_mezz_net(const char *words, struct err *err)
 {
-	char program[4224];
+	/* Where it is installed, and where it is built. */
+	static const char *const places[] = {"mezz-net", "../net/mezz-net",
+					     NULL};
+	char program[PATHS_MAX];
 	int ends[2], r;
 
-	if (!find_program(program, sizeof(program)))
+	if (!paths_beside(places, program))
 		return err_set(err, -ENOENT,
 			       "--net user: mezz-net is not where mezz-vm is");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
