@@ -17,6 +17,7 @@ import time
 import unittest
 
 import harness
+from lab import until
 
 sys.path.insert(0, str(harness.ROOT / "tests" / "api"))
 import daemon  # noqa: E402  (the folder is not a package)
@@ -69,6 +70,17 @@ def free_port():
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
+
+
+def is_free(port):
+    """Can somebody listen there?"""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 class User(unittest.TestCase):
@@ -138,20 +150,8 @@ class User(unittest.TestCase):
         proc.stdout.read()
         proc.stdout.close()
         self.assertEqual(0, proc.wait(30 * harness.PATIENCE))
-        self.wait_until_free(port)
-
-    def wait_until_free(self, port):
-        """mezz-net ends with its VM, a moment later."""
-        end = time.monotonic() + 10 * harness.PATIENCE
-        while True:
-            with socket.socket() as sock:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    sock.bind(("127.0.0.1", port))
-                    return
-                except OSError:
-                    self.assertLess(time.monotonic(), end, "the port is still taken")
-                    time.sleep(0.02)
+        # mezz-net ends with its VM, a moment later.
+        until(lambda: is_free(port), "the port is free again", 10)
 
     def test_refused(self):
         """What cannot be is an error that names it."""
@@ -290,22 +290,15 @@ class Managed(unittest.TestCase):
         self.assertIn("Seccomp:\t2", status)
         self.assertIn("CapEff:\t0000000000000000", status)
         log = pathlib.Path(answer.json["runtime"]["log"])
-        self.wait(lambda: b"fetched" in log.read_bytes(), 60)
+        until(lambda: b"fetched" in log.read_bytes(), "the guest fetches")
         alone, helpers = own_bytes(pid), own_bytes(helper)
         self.assertGreater(helpers, 0)
         # Its tables are counted besides, but are smaller than mezz-net.
         self.assertGreater(helpers, PHYSMAP_BYTES)
-        self.wait(lambda: self.daemon.get("/v1/vms/web").json["quickStats"]["overhead"] >=
-                  alone + helpers + PHYSMAP_BYTES // 2, 10)
+        until(lambda: self.daemon.get("/v1/vms/web").json["quickStats"]["overhead"] >=
+              alone + helpers + PHYSMAP_BYTES // 2, "mezz-net is counted", 10)
         os.kill(pid, 9)
-        self.wait(lambda: not pathlib.Path(f"/proc/{helper}").exists(), 10)
-
-    def wait(self, condition, timeout_s):
-        """Until something is so."""
-        end = time.monotonic() + timeout_s * harness.PATIENCE
-        while not condition():
-            self.assertLess(time.monotonic(), end)
-            time.sleep(0.05)
+        until(lambda: not pathlib.Path(f"/proc/{helper}").exists(), "the end of mezz-net", 10)
 
 
 if __name__ == "__main__":

@@ -16,42 +16,16 @@
 
 #include <dev/overlay.h>
 #include <dev/virtio_blk.h>
+#include <policy/rng.h>
 
 #include "virtio_driver.h"
 
 #define SECTOR      512
 #define SECTORS     2048
 #define IMAGE_BYTES (SECTORS * SECTOR - 100) /* the last sector is not whole */
-#define HEADER      0xf0000
-#define STATUS      0xf1000
 #define F_FLUSH     (UINT64_C(1) << 9)
 #define F_DISCARD   (UINT64_C(1) << 13)
 #define F_ZEROES    (UINT64_C(1) << 14)
-
-enum {
-	IN = 0,
-	OUT = 1,
-	FLUSH = 4,
-	DISCARD = 11,
-	ZEROES = 13,
-};
-
-/* A linear congruential generator; its upper half is what is used. */
-struct rng {
-	uint64_t state;
-};
-
-static uint64_t rng_next(struct rng *rng)
-{
-	rng->state = rng->state * UINT64_C(6364136223846793005) +
-		     UINT64_C(1442695040888963407);
-	return rng->state >> 32;
-}
-
-static uint64_t rng_below(struct rng *rng, uint64_t n)
-{
-	return rng_next(rng) % n;
-}
 
 struct fixture {
 	struct driver d;
@@ -114,44 +88,23 @@ static void plug(struct fixture *f)
 static void request(struct fixture *f, uint32_t type, uint64_t sector,
 		    uint32_t len, uint32_t first)
 {
-	struct driver *d = &f->d;
-	const struct {
-		uint32_t type;
-		uint32_t reserved;
-		uint64_t sector;
-	} header = {type, 0, sector};
-	const uint16_t way = type == IN ? D_WRITE : 0;
-	const uint64_t table = driver_desc_at(0);
-	uint8_t status = 0xee;
-	uint16_t n = 1;
+	struct piece pieces[2];
+	unsigned int n = 0;
 
 	if (first > len)
 		first = len;
-	driver_put(d, HEADER, &header, sizeof(header));
-	driver_put(d, STATUS, &status, 1);
-	driver_desc(d, table, 0, HEADER, sizeof(header), D_NEXT, 1);
-	if (first) {
-		driver_desc(d, table, n, DRIVER_DATA, first, D_NEXT | way,
-			    n + 1);
-		n++;
-	}
-	if (len > first) {
-		driver_desc(d, table, n, DRIVER_DATA + first, len - first,
-			    D_NEXT | way, n + 1);
-		n++;
-	}
-	driver_desc(d, table, n, STATUS, 1, D_WRITE, 0);
-	driver_offer(d, 0, 0);
-	driver_kick(d, 0);
-	driver_get(d, STATUS, &status, 1);
-	assert_int_equal(status, 0);
+	if (first)
+		pieces[n++] = (struct piece){DRIVER_DATA, first};
+	if (len > first)
+		pieces[n++] = (struct piece){DRIVER_DATA + first, len - first};
+	assert_int_equal(driver_disk_request(&f->d, type, sector, n, pieces), 0);
 }
 
 static void compare(struct fixture *f, uint64_t sector, uint64_t n)
 {
 	const uint32_t len = (uint32_t)n * SECTOR;
 
-	request(f, IN, sector, len, len / 3);
+	request(f, DISK_IN, sector, len, len / 3);
 	driver_get(&f->d, DRIVER_DATA, f->buf, len);
 	assert_memory_equal(f->buf, f->model + sector * SECTOR, len);
 }
@@ -173,18 +126,18 @@ static void change(struct fixture *f, struct rng *rng, uint64_t sector,
 		for (uint32_t i = 0; i < len; i++)
 			to[i] = (uint8_t)rng_next(rng);
 		driver_put(&f->d, DRIVER_DATA, to, len);
-		request(f, OUT, sector, len, (uint32_t)rng_below(rng, len));
+		request(f, DISK_OUT, sector, len, (uint32_t)rng_below(rng, len));
 		break;
 	case 2:
 		range.flags = (uint32_t)rng_below(rng, 2);
 		memset(to, 0, len);
 		driver_put(&f->d, DRIVER_DATA, &range, sizeof(range));
-		request(f, ZEROES, 0, sizeof(range), 0);
+		request(f, DISK_ZEROES, 0, sizeof(range), 0);
 		break;
 	default:
 		memset(to, 0, len);
 		driver_put(&f->d, DRIVER_DATA, &range, sizeof(range));
-		request(f, DISCARD, 0, sizeof(range), 0);
+		request(f, DISK_DISCARD, 0, sizeof(range), 0);
 		break;
 	}
 }
@@ -218,7 +171,7 @@ static void test_against_a_model(void **state)
 		else
 			compare(f, sector, n);
 	}
-	request(f, FLUSH, 0, 0, 0);
+	request(f, DISK_FLUSH, 0, 0, 0);
 	compare(f, 0, SECTORS);
 	check_image(f);
 }

@@ -22,21 +22,10 @@
 #include "virtio_driver.h"
 
 #define IMAGE_BYTES (1 << 20)
-#define HEADER      0xf0000
-#define STATUS      0xf1000
 #define F_RO        (UINT64_C(1) << 5)
 #define F_FLUSH     (UINT64_C(1) << 9)
 #define F_DISCARD   (UINT64_C(1) << 13)
 #define F_ZEROES    (UINT64_C(1) << 14)
-
-enum {
-	IN = 0,
-	OUT = 1,
-	FLUSH = 4,
-	GET_ID = 8,
-	DISCARD = 11,
-	ZEROES = 13,
-};
 
 struct fixture {
 	struct driver d;
@@ -109,39 +98,10 @@ static void plug(struct fixture *f, enum virtio_blk_mode mode, uint64_t features
 	driver_start(&f->d, features, 1);
 }
 
-struct piece {
-	uint64_t addr;
-	uint32_t len;
-};
-
-/* One request of up to four pieces of data. Return: status, or -1 if there is none. */
 static int request(struct fixture *f, uint32_t type, uint64_t sector,
 		   unsigned int n_pieces, const struct piece *pieces)
 {
-	struct driver *d = &f->d;
-	const struct {
-		uint32_t type;
-		uint32_t reserved;
-		uint64_t sector;
-	} header = {type, 0, sector};
-	uint64_t table = driver_desc_at(0);
-	uint16_t used = driver_used(d, 0);
-	bool in = type == IN || type == GET_ID;
-	uint8_t status = 0xee;
-
-	driver_put(d, HEADER, &header, sizeof(header));
-	driver_put(d, STATUS, &status, 1);
-	driver_desc(d, table, 0, HEADER, sizeof(header), D_NEXT, 1);
-	for (unsigned int i = 0; i < n_pieces; i++)
-		driver_desc(d, table, 1 + i, pieces[i].addr, pieces[i].len,
-			    D_NEXT | (in ? D_WRITE : 0), (uint16_t)(2 + i));
-	driver_desc(d, table, 1 + n_pieces, STATUS, 1, D_WRITE, 0);
-	driver_offer(d, 0, 0);
-	driver_kick(d, 0);
-	if (driver_used(d, 0) == used)
-		return -1;
-	driver_get(d, STATUS, &status, 1);
-	return status;
+	return driver_disk_request(&f->d, type, sector, n_pieces, pieces);
 }
 
 static int simple(struct fixture *f, uint32_t type, uint64_t sector,
@@ -191,7 +151,7 @@ static void test_read(void **state)
 					{0x300800, 10240 - 9003}};
 
 	plug(f, VIRTIO_BLK_RO, 0);
-	assert_int_equal(request(f, IN, 7, 3, pieces), 0);
+	assert_int_equal(request(f, DISK_IN, 7, 3, pieces), 0);
 	assert_int_equal(driver_used_len(&f->d, 0, 0), 10241);
 	check_pattern(f, 0x100ffd, 7 * 512, 3);
 	check_pattern(f, 0x200001, 7 * 512 + 3, 9000);
@@ -199,7 +159,7 @@ static void test_read(void **state)
 	assert_int_equal(virtio_blk_stats(f->blk)->read_bytes, 10240);
 	assert_int_equal(f->d.irqs, 1);
 	/* All of it at once. */
-	assert_int_equal(simple(f, IN, 0, IMAGE_BYTES), 0);
+	assert_int_equal(simple(f, DISK_IN, 0, IMAGE_BYTES), 0);
 	check_pattern(f, DRIVER_DATA, 0, IMAGE_BYTES);
 }
 
@@ -233,9 +193,9 @@ static void test_filled(void **state)
 
 	plug(f, VIRTIO_BLK_RW, F_FLUSH);
 	virtio_blk_set_filled(f->blk, on_filled, &told);
-	assert_int_equal(request(f, OUT, 0, 3, pieces), 0);
+	assert_int_equal(request(f, DISK_OUT, 0, 3, pieces), 0);
 	assert_int_equal(told.n, 0);
-	assert_int_equal(request(f, IN, 0, 3, pieces), 0);
+	assert_int_equal(request(f, DISK_IN, 0, 3, pieces), 0);
 	assert_int_equal(told.n, 2);
 	assert_int_equal(told.addr[0].v, DRIVER_DATA);
 	assert_int_equal(told.len[0], 1536);
@@ -254,9 +214,9 @@ static void test_write(void **state)
 	plug(f, VIRTIO_BLK_RW, F_FLUSH);
 	driver_put(&f->d, 0x100fff, data, 600);
 	driver_put(&f->d, 0x200000, data + 600, 424);
-	assert_int_equal(request(f, OUT, 100, 2, pieces), 0);
+	assert_int_equal(request(f, DISK_OUT, 100, 2, pieces), 0);
 	assert_int_equal(driver_used_len(&f->d, 0, 0), 1);
-	assert_int_equal(simple(f, FLUSH, 0, 0), 0);
+	assert_int_equal(simple(f, DISK_FLUSH, 0, 0), 0);
 	assert_int_equal(virtio_blk_stats(f->blk)->flushes, 1);
 	assert_int_equal(read_image(f), IMAGE_BYTES);
 	assert_memory_equal(f->image + 51200, data, sizeof(data));
@@ -270,15 +230,15 @@ static void test_bounds(void **state)
 	const uint64_t end = IMAGE_BYTES / 512;
 
 	plug(f, VIRTIO_BLK_RW, 0);
-	assert_int_equal(simple(f, IN, end - 1, 512), 0);
-	assert_int_equal(simple(f, IN, end - 1, 1024), 1);
-	assert_int_equal(simple(f, IN, end, 512), 1);
-	assert_int_equal(simple(f, IN, UINT64_MAX, 512), 1);
-	assert_int_equal(simple(f, IN, UINT64_MAX / 512 + 1, 512), 1);
-	assert_int_equal(simple(f, OUT, end - 1, 1024), 1);
-	assert_int_equal(simple(f, OUT, 0, 511), 1);
-	assert_int_equal(simple(f, IN, 0, 513), 1);
-	assert_int_equal(simple(f, IN, 0, 0), 0);
+	assert_int_equal(simple(f, DISK_IN, end - 1, 512), 0);
+	assert_int_equal(simple(f, DISK_IN, end - 1, 1024), 1);
+	assert_int_equal(simple(f, DISK_IN, end, 512), 1);
+	assert_int_equal(simple(f, DISK_IN, UINT64_MAX, 512), 1);
+	assert_int_equal(simple(f, DISK_IN, UINT64_MAX / 512 + 1, 512), 1);
+	assert_int_equal(simple(f, DISK_OUT, end - 1, 1024), 1);
+	assert_int_equal(simple(f, DISK_OUT, 0, 511), 1);
+	assert_int_equal(simple(f, DISK_IN, 0, 513), 1);
+	assert_int_equal(simple(f, DISK_IN, 0, 0), 0);
 	assert_int_equal(driver_used_len(&f->d, 0, 1), 1);
 	assert_int_equal(virtio_blk_stats(f->blk)->errors, 7);
 	assert_int_equal(read_image(f), IMAGE_BYTES);
@@ -295,9 +255,9 @@ static void test_read_only(void **state)
 	assert_int_equal(driver_rd(&f->d, R_FEATURES) &
 				 (F_RO | F_FLUSH | F_DISCARD | F_ZEROES),
 			 F_RO);
-	assert_int_equal(simple(f, OUT, 0, 512), 1);
-	assert_int_equal(simple(f, ZEROES, 0, 16), 1);
-	assert_int_equal(simple(f, FLUSH, 0, 0), 0);
+	assert_int_equal(simple(f, DISK_OUT, 0, 512), 1);
+	assert_int_equal(simple(f, DISK_ZEROES, 0, 16), 1);
+	assert_int_equal(simple(f, DISK_FLUSH, 0, 0), 0);
 	assert_int_equal(read_image(f), IMAGE_BYTES);
 	assert_int_equal(f->image[1], pattern(1));
 }
@@ -313,7 +273,7 @@ static void test_odd_size(void **state)
 	assert_int_equal(virtio_blk_sectors(f->blk), 2);
 	driver_put(&f->d, DRIVER_DATA + 512, buf, 512);
 	driver_put(&f->d, DRIVER_DATA + 1024, buf, 512);
-	assert_int_equal(simple(f, IN, 0, 1024), 0);
+	assert_int_equal(simple(f, DISK_IN, 0, 1024), 0);
 	driver_get(&f->d, DRIVER_DATA + 1024, buf, 512);
 	assert_int_equal(buf[0] & buf[511], 0xaa); /* beyond the request */
 	check_pattern(f, DRIVER_DATA, 0, 1000);
@@ -324,7 +284,7 @@ static void test_odd_size(void **state)
 	assert_int_equal(read_image(f), 1000);
 	memset(buf, 0xbb, sizeof(buf));
 	driver_put(&f->d, DRIVER_DATA, buf, 512);
-	assert_int_equal(simple(f, OUT, 1, 512), 0);
+	assert_int_equal(simple(f, DISK_OUT, 1, 512), 0);
 	assert_int_equal(read_image(f), 1024);
 	assert_int_equal(f->image[1023], 0xbb);
 }
@@ -335,8 +295,8 @@ static void test_image_shrinks(void **state)
 
 	plug(f, VIRTIO_BLK_RW, 0);
 	assert_int_equal(truncate(f->path, 4096), 0);
-	assert_int_equal(simple(f, IN, 0, 4096), 0);
-	assert_int_equal(simple(f, IN, 4, 4096), 1);
+	assert_int_equal(simple(f, DISK_IN, 0, 4096), 0);
+	assert_int_equal(simple(f, DISK_IN, 4, 4096), 1);
 }
 
 static void test_host_full(void **state)
@@ -353,8 +313,8 @@ static void test_host_full(void **state)
 	limit = (struct rlimit){8192, old.rlim_max};
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 
-	int inside = simple(f, OUT, 0, 8192);
-	int outside = simple(f, OUT, 8, 8192);
+	int inside = simple(f, DISK_OUT, 0, 8192);
+	int outside = simple(f, DISK_OUT, 8, 8192);
 
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 	assert_int_equal(inside, 0);
@@ -408,11 +368,11 @@ static void test_signals_are_no_errors(void **state)
 
 	plug(f, VIRTIO_BLK_RW, F_FLUSH | F_DISCARD | F_ZEROES);
 	interrupts = 3;
-	assert_int_equal(simple(f, FLUSH, 0, 0), 0);
+	assert_int_equal(simple(f, DISK_FLUSH, 0, 0), 0);
 	interrupts = 3;
-	assert_int_equal(ranges(f, ZEROES, &range, 1), 0);
+	assert_int_equal(ranges(f, DISK_ZEROES, &range, 1), 0);
 	interrupts = 3;
-	assert_int_equal(ranges(f, DISCARD, &range, 1), 0);
+	assert_int_equal(ranges(f, DISK_DISCARD, &range, 1), 0);
 	assert_int_equal(interrupts, 0);
 }
 
@@ -429,7 +389,7 @@ static void make_chain_reaction(struct fixture *f)
 			uint32_t reserved;
 			uint64_t sector;
 		} header;
-	} sector = {.header.type = IN};
+	} sector = {.header.type = DISK_IN};
 	const int fd = open(f->path, O_WRONLY);
 
 	assert_true(fd >= 0);
@@ -455,7 +415,7 @@ static void test_rings_that_rewrite_themselves(void **state)
 	plug(f, VIRTIO_BLK_RW, F_FLUSH);
 	driver_desc(d, table, 0, avail + 32, 16, D_NEXT, 1);
 	driver_desc(d, table, 1, avail, 512, D_NEXT | D_WRITE, 2);
-	driver_desc(d, table, 2, STATUS, 1, D_WRITE, 0);
+	driver_desc(d, table, 2, DISK_STATUS, 1, D_WRITE, 0);
 	driver_offer(d, 0, 0);
 	driver_kick(d, 0);
 	assert_int_equal(driver_used(d, 0), DRIVER_QUEUE);
@@ -475,9 +435,9 @@ static void test_stop_is_seen(void **state)
 	struct fixture *f = *state;
 
 	plug(f, VIRTIO_BLK_RW, F_FLUSH);
-	assert_int_equal(simple(f, IN, 0, 4096), 0);
+	assert_int_equal(simple(f, DISK_IN, 0, 4096), 0);
 	guestmem_stop(f->d.mem);
-	assert_int_equal(simple(f, IN, 0, 4096), -1);
+	assert_int_equal(simple(f, DISK_IN, 0, 4096), -1);
 	assert_false(virtio_dev_owes(virtio_blk_dev(f->blk)));
 }
 
@@ -487,11 +447,11 @@ static void test_get_id(void **state)
 	char id[21] = {0};
 
 	plug(f, VIRTIO_BLK_RO, 0);
-	assert_int_equal(simple(f, GET_ID, 0, 20), 0);
+	assert_int_equal(simple(f, DISK_GET_ID, 0, 20), 0);
 	assert_int_equal(driver_used_len(&f->d, 0, 0), 21);
 	driver_get(&f->d, DRIVER_DATA, id, 20);
 	assert_string_equal(id, f->path + strlen("/tmp/"));
-	assert_int_equal(simple(f, GET_ID, 0, 19), 1);
+	assert_int_equal(simple(f, DISK_GET_ID, 0, 19), 1);
 	assert_int_equal(simple(f, 77, 0, 20), 2);
 }
 
@@ -505,13 +465,13 @@ static void test_ranges(void **state)
 	static const struct range many[17];
 
 	plug(f, VIRTIO_BLK_RW, F_FLUSH | F_DISCARD | F_ZEROES);
-	assert_int_equal(ranges(f, ZEROES, two, 2), 0);
-	assert_int_equal(ranges(f, ZEROES, bad, 2), 1); /* nothing is done */
-	assert_int_equal(ranges(f, DISCARD, &flagged, 1), 2);
-	assert_int_equal(ranges(f, ZEROES, many, 17), 1);
-	assert_int_equal(simple(f, ZEROES, 0, 15), 1);
-	assert_int_equal(simple(f, DISCARD, 0, 0), 1);
-	assert_int_equal(ranges(f, DISCARD, &whole, 1), 0);
+	assert_int_equal(ranges(f, DISK_ZEROES, two, 2), 0);
+	assert_int_equal(ranges(f, DISK_ZEROES, bad, 2), 1); /* nothing is done */
+	assert_int_equal(ranges(f, DISK_DISCARD, &flagged, 1), 2);
+	assert_int_equal(ranges(f, DISK_ZEROES, many, 17), 1);
+	assert_int_equal(simple(f, DISK_ZEROES, 0, 15), 1);
+	assert_int_equal(simple(f, DISK_DISCARD, 0, 0), 1);
+	assert_int_equal(ranges(f, DISK_DISCARD, &whole, 1), 0);
 	assert_int_equal(read_image(f), IMAGE_BYTES);
 	for (uint64_t i = 0; i < IMAGE_BYTES; i++) {
 		uint64_t s = i / 512;
@@ -529,22 +489,22 @@ static void test_malformed(void **state)
 
 	plug(f, VIRTIO_BLK_RW, 0);
 	/* No room for a status. */
-	driver_desc(d, driver_desc_at(0), 0, HEADER, 16, 0, 0);
+	driver_desc(d, driver_desc_at(0), 0, DISK_HEADER, 16, 0, 0);
 	driver_offer(d, 0, 0);
 	driver_kick(d, 0);
 	assert_int_equal(driver_rd(d, R_STATUS) & 0x40, 0x40);
 	assert_non_null(strstr(d->report, "virtio-blk"));
 	driver_start(d, 0, 1);
 	/* A header that is too short. */
-	driver_desc(d, driver_desc_at(0), 0, HEADER, 15, D_NEXT, 1);
-	driver_desc(d, driver_desc_at(0), 1, STATUS, 1, D_WRITE, 0);
+	driver_desc(d, driver_desc_at(0), 0, DISK_HEADER, 15, D_NEXT, 1);
+	driver_desc(d, driver_desc_at(0), 1, DISK_STATUS, 1, D_WRITE, 0);
 	driver_offer(d, 0, 0);
 	driver_kick(d, 0);
 	assert_int_equal(driver_rd(d, R_STATUS) & 0x40, 0x40);
 	assert_int_equal(d->reports, 2);
 	/* And whole again after a reset. */
 	driver_start(d, 0, 1);
-	assert_int_equal(simple(f, IN, 0, 512), 0);
+	assert_int_equal(simple(f, DISK_IN, 0, 512), 0);
 	check_pattern(f, DRIVER_DATA, 0, 512);
 }
 
@@ -553,16 +513,16 @@ static void test_any_layout(void **state)
 {
 	struct fixture *f = *state;
 	struct driver *d = &f->d;
-	const uint64_t header[2] = {IN, 3};
+	const uint64_t header[2] = {DISK_IN, 3};
 	uint64_t table = driver_desc_at(0);
 	uint8_t status = 0xee;
 
 	plug(f, VIRTIO_BLK_RO, 0);
-	driver_put(d, HEADER, header, 16);
+	driver_put(d, DISK_HEADER, header, 16);
 	driver_put(d, DRIVER_DATA + 1024, &status, 1);
-	driver_desc(d, table, 0, HEADER, 1, D_NEXT, 1);
-	driver_desc(d, table, 1, HEADER + 1, 10, D_NEXT, 2);
-	driver_desc(d, table, 2, HEADER + 11, 5, D_NEXT, 3);
+	driver_desc(d, table, 0, DISK_HEADER, 1, D_NEXT, 1);
+	driver_desc(d, table, 1, DISK_HEADER + 1, 10, D_NEXT, 2);
+	driver_desc(d, table, 2, DISK_HEADER + 11, 5, D_NEXT, 3);
 	driver_desc(d, table, 3, DRIVER_DATA, 1025, D_WRITE, 0);
 	driver_offer(d, 0, 0);
 	driver_kick(d, 0);
@@ -666,7 +626,7 @@ static void test_pages_move(void **state)
 				 MEM_OK);
 	}
 	epoch = guestmem_epoch(f->d.mem);
-	assert_int_equal(simple(f, IN, 0, IMAGE_BYTES), 0);
+	assert_int_equal(simple(f, DISK_IN, 0, IMAGE_BYTES), 0);
 	assert_true(guestmem_epoch(f->d.mem) > epoch);
 	check_pattern(f, DRIVER_DATA, 0, IMAGE_BYTES);
 }
@@ -740,7 +700,7 @@ static void test_page_taken_in_hand(void **state)
 	const struct piece both = {DRIVER_DATA, 2 * PAGE_SIZE};
 	/* The request is acknowledged at a safe point: there must be none before page 1. */
 	thief_take(&t, FIRST_PAGE + 1);
-	assert_int_equal(request(f, IN, 0, 1, &both), 0);
+	assert_int_equal(request(f, DISK_IN, 0, 1, &both), 0);
 	assert_int_equal(t.n_acked, 2);
 	check_pattern(f, DRIVER_DATA, 0, 2 * PAGE_SIZE);
 	guestmem_connect_host(f->d.mem, NULL, NULL);
@@ -763,10 +723,10 @@ static void test_under_revocation(void **state)
 	do {
 		uint64_t sector = round % 20 * 97;
 
-		assert_int_equal(simple(f, IN, sector, len), 0);
+		assert_int_equal(simple(f, DISK_IN, sector, len), 0);
 		guestmem_service(f->d.mem);
 		check_pattern(f, DRIVER_DATA, sector * 512, len);
-		assert_int_equal(simple(f, OUT, sector, len), 0);
+		assert_int_equal(simple(f, DISK_OUT, sector, len), 0);
 		guestmem_service(f->d.mem);
 		stats = revoke_stress_stats(stress);
 		round++;

@@ -189,3 +189,31 @@ uint32_t driver_used_len(struct driver *d, unsigned int q, uint16_t i)
 {
 	return used_word(d, q, i, 1);
 }
+
+int driver_disk_request(struct driver *d, uint32_t type, uint64_t sector,
+			unsigned int n_pieces, const struct piece *pieces)
+{
+	const struct {
+		uint32_t type;
+		uint32_t reserved;
+		uint64_t sector;
+	} header = {type, 0, sector};
+	const uint64_t table = driver_desc_at(0);
+	const uint16_t used = driver_used(d, 0);
+	const bool in = type == DISK_IN || type == DISK_GET_ID;
+	uint8_t status = 0xee;
+
+	driver_put(d, DISK_HEADER, &header, sizeof(header));
+	driver_put(d, DISK_STATUS, &status, 1);
+	driver_desc(d, table, 0, DISK_HEADER, sizeof(header), D_NEXT, 1);
+	for (unsigned int i = 0; i < n_pieces; i++)
+		driver_desc(d, table, 1 + i, pieces[i].addr, pieces[i].len,
+			    D_NEXT | (in ? D_WRITE : 0), (uint16_t)(2 + i));
+	driver_desc(d, table, 1 + n_pieces, DISK_STATUS, 1, D_WRITE, 0);
+	driver_offer(d, 0, 0);
+	driver_kick(d, 0);
+	if (driver_used(d, 0) == used)
+		return -1;
+	driver_get(d, DISK_STATUS, &status, 1);
+	return status;
+}

@@ -123,4 +123,37 @@ uint32_t driver_used_len(struct driver *d, unsigned int q, uint16_t i);
 /** driver_used_id() - head in used entry @i. */
 uint32_t driver_used_id(struct driver *d, unsigned int q, uint16_t i);
 
+/* Requests of a disk [VIRTIO 1.2 5.2 "Block Device"]. */
+enum {
+	DISK_IN = 0,
+	DISK_OUT = 1,
+	DISK_FLUSH = 4,
+	DISK_GET_ID = 8,
+	DISK_DISCARD = 11,
+	DISK_ZEROES = 13,
+};
+
+/* Where a request of a disk has what is not data. */
+#define DISK_HEADER 0xf0000
+#define DISK_STATUS 0xf1000
+
+/* A stretch of guest memory. */
+struct piece {
+	uint64_t addr;
+	uint32_t len;
+};
+
+/**
+ * driver_disk_request() - make one request by a disk's queue.
+ * @d: the driver; what is not data lies right below DRIVER_DATA
+ * @type: DISK_IN and so on
+ * @sector: where
+ * @n_pieces: how many of @pieces, up to 4
+ * @pieces: its data
+ *
+ * Return: its status, or -1 if the device does not answer.
+ */
+int driver_disk_request(struct driver *d, uint32_t type, uint64_t sector,
+			unsigned int n_pieces, const struct piece *pieces);
+
 #endif
