@@ -5,7 +5,8 @@
  * Victims are random clusters of neighbouring pages, so that the guest's own replacement
  * cannot fall in step with ours, and what is written together can be read together. A
  * cluster is first watched for a while; pages that were touched meanwhile are spared,
- * unless there is a hurry and too little that is not in use.
+ * unless there is a hurry and too little that is not in use. A VM that uses all it has is not
+ * spared for ever either: its limit and the others' shares are worth more than its pages.
  *
  * What becomes of a page is tried from cheap to dear: all zero, equal to a shared frame,
  * compressed, written to disk. Pages for the disk of one batch go into slots in a row.
@@ -21,12 +22,20 @@
 #include <base/clock.h>
 #include <host/share.h>
 #include <mem/zip_slot.h>
+#include <policy/arith.h>
 
 #define WATCH_MS         400
 #define WATCH_TIMEOUT_NS UINT64_C(200000000)
 #define CLUSTERS         (REVOKE_BATCH_PAGES / RECLAIM_CLUSTER)
 /* Random clusters looked at in one call, at most: a small guest is mostly away. */
 #define TRIES 128
+/*
+ * Clusters in use count one, those that were not take back IN_USE_LESS: when nearly all in a
+ * row were in use, random ones are taken as well.
+ */
+#define IN_USE_MANY 128U
+#define IN_USE_MAX  256U
+#define IN_USE_LESS 8
 
 struct reclaim {
 	uint8_t *batch; /* REVOKE_BATCH_PAGES pages */
@@ -149,6 +158,21 @@ static bool watch_more(struct vmmem *vm, struct reclaim_vm *memory)
 	return true;
 }
 
+static bool has_home_page(const struct vmmem *vm, uint64_t cluster)
+{
+	ppn_t pages[RECLAIM_CLUSTER];
+
+	return add_cluster(vm, cluster, false, pages, 0) > 0;
+}
+
+static void count_use(struct reclaim_vm *memory, bool in_use)
+{
+	if (!in_use)
+		memory->in_use = (unsigned)sub_u64(memory->in_use, IN_USE_LESS);
+	else if (memory->in_use < IN_USE_MAX)
+		memory->in_use++;
+}
+
 static unsigned pick_watched(const struct vmmem *vm, struct reclaim_vm *memory,
 			     ppn_t *pages)
 {
@@ -157,8 +181,12 @@ static unsigned pick_watched(const struct vmmem *vm, struct reclaim_vm *memory,
 
 	while (memory->n && n + RECLAIM_CLUSTER <= REVOKE_BATCH_PAGES &&
 	       memory->since_ms[memory->first] + WATCH_MS <= now) {
-		n = add_cluster(vm, memory->cluster[memory->first], true, pages,
-				n);
+		const uint32_t cluster = memory->cluster[memory->first];
+		const unsigned before = n;
+
+		n = add_cluster(vm, cluster, true, pages, n);
+		if (n > before || has_home_page(vm, cluster))
+			count_use(memory, n == before);
 		memory->first = (memory->first + 1) % RECLAIM_RING;
 		memory->n--;
 	}
@@ -428,7 +456,7 @@ enum reclaim_result reclaim_step(struct reclaim *r, struct vmmem *vm,
 	n = pick_watched(vm, memory, pages);
 	if (memory->n < watch_goal(want))
 		watching = watch_more(vm, memory);
-	if (!n && order->hurry)
+	if (!n && (order->hurry || memory->in_use >= IN_USE_MANY))
 		n = pick_random(vm, memory, pages, 0, REVOKE_BATCH_PAGES);
 	if (!n && watching)
 		return RECLAIM_MORE;

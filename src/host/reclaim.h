@@ -16,6 +16,7 @@
  * @since_ms: since when
  * @first: oldest
  * @n: how many
+ * @in_use: how many of the last clusters were found in use, less those that were not
  */
 struct reclaim_vm {
 	uint64_t seed;
@@ -23,6 +24,7 @@ struct reclaim_vm {
 	uint64_t since_ms[RECLAIM_RING];
 	unsigned first;
 	unsigned n;
+	unsigned in_use;
 };
 
 /**
@@ -31,7 +33,7 @@ struct reclaim_vm {
  * @swap: pages to swap in addition
  * @evict: compressed pages to swap afterwards
  * @zip_max_pages: largest compression cache; 0: none
- * @hurry: take pages even if they may be in use
+ * @hurry: take pages that may be in use before all have been looked at
  */
 struct reclaim_order {
 	uint64_t compress;

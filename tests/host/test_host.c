@@ -22,6 +22,7 @@
 #include <cmocka.h>
 
 #include <base/clock.h>
+#include <policy/arith.h>
 
 #include "world.h"
 
@@ -290,6 +291,39 @@ static void a_limit_holds_against_the_cache(void **state)
 	run_for(w, "one", 2000);
 }
 
+/*
+ * It touches each of its pages many times in the time for which one is watched, and is held
+ * to its limit though nobody else wants memory.
+ */
+static void a_limit_holds_against_use(void **state)
+{
+	struct world *w = *state;
+	struct host_vm_settings s = vm_settings("one", 2);
+	struct err err = {0};
+	uint64_t least = UINT64_MAX;
+
+	must_open(w);
+	/* A page that was sampled just now looks as if it were idle. */
+	assert_int_equal(host_option_set(w->host, "Mem.SamplePeriod", "0", &err),
+			 0);
+	with_arg(&s, "--common", "0");
+	with_arg(&s, "--drop", "0");
+	start(w, &s);
+	run_for(w, "one", 50000);
+	s.alloc.limit_pages = MIB(1) / PAGE_SIZE;
+	assert_int_equal(host_vm_set(w->host, &s, &err), 0);
+	for (int i = 0; i < 1500 && least > s.alloc.limit_pages; i++) {
+		least = min_u64(least, figures_of(w, "one").consumed_pages);
+		nap_ms(20);
+	}
+	print_host(w, "limit");
+	assert_in_range(least, 1, s.alloc.limit_pages);
+	run_for(w, "one", 2000);
+	pause_vm(w, "one", true);
+	audit_is_clean(w);
+	sums_are_exact(w);
+}
+
 static uint64_t shared_by_all(struct world *w)
 {
 	return figures_of(w, "a").shared_pages +
@@ -504,6 +538,7 @@ int main(int argc, char *argv[])
 		TEST(idle_memory_is_noticed),
 		TEST(more_is_touched_than_there_is),
 		TEST(a_limit_holds_against_the_cache),
+		TEST(a_limit_holds_against_use),
 		TEST(all_shared_pages_break_at_once),
 		TEST(a_full_disk_is_an_error_at_start),
 		TEST(a_balloon_takes_unused_memory),
