@@ -135,6 +135,7 @@ static struct plan_vm plan_vm_of(struct host *host, struct hvm *vm,
 	p.common_pages = vm_common_pages(vm);
 	p.zip_store_pages = zip_pages(vm->mem->zip);
 	p.swap_free_pages = swap_slots_free(vm->mem->swap);
+	p.swap_failed = vm->swap_error != 0;
 	p.available_pages = atomic_load(&vm->mem->counters->balloon_available);
 	return p;
 }

@@ -66,6 +66,7 @@ struct hvm {
 
 	struct sample sample;      /* m */
 	struct reclaim_vm reclaim; /* m */
+	uint64_t reclaim_at_ms;    /* m not before: its disk took nothing */
 	uint64_t cursor;           /* m of the scan */
 	double share_credit;       /* m pages that may be scanned */
 

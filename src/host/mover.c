@@ -12,6 +12,8 @@
 #define ROUND_MS 20
 /* Batches that one VM may have in a row. */
 #define BATCHES 8
+/* A disk that took nothing is tried again after so long: each try stops the VM for a moment. */
+#define DISK_REST_MS 250
 /* What has not been scanned in that many seconds is not made up for. */
 #define CREDIT_S 2.0
 /* Filled pages that one VM may have looked at in a row. */
@@ -133,8 +135,14 @@ static bool reclaim_vm(struct host *host, uint32_t i)
 
 	for (unsigned n = 0; n < BATCHES; n++) {
 		struct hvm *vm = vm_at(host, i);
+		enum reclaim_result result;
 
-		if (!vm || one_batch(vm) != RECLAIM_MORE)
+		if (!vm || monotonic_ms() < vm->reclaim_at_ms)
+			break;
+		result = one_batch(vm);
+		if (result == RECLAIM_SWAP_FULL || result == RECLAIM_FAILED)
+			vm->reclaim_at_ms = monotonic_ms() + DISK_REST_MS;
+		if (result != RECLAIM_MORE)
 			break;
 		moved = true;
 		pause_for_others(host);

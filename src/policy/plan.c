@@ -380,14 +380,21 @@ static uint64_t deserved(const struct maker *m, size_t i)
 	return max_u64(m->actions[i].target_pages, vm_min(node_of(m, i)));
 }
 
-/* Beyond its target a VM gets what is left, in portions: it may ask again. */
+/*
+ * Beyond its target a VM gets what is left, in portions: it may ask again. What lies beyond
+ * its limit and cannot be taken, for the disk takes nothing, must not stop it for good: while
+ * others do not want the memory it has what its guest needs to go on.
+ */
 static uint64_t beyond_target(const struct maker *m, size_t i)
 {
+	const struct tree_node *const node = node_of(m, i);
+	const bool failed = m->vms[i].swap_failed;
+	const uint64_t max = failed ? node->size_pages : vm_max(node);
 	const uint64_t from = max_u64(m->charge[i], deserved(m, i));
 
-	if (m->acts & ACT_BLOCK || m->must[i] > 0)
+	if (m->acts & ACT_BLOCK || (m->must[i] > 0 && !failed))
 		return 0;
-	return min_u64(sub_u64(vm_max(node_of(m, i)), from), portion(m, i));
+	return min_u64(sub_u64(max, from), portion(m, i));
 }
 
 static uint64_t grant_beyond(struct maker *m, uint64_t left, uint64_t keep)

@@ -34,6 +34,7 @@
  * @available_pages: what the guest could use without swapping; meaningful if
  *                   @stats_valid
  * @swap_free_pages: free slots of its swap file
+ * @swap_failed: its disk took nothing when it was last tried
  * @driver: balloon driver
  * @stats_valid: the guest's statistics are fresh
  * @distress: the guest suffers from its balloon
@@ -54,6 +55,7 @@ struct plan_vm {
 	uint64_t balloon_floor_pages;
 	uint64_t available_pages;
 	uint64_t swap_free_pages;
+	bool swap_failed;
 	enum balloon_driver driver;
 	bool stats_valid;
 	bool distress;

@@ -425,6 +425,16 @@ static void limits_bind_in_high(void **state)
 	assert_true(w.actions[0].compress_pages > MIB(10));
 	w.vms[0].waiting = false;
 	assert_int_equal(w.actions[1].reclaim_pages, 0);
+	/* With a disk that takes nothing it goes on beyond its limit, as others beyond targets. */
+	w.vms[0].swap_failed = true;
+	w.vms[0].swap_pages = MIB(40);
+	w.vms[0].zero_pages = MIB(36);
+	decide(&w);
+	assert_int_equal(w.actions[0].allowance_pages, MIB(16));
+	assert_int_equal(w.actions[0].reclaim_pages, MIB(10) + MIB(170) / 64);
+	w.host.free_pages = 0;
+	decide(&w);
+	assert_int_equal(w.actions[0].allowance_pages, 0);
 	/* A pool's limit is taken from its VMs together. */
 	world_init(&w, 3, 4096);
 	w.nodes[4] = (struct tree_node){.name = "pool", .kind = TREE_POOL};
@@ -444,6 +454,7 @@ static void random_vm(struct rng *rng, struct world *w, size_t i)
 	struct plan_vm *const vm = &w->vms[i];
 	uint64_t left = node->size_pages = 1 + rng_below(rng, 4 * MIB_PAGES);
 
+	vm->swap_failed = !rng_below(rng, 4);
 	vm->private_pages = rng_below(rng, left + 1);
 	left -= vm->private_pages;
 	vm->shared_pages = rng_below(rng, left + 1);
@@ -555,7 +566,8 @@ static void vm_invariants(const struct world *w, size_t i)
 		    a->compress_pages + a->swap_pages == vm->private_pages ||
 		    a->swap_pages == vm->swap_free_pages);
 	assert_true(a->unmet_pages <= a->reclaim_pages);
-	assert_true(charge + a->allowance_pages <= max ||
+	assert_true(charge + a->allowance_pages <=
+			    (vm->swap_failed ? node->size_pages : max) ||
 		    a->allowance_pages == 0);
 	assert_true(!a->blocked ||
 		    (a->allowance_pages == 0 && w->sum.state == HOST_LOW));
