@@ -426,13 +426,13 @@ class Places(unittest.TestCase):
         self.expect(mezzd, "POST", "/v1/vms", {"name": "c", "memorySize": 16 * MIB, "args": [
             "--append", "x" * 20000]}, 507, "no space left on the disk: 64KiB needed, ")
         before = [(vm["config"], vm["runtime"]["pid"]) for vm in mezzd.get("/v1/vms").json["vms"]]
-        for _ in range(2):
+        for times in (1, 2):
             self.get_on(mezzd, "a", "calm")
             mezzd.end(signal.SIGKILL)
             mezzd.start()
             self.assertEqual(before, [(vm["config"], vm["runtime"]["pid"])
                                       for vm in mezzd.get("/v1/vms").json["vms"]])
-        self.wait_log(mezzd, full, 1)
+            self.wait_log(mezzd, full, times)
         filler.unlink()
         self.wait_log(mezzd, "the swap file of VM a can be written again")
         self.wait_vm(mezzd, lambda stats: stats["swapped"] >= 36 * MIB)
