@@ -34,6 +34,11 @@ static uint64_t world_fill(struct world *w, uint32_t n, struct rng *rng)
 			.kind = TREE_POOL,
 			.parent = i ? (uint32_t)rng_below(rng, i) : 0};
 		mem_alloc_init(&w->nodes[i].alloc);
+		/* Some are too small for their VMs. */
+		if (i && rng_below(rng, 3) == 0)
+			w->nodes[i].alloc.limit_pages = (1 +
+							 rng_below(rng, 100)) *
+							1024 * MIB_PAGES;
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		struct tree_node *const node = &w->nodes[POOLS + i];

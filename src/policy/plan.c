@@ -31,12 +31,18 @@ struct maker {
 	struct plan_action *actions;
 	struct plan_summary *sum;
 	unsigned int acts;
+	bool pool_limits; /* some pool has one */
 	uint64_t *charge; /* by VM */
 	uint64_t *must;   /* by VM: above a limit, to be taken in any state */
 	uint64_t *room;   /* by VM: scratch for split_pages() */
 	uint64_t *part;   /* by VM: scratch for split_pages() */
-	uint64_t *node_pages; /* by node: targets, later charges */
-	uint32_t *vm_of;      /* by node, or NO_VM */
+	uint64_t *some;   /* scratch: @room of one pool's VMs */
+	uint64_t *node_pages; /* by node: minimums, then targets, then charges */
+	uint64_t *node_room; /* by node: maximums, later what its VMs ask for */
+	uint64_t *bound;     /* by pool: what its VMs may have together */
+	uint32_t *vm_of;     /* by node, or NO_VM */
+	bool *stands; /* by VM: a guest waits for what is taken from it */
+	struct tree_node *low; /* the nodes, with what they should have as limits */
 	void *memory;
 };
 
@@ -57,31 +63,41 @@ static uint64_t vm_max(const struct tree_node *node)
 
 /*
  * Below a limit some room is kept: a guest at its limit that touches a page needs a free
- * one before another can be taken, and then again and again.
+ * one before another can be taken, and then again and again. @max: what can be had at all.
  */
-static uint64_t headroom(const struct tree_node *node)
+static uint64_t headroom(const struct tree_node *node, uint64_t max)
 {
 	const uint64_t limit = node->alloc.limit_pages;
 
-	if (limit >= node->size_pages)
+	if (limit >= max)
 		return 0;
 	return min_u64(limit / 2, max_u64(limit / 64, 64));
 }
 
-static uint64_t vm_goal(const struct tree_node *node)
+/* Its limit less that room. */
+static uint64_t goal_of(const struct maker *m, uint32_t node)
 {
-	return vm_max(node) - headroom(node);
+	return m->low[node].alloc.limit_pages;
 }
 
-static uint64_t vm_min(const struct tree_node *node)
+static uint64_t vm_goal(const struct maker *m, size_t i)
 {
-	return min_u64(node->alloc.reservation_pages, vm_goal(node));
+	return goal_of(m, m->vms[i].node);
 }
 
+static uint64_t vm_min(const struct maker *m, size_t i)
+{
+	return min_u64(node_of(m, i)->alloc.reservation_pages, vm_goal(m, i));
+}
+
+/* Arrays of 8 bytes an element, then of 4, then of 1. */
 static int maker_alloc(struct maker *m)
 {
 	const size_t n = m->n, nodes = m->tree->n_nodes;
-	uint64_t *p = calloc(4 * n + nodes + (nodes + 1) / 2, sizeof(*p));
+	uint64_t *p = calloc(1, nodes * sizeof(*m->low) +
+					(5 * n + 3 * nodes) * sizeof(*p) +
+					nodes * sizeof(*m->vm_of) +
+					n * sizeof(*m->stands));
 
 	if (!p)
 		return -ENOMEM;
@@ -90,13 +106,49 @@ static int maker_alloc(struct maker *m)
 	m->must = p + n;
 	m->room = p + 2 * n;
 	m->part = p + 3 * n;
-	m->node_pages = p + 4 * n;
-	m->vm_of = (uint32_t *)(p + 4 * n + nodes);
+	m->some = p + 4 * n;
+	p += 5 * n;
+	m->node_pages = p;
+	m->node_room = p + nodes;
+	m->bound = p + 2 * nodes;
+	m->low = (struct tree_node *)(p + 3 * nodes);
+	m->vm_of = (uint32_t *)(m->low + nodes);
+	m->stands = (bool *)(m->vm_of + nodes);
 	for (size_t i = 0; i < nodes; i++)
 		m->vm_of[i] = NO_VM;
 	for (size_t i = 0; i < n; i++)
 		m->vm_of[m->vms[i].node] = (uint32_t)i;
 	return 0;
+}
+
+/* What each should have at most. A pool's room is not made of what its VMs have reserved. */
+static void goals_set(struct maker *m)
+{
+	uint64_t *const min = m->node_pages, *const max = m->node_room;
+
+	for (uint32_t p = m->order->n; p-- > 0;) {
+		const uint32_t i = m->order->node[p];
+		struct tree_node *const node = &m->low[i];
+		uint64_t *const limit = &node->alloc.limit_pages;
+
+		*node = m->tree->nodes[i];
+		if (node->kind == TREE_VM) {
+			max[i] = vm_max(node);
+			*limit = max[i] - headroom(node, node->size_pages);
+			min[i] = min_u64(node->alloc.reservation_pages, *limit);
+		} else if (*limit != ALLOC_UNLIMITED) {
+			const uint64_t room = headroom(node, max[i]);
+
+			m->pool_limits = true;
+			min[i] = min_u64(min[i], *limit);
+			max[i] = min_u64(max[i], *limit);
+			*limit = max_u64(min[i], *limit - room);
+		}
+		if (p > 0) {
+			min[node->parent] += min[i];
+			max[node->parent] += max[i];
+		}
+	}
 }
 
 static void state_decide(struct maker *m)
@@ -120,6 +172,7 @@ static void state_decide(struct maker *m)
 /* Targets leave free what reclaiming drives at, so that they can all be reached. */
 static int targets_set(struct maker *m)
 {
+	const struct tree low = {m->low, m->tree->n_nodes};
 	uint64_t total = m->host->free_pages;
 	int r;
 
@@ -127,24 +180,25 @@ static int targets_set(struct maker *m)
 		m->charge[i] = plan_vm_charge(&m->vms[i]);
 		total += m->charge[i];
 	}
-	r = entitle(m->tree, m->order, sub_u64(total, m->sum->goal_pages),
+	r = entitle(&low, m->order, sub_u64(total, m->sum->goal_pages),
 		    idle_tax_from(m->host->options), m->node_pages);
 	for (size_t i = 0; r == 0 && i < m->n; i++)
-		m->actions[i].target_pages = min_u64(
-			m->node_pages[m->vms[i].node], vm_goal(node_of(m, i)));
+		m->actions[i].target_pages = m->node_pages[m->vms[i].node];
 	return r;
 }
 
 /* What may be taken from a VM at all: above its target, never inside its reservation. */
 static uint64_t excess(const struct maker *m, size_t i)
 {
-	return sub_u64(m->charge[i], max_u64(m->actions[i].target_pages,
-					     vm_min(node_of(m, i))));
+	return sub_u64(m->charge[i],
+		       max_u64(m->actions[i].target_pages, vm_min(m, i)));
 }
 
+/* Take @over from the VMs of a pool, and at once if one of them waits for it. */
 static void pool_limit_apply(struct maker *m, uint32_t position, uint64_t over)
 {
 	const uint32_t from = position + 1, end = m->order->end[position];
+	bool waited_for = false;
 	size_t n = 0;
 
 	for (uint32_t p = from; p < end; p++) {
@@ -154,38 +208,68 @@ static void pool_limit_apply(struct maker *m, uint32_t position, uint64_t over)
 			continue;
 		over = sub_u64(over, m->must[i]);
 		m->room[n++] = excess(m, i) - m->must[i];
+		waited_for |= m->vms[i].waiting;
 	}
 	split_pages(m->room, n, over, m->part);
 	n = 0;
 	for (uint32_t p = from; p < end; p++) {
 		const uint32_t i = m->vm_of[m->order->node[p]];
 
-		if (i != NO_VM)
-			m->must[i] += m->part[n++];
+		if (i == NO_VM)
+			continue;
+		m->must[i] += m->part[n++];
+		m->stands[i] |= waited_for;
 	}
+}
+
+/* How far above its goal, once it is more than half of its room above it. */
+static uint64_t above_goal(const struct maker *m, uint32_t node, uint64_t max,
+			   uint64_t charge)
+{
+	const uint64_t goal = goal_of(m, node);
+
+	return charge > goal + (max - goal) / 2 ? charge - goal : 0;
+}
+
+/*
+ * What VMs of a pool may have together: what is above the limit and cannot be taken, for a
+ * disk takes nothing, must not stop others of the pool for good.
+ */
+static void bound_set(struct maker *m, uint32_t node)
+{
+	const struct tree_node *const n = &m->tree->nodes[node];
+	const uint32_t vm = m->vm_of[node];
+
+	if (vm != NO_VM ? m->vms[vm].swap_failed
+			: m->bound[node] == ALLOC_UNLIMITED)
+		m->bound[n->parent] = ALLOC_UNLIMITED;
+	else if (vm == NO_VM)
+		m->bound[node] = n->alloc.limit_pages;
 }
 
 /* Limits bind whatever the state of the host: first the VMs' own, then the pools'. */
 static void limits_apply(struct maker *m)
 {
-	for (size_t i = 0; i < m->n; i++) {
-		const struct tree_node *const node = node_of(m, i);
-		const uint64_t goal = vm_goal(node);
-
-		if (m->charge[i] > goal + headroom(node) / 2)
-			m->must[i] = m->charge[i] - goal;
-	}
 	for (uint32_t i = 0; i < m->tree->n_nodes; i++)
-		m->node_pages[i] = m->vm_of[i] == NO_VM ? 0
-							: m->charge[m->vm_of[i]];
+		m->node_pages[i] = 0;
+	for (uint32_t i = 0; i < m->n; i++) {
+		m->must[i] = above_goal(m, m->vms[i].node,
+					vm_max(node_of(m, i)), m->charge[i]);
+		m->stands[i] = m->vms[i].waiting;
+		m->node_pages[m->vms[i].node] = m->charge[i];
+	}
 	for (uint32_t p = m->order->n; p-- > 1;) {
 		const uint32_t i = m->order->node[p];
-		const uint64_t limit = m->tree->nodes[i].alloc.limit_pages;
+		const struct tree_node *const node = &m->tree->nodes[i];
+		uint64_t over = 0;
 
-		if (m->tree->nodes[i].kind == TREE_POOL &&
-		    m->node_pages[i] > limit)
-			pool_limit_apply(m, p, m->node_pages[i] - limit);
-		m->node_pages[m->tree->nodes[i].parent] += m->node_pages[i];
+		if (node->kind == TREE_POOL)
+			over = above_goal(m, i, node->alloc.limit_pages,
+					  m->node_pages[i]);
+		if (over)
+			pool_limit_apply(m, p, over);
+		bound_set(m, i);
+		m->node_pages[node->parent] += m->node_pages[i];
 	}
 }
 
@@ -299,8 +383,8 @@ static void technique_choose(struct maker *m, size_t i)
 	struct plan_action *const a = &m->actions[i];
 	const uint64_t want = a->reclaim_pages;
 	const struct tree_node *const node = node_of(m, i);
-	/* A guest that waits at its limit fills no balloon. */
-	const bool stands = m->must[i] && m->vms[i].waiting;
+	/* A guest that waits at its limit fills no balloon, and no other waits for one. */
+	const bool stands = m->must[i] && m->stands[i];
 	const bool hard = (m->acts & ACT_PAGE_ALL) || stands;
 	const uint64_t room = balloon_room(m, i);
 	const uint64_t step = balloon_step_pages(node->size_pages);
@@ -326,7 +410,7 @@ static void give_back(struct maker *m, size_t i)
 	struct plan_action *const a = &m->actions[i];
 	const uint64_t size = node_of(m, i)->size_pages;
 	const uint64_t gap = sub_u64(a->target_pages, m->charge[i]);
-	const bool all = a->target_pages == vm_goal(node_of(m, i));
+	const bool all = a->target_pages == vm_goal(m, i);
 	const uint64_t dead = all ? 0 : size / 16;
 
 	a->balloon_target_pages = min_u64(vm->balloon_target_pages,
@@ -348,12 +432,62 @@ static void balloon_and_page(struct maker *m)
 	}
 }
 
+/* Cut what the VMs of a pool ask for to @left. */
+static void pool_room_cut(struct maker *m, uint32_t position, uint64_t left)
+{
+	const uint32_t from = position + 1, end = m->order->end[position];
+	size_t n = 0;
+
+	for (uint32_t p = from; p < end; p++) {
+		const uint32_t i = m->vm_of[m->order->node[p]];
+
+		if (i != NO_VM)
+			m->some[n++] = m->room[i];
+	}
+	split_pages(m->some, n, left, m->part);
+	n = 0;
+	for (uint32_t p = from; p < end; p++) {
+		const uint32_t i = m->vm_of[m->order->node[p]];
+
+		if (i != NO_VM)
+			m->room[i] = m->part[n++];
+	}
+}
+
+/* No pool's VMs are to get more than its limit leaves for them all, from the leaves up. */
+static void pools_bound(struct maker *m)
+{
+	uint64_t *const has = m->node_pages, *const asks = m->node_room;
+
+	for (uint32_t i = 0; i < m->tree->n_nodes; i++)
+		has[i] = asks[i] = 0;
+	for (size_t i = 0; i < m->n; i++) {
+		has[m->vms[i].node] = m->charge[i] +
+				      m->actions[i].allowance_pages;
+		asks[m->vms[i].node] = m->room[i];
+	}
+	for (uint32_t p = m->order->n; p-- > 1;) {
+		const uint32_t i = m->order->node[p];
+		const struct tree_node *const node = &m->tree->nodes[i];
+		const uint64_t left = sub_u64(m->bound[i], has[i]);
+
+		if (node->kind == TREE_POOL && asks[i] > left) {
+			pool_room_cut(m, p, left);
+			asks[i] = left;
+		}
+		has[node->parent] += has[i];
+		asks[node->parent] += asks[i];
+	}
+}
+
 /* Grant @room to all VMs from @left, keeping @keep of it. Return what is left then. */
 static uint64_t grant(struct maker *m, uint64_t left, uint64_t keep)
 {
-	const uint64_t given = split_pages(m->room, m->n, sub_u64(left, keep),
-					   m->part);
+	uint64_t given;
 
+	if (m->pool_limits)
+		pools_bound(m);
+	given = split_pages(m->room, m->n, sub_u64(left, keep), m->part);
 	for (size_t i = 0; i < m->n; i++)
 		m->actions[i].allowance_pages += m->part[i];
 	return left - given;
@@ -377,7 +511,7 @@ static uint64_t claim(const struct maker *m, size_t i, uint64_t upto)
 
 static uint64_t deserved(const struct maker *m, size_t i)
 {
-	return max_u64(m->actions[i].target_pages, vm_min(node_of(m, i)));
+	return max_u64(m->actions[i].target_pages, vm_min(m, i));
 }
 
 /*
@@ -423,8 +557,8 @@ static uint64_t lend(struct maker *m, uint64_t left, uint64_t keep)
  * taken from others. If it could go down to the edge of low, it would: everybody would be
  * blocked until the host has left low, take all in a moment, and be blocked again.
  *
- * All allowances together never exceed free memory, so that no order of faults can exceed
- * machine memory.
+ * All allowances together never exceed free memory, nor those of a pool's VMs what its limit
+ * leaves, so that no order of faults can exceed machine memory, or a limit.
  */
 static void allowances_set(struct maker *m)
 {
@@ -440,7 +574,7 @@ static void allowances_set(struct maker *m)
 	if (calm)
 		left = lend(m, left, beyond);
 	for (size_t i = 0; i < m->n; i++)
-		m->room[i] = claim(m, i, vm_min(node_of(m, i)));
+		m->room[i] = claim(m, i, vm_min(m, i));
 	left = grant(m, left, 0);
 	for (size_t i = 0; i < m->n; i++)
 		m->room[i] = claim(m, i, deserved(m, i));
@@ -503,6 +637,7 @@ int plan_make(const struct plan_host *host, const struct tree *tree,
 		ret_actions[i] = (struct plan_action){0};
 	*ret = (struct plan_summary){0};
 	state_decide(&m);
+	goals_set(&m);
 	r = targets_set(&m);
 	if (r == 0) {
 		limits_apply(&m);

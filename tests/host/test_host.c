@@ -324,6 +324,60 @@ static void a_limit_holds_against_use(void **state)
 	sums_are_exact(w);
 }
 
+/* Moves that are under way count twice. */
+#define POOL_SLACK 128
+
+static uint64_t pool_consumed(struct world *w, const char *name)
+{
+	struct host_snapshot s;
+	uint64_t pages = 0;
+
+	assert_int_equal(host_snapshot_take(w->host, &s), 0);
+	for (uint32_t i = 0; i < s.n_pools; i++) {
+		if (!strcmp(s.pools[i].name, name))
+			pages = s.pools[i].consumed_pages;
+	}
+	host_snapshot_release(&s);
+	return pages;
+}
+
+/* Each of them alone is far below it, and both want more all the time. */
+static void a_pool_limit_is_never_exceeded(void **state)
+{
+	struct world *w = *state;
+	struct host_vm_settings a = vm_settings("a", 64);
+	struct host_vm_settings b = vm_settings("b", 64);
+	struct mem_alloc alloc;
+	struct err err = {0};
+	uint64_t most = 0;
+
+	w->memory_bytes = MIB(256);
+	must_open(w);
+	mem_alloc_init(&alloc);
+	alloc.limit_pages = MIB(80) / PAGE_SIZE;
+	assert_int_equal(host_pool_set(w->host, "p", "", &alloc, &err), 0);
+	snprintf(a.pool, sizeof(a.pool), "p");
+	snprintf(b.pool, sizeof(b.pool), "p");
+	with_arg(&a, "--common", "0");
+	with_arg(&b, "--common", "0");
+	start(w, &a);
+	start(w, &b);
+	for (int i = 0; i < 1000; i++) {
+		most = max_u64(most, pool_consumed(w, "p"));
+		nap_ms(3);
+	}
+	print_host(w, "pool");
+	assert_in_range(most, alloc.limit_pages * 9 / 10,
+			alloc.limit_pages + POOL_SLACK);
+	/* Nobody stands still beside the limit. */
+	run_for(w, "a", 5000);
+	run_for(w, "b", 5000);
+	pause_vm(w, "a", true);
+	pause_vm(w, "b", true);
+	audit_is_clean(w);
+	sums_are_exact(w);
+}
+
 static uint64_t shared_by_all(struct world *w)
 {
 	return figures_of(w, "a").shared_pages +
@@ -539,6 +593,7 @@ int main(int argc, char *argv[])
 		TEST(more_is_touched_than_there_is),
 		TEST(a_limit_holds_against_the_cache),
 		TEST(a_limit_holds_against_use),
+		TEST(a_pool_limit_is_never_exceeded),
 		TEST(all_shared_pages_break_at_once),
 		TEST(a_full_disk_is_an_error_at_start),
 		TEST(a_balloon_takes_unused_memory),

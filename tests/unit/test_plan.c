@@ -444,8 +444,86 @@ static void limits_bind_in_high(void **state)
 	w.tree.n_nodes = 5;
 	decide(&w);
 	assert_int_equal(w.actions[0].reclaim_pages + w.actions[1].reclaim_pages,
-			 MIB(60));
+			 MIB(60) + MIB(300) / 64);
 	assert_int_equal(w.actions[2].reclaim_pages, 0);
+}
+
+/* @n VMs, those but the last in a pool with this limit. */
+static void pool_world(struct world *w, size_t n, uint64_t limit_pages)
+{
+	world_init(w, n, 4096);
+	w->nodes[n + 1] = (struct tree_node){.name = "pool", .kind = TREE_POOL};
+	mem_alloc_init(&w->nodes[n + 1].alloc);
+	w->nodes[n + 1].alloc.limit_pages = limit_pages;
+	for (size_t i = 1; i < n; i++)
+		w->nodes[i].parent = (uint32_t)n + 1;
+	w->tree.n_nodes = (uint32_t)n + 2;
+}
+
+static void set_private(struct world *w, size_t i, uint64_t pages)
+{
+	w->host.free_pages += w->vms[i].private_pages;
+	w->host.free_pages -= pages;
+	w->vms[i].private_pages = pages;
+	w->vms[i].zero_pages = MIB(256) - pages;
+}
+
+/* All VMs of a pool together may take what its limit leaves, and nobody of it stands still. */
+static void pool_limits_bound_growth(void **state)
+{
+	struct world w;
+
+	(void)state;
+	pool_world(&w, 3, MIB(400));
+	decide(&w);
+	assert_int_equal(w.actions[0].reclaim_pages, 0);
+	assert_int_equal(w.actions[0].allowance_pages +
+				 w.actions[1].allowance_pages,
+			 MIB(40));
+	assert_int_equal(w.actions[2].allowance_pages, MIB(76));
+	/* One has taken more than its part: it makes room for the other. */
+	set_private(&w, 0, MIB(240));
+	set_private(&w, 1, MIB(160));
+	decide(&w);
+	assert_int_equal(w.actions[0].allowance_pages, 0);
+	assert_int_equal(w.actions[1].allowance_pages, 0);
+	assert_int_equal(w.actions[0].reclaim_pages, MIB(400) / 64);
+	assert_int_equal(w.actions[1].reclaim_pages, 0);
+	assert_true(w.actions[0].balloon_target_pages > 0);
+	assert_int_equal(w.actions[0].compress_pages, 0);
+	/* At once, if the other waits for it. */
+	w.vms[1].waiting = true;
+	decide(&w);
+	assert_int_equal(w.actions[0].balloon_target_pages, 0);
+	assert_true(w.actions[0].compress_pages > 0);
+	/* A disk that takes nothing stops neither. */
+	w.vms[0].swap_failed = true;
+	decide(&w);
+	assert_true(w.actions[0].allowance_pages > 0);
+	assert_int_equal(w.actions[1].allowance_pages,
+			 w.actions[1].target_pages - MIB(160));
+	/* What is reserved is not given up for room, and limits of pools around bind as well. */
+	pool_world(&w, 3, MIB(420));
+	w.nodes[1].alloc.reservation_pages = MIB(210);
+	w.nodes[2].alloc.reservation_pages = MIB(210);
+	set_private(&w, 0, MIB(210));
+	set_private(&w, 1, MIB(210));
+	decide(&w);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(w.actions[i].reclaim_pages, 0);
+		assert_int_equal(w.actions[i].allowance_pages, 0);
+		assert_int_equal(w.actions[i].target_pages, MIB(210));
+	}
+	w.nodes[5] = w.nodes[4];
+	w.nodes[5].alloc.limit_pages = MIB(610);
+	w.nodes[4].parent = w.nodes[3].parent = 5;
+	w.nodes[4].alloc.limit_pages = MIB(440);
+	w.tree.n_nodes = 6;
+	decide(&w);
+	assert_int_equal(w.actions[0].allowance_pages +
+				 w.actions[1].allowance_pages +
+				 w.actions[2].allowance_pages,
+			 MIB(10));
 }
 
 static void random_vm(struct rng *rng, struct world *w, size_t i)
@@ -454,7 +532,8 @@ static void random_vm(struct rng *rng, struct world *w, size_t i)
 	struct plan_vm *const vm = &w->vms[i];
 	uint64_t left = node->size_pages = 1 + rng_below(rng, 4 * MIB_PAGES);
 
-	vm->swap_failed = !rng_below(rng, 4);
+	vm->swap_failed = rng_below(rng, 2);
+	vm->waiting = !rng_below(rng, 4);
 	vm->private_pages = rng_below(rng, left + 1);
 	left -= vm->private_pages;
 	vm->shared_pages = rng_below(rng, left + 1);
@@ -487,11 +566,13 @@ static void random_vm(struct rng *rng, struct world *w, size_t i)
 static void random_world(struct rng *rng, struct world *w)
 {
 	const size_t pools = rng_below(rng, 4);
+	const bool disk_fails = !rng_below(rng, 3);
 	uint64_t charged = 0;
 
 	world_init(w, rng_below(rng, N_MAX + 1), 1);
 	for (size_t i = 0; i < w->n; i++) {
 		random_vm(rng, w, i);
+		w->vms[i].swap_failed &= disk_fails;
 		charged += plan_vm_charge(&w->vms[i]);
 	}
 	for (size_t p = 0; p < pools; p++) {
@@ -574,6 +655,31 @@ static void vm_invariants(const struct world *w, size_t i)
 	assert_true(a->share_rate <= w->options.v[OPT_SHARE_RATE_MAX]);
 }
 
+static bool is_below(const struct world *w, uint32_t node, uint32_t pool)
+{
+	while (node && node != pool)
+		node = w->nodes[node].parent;
+	return node == pool;
+}
+
+/* A pool's VMs stay within its limit together, unless what is above cannot be taken. */
+static void pool_invariants(const struct world *w, uint32_t pool)
+{
+	const uint64_t limit = w->nodes[pool].alloc.limit_pages;
+	uint64_t charges = 0, may_have = 0;
+	bool failed = false;
+
+	for (size_t i = 0; i < w->n; i++) {
+		if (!is_below(w, w->vms[i].node, pool))
+			continue;
+		charges += plan_vm_charge(&w->vms[i]);
+		may_have += w->actions[i].allowance_pages;
+		failed |= w->vms[i].swap_failed;
+	}
+	may_have += charges;
+	assert_true(failed || may_have <= max_u64(limit, charges));
+}
+
 static void any_snapshot_keeps_the_rules(void **state)
 {
 	struct rng rng = {11};
@@ -592,6 +698,8 @@ static void any_snapshot_keeps_the_rules(void **state)
 			rates += w.actions[i].share_rate;
 			musts += w.actions[i].unmet_pages;
 		}
+		for (uint32_t i = (uint32_t)w.n + 1; i < w.tree.n_nodes; i++)
+			pool_invariants(&w, i);
 		assert_true(allowances <= w.host.free_pages);
 		assert_true(rates <= w.host.processor_mhz * 4 * MIB_PAGES / 1000);
 		assert_true(w.sum.deficit_pages <= reclaims + w.sum.unmet_pages);
@@ -617,6 +725,7 @@ int main(void)
 		cmocka_unit_test(a_sweep_is_no_balloon),
 		cmocka_unit_test(distress_lets_everything_out),
 		cmocka_unit_test(limits_bind_in_high),
+		cmocka_unit_test(pool_limits_bound_growth),
 		cmocka_unit_test(any_snapshot_keeps_the_rules),
 	};
 
