@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +21,7 @@
 #include <unistd.h>
 
 #include <base/clock.h>
+#include <base/program.h>
 #include <base/verify.h>
 #include <host/disk.h>
 #include <host/host_impl.h>
@@ -82,43 +82,21 @@ static int log_file(int dir_fd)
 }
 
 /* @log_fd: of a VM that runs apart from this program; -1: it shares our terminal. */
-static int spawn_with(const char *program, char *const *argv, int log_fd,
-		      pid_t *ret_pid)
+static int spawn_vm(const char *program, const char *const *argv, int log_fd,
+		    pid_t *ret_pid)
 {
-	short flags = POSIX_SPAWN_SETSIGMASK;
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attr;
-	sigset_t none;
-	int r;
+	const int apart[] = {PROGRAM_NULL, log_fd, log_fd};
+	const int shared[] = {PROGRAM_KEEP, PROGRAM_KEEP, PROGRAM_KEEP};
 
-	sigemptyset(&none);
-	posix_spawn_file_actions_init(&files);
-	posix_spawnattr_init(&attr);
-	if (log_fd >= 0) {
-		posix_spawn_file_actions_addopen(&files, 0, "/dev/null",
-						 O_RDONLY, 0);
-		posix_spawn_file_actions_adddup2(&files, log_fd, 1);
-		posix_spawn_file_actions_adddup2(&files, log_fd, 2);
-		/* Its own session: what ends this program does not end its VMs. */
-		flags |= POSIX_SPAWN_SETSID;
-	}
-	/* Nothing else that this program may have open is the VM's business. */
-	posix_spawn_file_actions_addclosefrom_np(&files, 3);
-	posix_spawnattr_setflags(&attr, flags);
-	posix_spawnattr_setsigmask(&attr, &none);
-	r = posix_spawn(ret_pid, program, &files, &attr, argv, environ);
-	posix_spawn_file_actions_destroy(&files);
-	posix_spawnattr_destroy(&attr);
-	return -r;
+	/* What ends this program does not end VMs that run apart. */
+	return program_spawn(program, argv, log_fd < 0 ? shared : apart, 3,
+			     log_fd >= 0, ret_pid);
 }
 
 static int spawn(struct host *host, const struct host_vm_settings *set,
 		 int dir_fd, pid_t *ret_pid, struct err *err)
 {
-	union {
-		const char *in[HOST_ARGS_MAX + 8];
-		char *out[HOST_ARGS_MAX + 8];
-	} argv;
+	const char *argv[HOST_ARGS_MAX + 8];
 	char memory[32];
 	char *dir, *console = NULL;
 	char why[DISK_TEXT];
@@ -140,19 +118,19 @@ static int spawn(struct host *host, const struct host_vm_settings *set,
 	}
 	snprintf(memory, sizeof(memory), "%lluK",
 		 (unsigned long long)(set->size_pages * PAGE_SIZE / 1024));
-	argv.in[n++] = host->vm_program;
-	argv.in[n++] = "--memory";
-	argv.in[n++] = memory;
-	argv.in[n++] = "--link";
-	argv.in[n++] = dir;
+	argv[n++] = host->vm_program;
+	argv[n++] = "--memory";
+	argv[n++] = memory;
+	argv[n++] = "--link";
+	argv[n++] = dir;
 	if (!host->foreground) {
-		argv.in[n++] = "--console";
-		argv.in[n++] = console;
+		argv[n++] = "--console";
+		argv[n++] = console;
 	}
 	for (unsigned i = 0; i < set->n_args; i++)
-		argv.in[n++] = set->args[i];
-	argv.in[n] = NULL;
-	r = spawn_with(host->vm_program, argv.out, log_fd, ret_pid);
+		argv[n++] = set->args[i];
+	argv[n] = NULL;
+	r = spawn_vm(host->vm_program, argv, log_fd, ret_pid);
 	/* Not as if the VM were not there. */
 	if (r)
 		r = err_set(err, r == -ENOENT ? -ENOEXEC : r,

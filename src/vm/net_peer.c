@@ -6,8 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,9 +13,8 @@
 #include <unistd.h>
 
 #include <api/paths.h>
+#include <base/program.h>
 
-/* Where mezz-net finds its end. */
-#define STREAM_FD 3
 #define ANSWER_MS 10000
 
 /* Some program that listens already. */
@@ -43,36 +40,6 @@ static int connect_to(const char *path, struct err *err)
 
 	close(fd);
 	return r;
-}
-
-static int spawn(const char *program, const char *words, int stream)
-{
-	const char *const argv[] = {program, words, NULL};
-	union {
-		const char *const *in;
-		char *const *out;
-	} args = {.in = argv};
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attr;
-	sigset_t none;
-	pid_t pid;
-	int r;
-
-	sigemptyset(&none);
-	posix_spawn_file_actions_init(&files);
-	posix_spawnattr_init(&attr);
-	posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDWR, 0);
-	posix_spawn_file_actions_adddup2(&files, 0, 1);
-	posix_spawn_file_actions_adddup2(&files, stream, STREAM_FD);
-	posix_spawn_file_actions_addclosefrom_np(&files, STREAM_FD + 1);
-	/* What ends the terminal's programs leaves the guest its network to shut down. */
-	posix_spawnattr_setflags(&attr,
-				 POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
-	posix_spawnattr_setsigmask(&attr, &none);
-	r = posix_spawn(&pid, program, &files, &attr, args.out, environ);
-	posix_spawn_file_actions_destroy(&files);
-	posix_spawnattr_destroy(&attr);
-	return -r;
 }
 
 static bool read_all(int fd, void *buf, size_t len)
@@ -116,6 +83,9 @@ static int start_mezz_net(const char *words, struct err *err)
 	static const char *const places[] = {"mezz-net", "../net/mezz-net",
 					     NULL};
 	char program[PATHS_MAX];
+	const char *const argv[] = {program, words, NULL};
+	/* Where mezz-net finds its end; what it says goes where ours does. */
+	int fds[] = {PROGRAM_NULL, PROGRAM_NULL, PROGRAM_KEEP, -1};
 	int ends[2], r;
 
 	if (!paths_beside(places, program))
@@ -124,7 +94,9 @@ static int start_mezz_net(const char *words, struct err *err)
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
 		return err_set(err, -errno, "--net user: no socket: %s",
 			       strerror(errno));
-	r = spawn(program, words, ends[1]);
+	fds[3] = ends[1];
+	/* What ends the terminal's programs leaves the guest its network to shut down. */
+	r = program_spawn(program, argv, fds, 4, true, NULL);
 	close(ends[1]);
 	r = r ? err_set(err, r, "--net user: cannot start %s: %s", program,
 			strerror(-r))
