@@ -126,28 +126,11 @@ struct op *emit(struct emitter *e, op_fn *fn)
 	return op;
 }
 
-static int segment_number(ZydisRegister reg)
-{
-	switch ((int)reg) {
-	case ZYDIS_REGISTER_ES:
-		return SEG_ES;
-	case ZYDIS_REGISTER_CS:
-		return SEG_CS;
-	case ZYDIS_REGISTER_SS:
-		return SEG_SS;
-	case ZYDIS_REGISTER_FS:
-		return SEG_FS;
-	case ZYDIS_REGISTER_GS:
-		return SEG_GS;
-	default:
-		return SEG_DS;
-	}
-}
-
 static void emit_mem_segment(const struct emitter *e, struct op *op,
 			     ZydisRegister reg)
 {
-	const int seg = segment_number(reg);
+	const int named = emit_seg(reg);
+	const int seg = named < 0 ? SEG_DS : named;
 
 	if (seg == SEG_SS)
 		op->ea |= EA_STACK;
@@ -235,6 +218,18 @@ uint8_t emit_reg8(ZydisRegister reg)
 uint8_t emit_xmm(ZydisRegister reg)
 {
 	return (uint8_t)(reg - ZYDIS_REGISTER_XMM0);
+}
+
+/* Zydis counts them as the instructions do. */
+static_assert(ZYDIS_REGISTER_GS - ZYDIS_REGISTER_ES == SEG_GS &&
+		      ZYDIS_REGISTER_SS - ZYDIS_REGISTER_ES == SEG_SS,
+	      "segment registers are numbered alike");
+
+int emit_seg(ZydisRegister reg)
+{
+	return reg >= ZYDIS_REGISTER_ES && reg <= ZYDIS_REGISTER_GS
+		       ? (int)(reg - ZYDIS_REGISTER_ES)
+		       : -1;
 }
 
 int64_t emit_target(const struct emitter *e, const ZydisDecodedOperand *o)

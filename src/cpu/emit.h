@@ -77,6 +77,9 @@ uint8_t emit_reg8(ZydisRegister reg);
 /** emit_xmm() - number of an XMM register. */
 uint8_t emit_xmm(ZydisRegister reg);
 
+/** emit_seg() - enum cpu_seg of a segment register, or -1 if it is none. */
+int emit_seg(ZydisRegister reg);
+
 /** emit_is_mem() - is this operand in memory? */
 static inline bool emit_is_mem(const ZydisDecodedOperand *o)
 {

@@ -17,26 +17,6 @@ static bool umip_allows(struct cpu *c)
 	return !(c->cr4 & CR4_UMIP) || c->cpl == 0 || gp(c);
 }
 
-static int segment_index(ZydisRegister reg)
-{
-	switch ((int)reg) {
-	case ZYDIS_REGISTER_ES:
-		return SEG_ES;
-	case ZYDIS_REGISTER_CS:
-		return SEG_CS;
-	case ZYDIS_REGISTER_SS:
-		return SEG_SS;
-	case ZYDIS_REGISTER_DS:
-		return SEG_DS;
-	case ZYDIS_REGISTER_FS:
-		return SEG_FS;
-	case ZYDIS_REGISTER_GS:
-		return SEG_GS;
-	default:
-		return -1;
-	}
-}
-
 /* A 16-, 32- or 64-bit register gets a selector; the upper part is zeroed beyond 16 bits. */
 static void set_reg(struct cpu *c, unsigned int reg, unsigned int bits,
 		    uint32_t value)
@@ -92,7 +72,7 @@ bool emit_mov_segment(struct emitter *e)
 	struct op *op;
 	int n;
 
-	if (!emit_is_mem(to) && (n = segment_index(to->reg.value)) >= 0) {
+	if (!emit_is_mem(to) && (n = emit_seg(to->reg.value)) >= 0) {
 		if (n == SEG_CS)
 			return false;
 		op = emit(e, emit_is_mem(from) ? op_mov_seg_m : op_mov_seg_r);
@@ -106,7 +86,7 @@ bool emit_mov_segment(struct emitter *e)
 	}
 	if (from->type != ZYDIS_OPERAND_TYPE_REGISTER)
 		return false;
-	n = segment_index(from->reg.value);
+	n = emit_seg(from->reg.value);
 	if (n < 0)
 		return false;
 	op = emit(e, emit_is_mem(to) ? op_mov_m_seg : op_mov_r_seg);
@@ -179,7 +159,7 @@ OP(pop_seg)
 bool emit_pushpop_segment(struct emitter *e, bool pop)
 {
 	const int n = e->ops[0].type == ZYDIS_OPERAND_TYPE_REGISTER
-			      ? segment_index(e->ops[0].reg.value)
+			      ? emit_seg(e->ops[0].reg.value)
 			      : -1;
 	struct op *op;
 
