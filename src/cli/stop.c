@@ -125,16 +125,25 @@ static bool is_running(const struct api_vms *list, const char *name)
 	return false;
 }
 
+/* Not by cli_call(), which prints what it gets. Return: whether mezzd can be asked. */
+static bool list_vms(struct stop *s, struct api_vms *ret)
+{
+	const struct client_request req = {.op = API_LIST_VMS};
+	struct err err = {0};
+
+	if (!client_call(s->cli->client, &req, ret, NULL, &err))
+		return true;
+	s->worst = cli_fail(&err);
+	return false;
+}
+
 /* Return: false if mezzd cannot be asked. */
 static bool look(struct stop *s)
 {
-	const struct client_request req = {.op = API_LIST_VMS};
 	struct api_vms list = {0};
 
-	if (cli_call(s->cli, &req, &list) != CLI_OK) {
-		s->worst = CLI_FAILED;
+	if (!list_vms(s, &list))
 		return false;
-	}
 	for (size_t i = 0; i < s->n;) {
 		if (is_running(&list, s->names[i])) {
 			i++;
@@ -194,13 +203,12 @@ static int add_name(struct stop *s, const char *name)
 /* Return: 0, or -ENOMEM; what mezzd could not be asked for is told. */
 static int add_running(struct stop *s)
 {
-	const struct client_request req = {.op = API_LIST_VMS};
 	struct api_vms list = {0};
-	struct err err = {0};
 	int r = 0;
 
-	if (client_call(s->cli->client, &req, &list, NULL, &err))
-		s->worst = cli_fail(&err);
+	if (!list_vms(s, &list))
+		return 0;
+
 	const struct api_vm *vms = list.vms.v;
 
 	for (size_t i = 0; i < list.vms.n && !r; i++) {
