@@ -82,8 +82,9 @@ struct hvm {
 	uint64_t calm_pages;        /* l it had so many when it last grew */
 	uint64_t calm_since_ms;     /* l when that was */
 	bool entered;               /* l its overhead is in the ledger */
-	uint64_t stalled_ns;        /* l all its waits when last looked at */
-	uint64_t stalled_ms;        /* l when that was */
+	bool alone; /* l it runs, and has started no process beside its own */
+	uint64_t stalled_ns;    /* l all its waits when last looked at */
+	uint64_t stalled_ms;    /* l when that was */
 	double latency_pct;     /* l share of time that it waited until then */
 	bool ran_before;        /* I it is older than this host */
 	bool saved;             /* l its settings file is as it was read */
@@ -260,7 +261,7 @@ void manager_do_chores(struct host *host);
 uint64_t vm_overhead_reserve(const struct host *host, uint64_t size_pages);
 
 /** vm_overhead_now() - overhead without tables, as the kernel says now; 0 before it greets. */
-uint64_t vm_overhead_now(const struct hvm *vm);
+uint64_t vm_overhead_now(struct hvm *vm);
 
 /**
  * process_overhead() - machine pages of a process beside memory files, from /proc.

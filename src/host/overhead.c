@@ -69,28 +69,37 @@ uint64_t process_overhead(pid_t pid)
 	return kib * 1024 / PAGE_SIZE;
 }
 
-/* What a VM has started beside itself, such as its mezz-net, is part of it. */
-static uint64_t helpers_overhead(pid_t pid)
+/*
+ * What a VM has started beside itself, its mezz-net, is part of it. That it does before its
+ * processor runs, and its sandbox lets it start nothing later.
+ */
+static uint64_t helpers_overhead(struct hvm *vm)
 {
 	char path[64];
 	uint64_t sum = 0;
+	bool any = false;
 	long child;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid,
-		 (int)pid);
+	if (vm->alone)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)vm->pid,
+		 (int)vm->pid);
 	f = fopen(path, "re");
 	if (!f)
 		return 0;
-	while (fscanf(f, "%ld", &child) == 1)
+	while (fscanf(f, "%ld", &child) == 1) {
+		any = true;
 		sum += process_overhead((pid_t)child);
+	}
 	fclose(f);
+	vm->alone = !any && has_run(vm);
 	return sum;
 }
 
-uint64_t vm_overhead_now(const struct hvm *vm)
+uint64_t vm_overhead_now(struct hvm *vm)
 {
-	return vm->mem ? process_overhead(vm->pid) + helpers_overhead(vm->pid) +
+	return vm->mem ? process_overhead(vm->pid) + helpers_overhead(vm) +
 				 file_pages(physmap_fd(vm->mem->map)) +
 				 LINK_COUNTERS_BYTES / PAGE_SIZE
 		       : 0;
