@@ -14,7 +14,6 @@
 #include <zlib.h>
 #include <zstd.h>
 
-#define TEXT_OFFSET 0x1000
 #define DATA_OFFSET 0x4000
 #define NOTE_OFFSET 0x200
 #define NOTE_BYTES  20
@@ -40,7 +39,7 @@ static void fill_contents(struct test_file *f)
 	memset(f->data, 0, ELF_BYTES);
 	f->bytes = ELF_BYTES;
 	for (size_t i = 0; i < TEST_TEXT_BYTES; i++)
-		f->data[TEXT_OFFSET + i] = test_text_byte(i);
+		f->data[TEST_TEXT_OFFSET + i] = test_text_byte(i);
 	memset(f->data + DATA_OFFSET, 0xda, TEST_DATA_BYTES);
 }
 
@@ -69,7 +68,7 @@ void test_elf64(struct test_file *f, bool pvh)
 	};
 	const Elf64_Phdr p[3] = {
 		{.p_type = PT_LOAD,
-		 .p_offset = TEXT_OFFSET,
+		 .p_offset = TEST_TEXT_OFFSET,
 		 .p_vaddr = UINT64_C(0xffffffff81000000),
 		 .p_paddr = TEST_TEXT_ADDR,
 		 .p_filesz = TEST_TEXT_BYTES,
@@ -110,7 +109,7 @@ void test_elf32(struct test_file *f, bool multiboot, bool pvh)
 	};
 	const Elf32_Phdr p[3] = {
 		{.p_type = PT_LOAD,
-		 .p_offset = TEXT_OFFSET,
+		 .p_offset = TEST_TEXT_OFFSET,
 		 .p_vaddr = TEST_TEXT_ADDR,
 		 .p_paddr = TEST_TEXT_ADDR,
 		 .p_filesz = TEST_TEXT_BYTES,
@@ -134,9 +133,9 @@ void test_elf32(struct test_file *f, bool multiboot, bool pvh)
 	if (pvh)
 		fill_note(f);
 	if (multiboot) {
-		put32(f->data + TEXT_OFFSET + 8, 0x1badb002);
-		put32(f->data + TEXT_OFFSET + 12, 0);
-		put32(f->data + TEXT_OFFSET + 16, -0x1badb002U);
+		put32(f->data + TEST_TEXT_OFFSET + 8, 0x1badb002);
+		put32(f->data + TEST_TEXT_OFFSET + 12, 0);
+		put32(f->data + TEST_TEXT_OFFSET + 16, -0x1badb002U);
 	}
 }
 

@@ -22,12 +22,13 @@ enum test_format {
 };
 
 /* The kernels all have two segments: text here, and data with BSS behind it. */
-#define TEST_TEXT_ADDR  UINT64_C(0x1000000)
-#define TEST_TEXT_BYTES 0x2800
-#define TEST_DATA_ADDR  UINT64_C(0x1100000)
-#define TEST_DATA_BYTES 0x1800
-#define TEST_DATA_MEM   0x9000
-#define TEST_PVH_ENTRY  UINT64_C(0x1000100)
+#define TEST_TEXT_OFFSET 0x1000 /* in the ELF files */
+#define TEST_TEXT_ADDR   UINT64_C(0x1000000)
+#define TEST_TEXT_BYTES  0x2800
+#define TEST_DATA_ADDR   UINT64_C(0x1100000)
+#define TEST_DATA_BYTES  0x1800
+#define TEST_DATA_MEM    0x9000
+#define TEST_PVH_ENTRY   UINT64_C(0x1000100)
 
 /* Byte @i of the text, never zero in the first page, all zero in the second. */
 uint8_t test_text_byte(size_t i);
