@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include <base/rng.h>
+#include <base/units.h>
 #include <policy/plan.h>
-#include <policy/rng.h>
-#include <policy/units.h>
 
 #define ROUNDS  21
 #define POOLS   150u

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <policy/units.h>
+#include <base/units.h>
 
 static const struct cli_option common_options[] = {
 	{"json", 'j', NULL, "print the answer of mezzd as it is"},

@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <base/units.h>
 #include <cli/commands.h>
 #include <cli/common.h>
-#include <policy/units.h>
 
 #define WIDTH 64
 

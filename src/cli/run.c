@@ -25,8 +25,8 @@
 #include <api/vm_options.h>
 #include <base/clock.h>
 #include <base/types.h>
+#include <base/units.h>
 #include <cli/commands.h>
-#include <policy/units.h>
 
 #define STATUS_FAILED  1
 #define STATUS_SIGNAL  128
@@ -161,15 +161,10 @@ struct plan {
 	bool help;
 };
 
-/* A number alone means bytes here. Return: whether a VM can have so much. */
+/* Return: whether a VM can have so much. */
 static bool read_memory(const char *text, uint64_t *ret)
 {
-	char with_unit[64];
-	struct err err;
-
-	snprintf(with_unit, sizeof(with_unit), "%.60s%s", text,
-		 text[strspn(text, "0123456789")] ? "" : "B");
-	return !size_parse(with_unit, ret, &err) && *ret >= VM_MEMORY_MIN &&
+	return !size_parse_bytes(text, ret, NULL) && *ret >= VM_MEMORY_MIN &&
 	       *ret <= VM_MEMORY_MAX && !(*ret % PAGE_SIZE);
 }
 

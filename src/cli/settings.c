@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include <api/vm_options.h>
+#include <base/units.h>
 #include <policy/alloc.h>
-#include <policy/units.h>
 
 /* The object "memoryAllocation" of a request, made if it is not there. Borrowed. */
 static json_t *allocation(json_t *body)

@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include <base/clock.h>
+#include <base/units.h>
 #include <cli/commands.h>
 #include <cli/common.h>
-#include <policy/units.h>
 
 #define WAIT_DEFAULT_MS 60000
 #define FORCED_MS       10000

@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 #include <base/clock.h>
+#include <base/units.h>
 #include <cli/commands.h>
 #include <cli/common.h>
-#include <policy/units.h>
 
 #define FIELDS_ALL ((1u << TOP_FIELDS) - 1)
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
-#include <policy/units.h>
+#include <base/units.h>
 
 static bool is_full(int error)
 {

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <base/units.h>
 #include <host/cgroup.h>
 #include <host/host_impl.h>
-#include <policy/units.h>
 
 static uint64_t meminfo(const char *key)
 {

@@ -13,13 +13,13 @@
 #include <api/paths.h>
 #include <api/server.h>
 #include <base/log.h>
+#include <base/units.h>
 #include <host/control.h>
 #include <host/foreground.h>
 #include <host/host.h>
 #include <host/notify.h>
 #include <host/restart.h>
 #include <host/shutdown.h>
-#include <policy/units.h>
 
 #define STATUS_FAILED 1
 #define STATUS_USAGE  2

@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 #include <base/clock.h>
+#include <base/units.h>
 #include <host/host_impl.h>
 #include <policy/arith.h>
-#include <policy/units.h>
 
 /* A sanitizer's own memory is many times the program's: it is left out of the books. */
 #if defined(__SANITIZE_ADDRESS__)

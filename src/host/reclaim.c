@@ -68,15 +68,6 @@ struct reclaim *reclaim_free(struct reclaim *r)
 	return NULL;
 }
 
-static uint64_t random_next(struct reclaim_vm *memory)
-{
-	uint64_t z = memory->seed += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
-}
-
 static uint64_t n_clusters(const struct vmmem *vm)
 {
 	return (vm->n_pages + RECLAIM_CLUSTER - 1) / RECLAIM_CLUSTER;
@@ -116,7 +107,7 @@ static unsigned pick_random(const struct vmmem *vm, struct reclaim_vm *memory,
 			    ppn_t *pages, unsigned n, unsigned max)
 {
 	for (unsigned i = 0; i < TRIES && n + RECLAIM_CLUSTER <= max; i++) {
-		const uint64_t c = random_next(memory) % n_clusters(vm);
+		const uint64_t c = rng_next(&memory->random) % n_clusters(vm);
 
 		if (!has_page(pages, n, c * RECLAIM_CLUSTER) &&
 		    !has_page(pages, n, c * RECLAIM_CLUSTER + 1))

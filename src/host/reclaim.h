@@ -3,6 +3,7 @@
 #ifndef HOST_RECLAIM_H
 #define HOST_RECLAIM_H
 #include <base/error.h>
+#include <base/rng.h>
 #include <base/types.h>
 #include <host/vmmem.h>
 
@@ -11,7 +12,7 @@
 
 /**
  * struct reclaim_vm - what is remembered of one VM between two calls.
- * @seed: state of the random choice; any value
+ * @random: of the choice
  * @cluster: ring of clusters that are watched, to see whether they are in use
  * @since_ms: since when
  * @first: oldest
@@ -19,7 +20,7 @@
  * @in_use: how many of the last clusters were found in use, less those that were not
  */
 struct reclaim_vm {
-	uint64_t seed;
+	struct rng random;
 	uint32_t cluster[RECLAIM_RING];
 	uint64_t since_ms[RECLAIM_RING];
 	unsigned first;

@@ -16,7 +16,7 @@
 
 int sample_init(struct sample *s, uint64_t seed)
 {
-	*s = (struct sample){.seed = seed};
+	*s = (struct sample){.random = {seed}};
 	workset_init(&s->ws);
 	s->pages = calloc(SAMPLE_MAX, sizeof(*s->pages));
 	s->away = calloc(WORDS, sizeof(*s->away));
@@ -35,15 +35,6 @@ void sample_release(struct sample *s)
 	free(s->zero);
 	free(s->done);
 	*s = (struct sample){0};
-}
-
-static uint64_t random_next(struct sample *s)
-{
-	uint64_t z = s->seed += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
 }
 
 static bool bit(const uint64_t *bits, uint32_t i)
@@ -102,7 +93,7 @@ static bool watch_batch(struct sample *s, struct vmmem *vm, uint32_t n)
 	unsigned n_watch = 0;
 
 	for (uint32_t i = 0; i < n; i++) {
-		const uint64_t page = random_next(s) % vm->n_pages;
+		const uint64_t page = rng_next(&s->random) % vm->n_pages;
 		const uint64_t entry = physmap_load(vm->map, ppn(page));
 
 		if (is_away(entry))

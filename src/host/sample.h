@@ -2,6 +2,7 @@
 /* Estimating a VM's working set: random pages are watched, and those touched counted. */
 #ifndef HOST_SAMPLE_H
 #define HOST_SAMPLE_H
+#include <base/rng.h>
 #include <base/types.h>
 #include <host/vmmem.h>
 #include <policy/options.h>
@@ -29,7 +30,7 @@ struct sample_time {
  * @n: how many
  * @until: the period ends when either of these is reached
  * @has_until: a period has begun
- * @seed: of the random choice
+ * @random: of the choice
  */
 struct sample {
 	struct workset ws;
@@ -40,7 +41,7 @@ struct sample {
 	uint32_t n;
 	struct sample_time until;
 	bool has_until;
-	uint64_t seed;
+	struct rng random;
 };
 
 /** sample_init() - nothing is known. Return: 0 or -ENOMEM. */

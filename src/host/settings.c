@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <base/units.h>
 #include <host/disk.h>
-#include <policy/units.h>
 
 #define FILE_NAME "settings"
 #define TEMP_NAME "settings.new"

@@ -55,10 +55,10 @@ struct hvm *hvm_new(struct host *host, const struct host_vm_settings *set)
 	vm->pid_fd = -1;
 	vm->sock = -1;
 	vm->start_ms = wall_ms();
-	vm->reclaim.seed = vm->start_ms * 2654435761U + host->n_vms;
+	vm->reclaim.random.state = vm->start_ms * 2654435761U + host->n_vms;
 	balloon_watch_init(&vm->balloon);
 	sweep_init(&vm->sweep);
-	if (sample_init(&vm->sample, vm->reclaim.seed)) {
+	if (sample_init(&vm->sample, rng_next(&vm->reclaim.random))) {
 		free(vm);
 		return NULL;
 	}

@@ -23,6 +23,7 @@
 #include <time.h>
 
 #include <base/clock.h>
+#include <base/rng.h>
 #include <base/verify.h>
 
 /* A processor that does not answer for so long is not running; look whether to stop. */
@@ -41,7 +42,7 @@ struct revoke_stress {
 	uint64_t pages_per_second; /* I */
 	pthread_t thread;          /* I */
 
-	uint64_t random;          /* T */
+	struct rng random;        /* T */
 	uint8_t saved[PAGE_SIZE]; /* T */
 
 	_Atomic uint64_t batches;  /* a */
@@ -54,22 +55,6 @@ struct revoke_stress {
 	pthread_cond_t wake;
 	bool stopping; /* m */
 };
-
-/* SplitMix64: any seed will do, 0 too. */
-static uint64_t next_random(uint64_t *state)
-{
-	uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-	return z ^ z >> 31;
-}
-
-static uint64_t random_below(struct revoke_stress *s, uint64_t n)
-{
-	/* Page numbers have at most 28 bits. */
-	return (next_random(&s->random) >> 32) * n >> 32;
-}
 
 /* False if it is time to stop. */
 static bool sleep_until(struct revoke_stress *s, const struct timespec *when)
@@ -92,7 +77,7 @@ static unsigned pick_pages(struct revoke_stress *s, unsigned wanted,
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < wanted * PICKS_PER_PAGE && n < wanted; i++) {
-		const ppn_t page = ppn(random_below(s, n_pages));
+		const ppn_t page = ppn(rng_below(&s->random, n_pages));
 
 		if (physmap_stable_state(physmap_load(s->map, page)) ==
 		    PHYSMAP_HOME)
@@ -187,7 +172,8 @@ static void *stress_main(void *arg)
 
 	clock_gettime(CLOCK_MONOTONIC, &next);
 	while (sleep_until(s, &next)) {
-		const unsigned wanted = 1 + (unsigned)random_below(s, MAX_BATCH);
+		const unsigned wanted = 1 + (unsigned)rng_below(&s->random,
+								MAX_BATCH);
 
 		one_round(s, wanted);
 		add_ns(&next,
@@ -269,7 +255,7 @@ int revoke_stress_start(struct guestmem *mem, uint64_t pages_per_second,
 	s->machine = guestmem_machine(mem);
 	s->map = guestmem_physmap(mem);
 	s->pages_per_second = pages_per_second;
-	s->random = seed;
+	s->random.state = seed;
 
 	int r = stress_build(s, err);
 

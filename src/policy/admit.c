@@ -5,9 +5,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <base/units.h>
 #include <policy/arith.h>
 #include <policy/state.h>
-#include <policy/units.h>
 
 uint64_t admit_margin_pages(uint64_t managed_pages,
 			    const struct options *options)

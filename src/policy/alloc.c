@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <policy/units.h>
+#include <base/units.h>
 
 /* A pool counts like a VM of this size. */
 #define POOL_PAGES (UINT64_C(16384) * MIB_PAGES)

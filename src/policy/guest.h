@@ -5,10 +5,10 @@
  */
 #ifndef POLICY_GUEST_H
 #define POLICY_GUEST_H
+#include <base/rng.h>
 #include <base/types.h>
 #include <policy/balloon.h>
 #include <policy/plan.h>
-#include <policy/rng.h>
 #include <policy/scenario.h>
 #include <policy/sweep.h>
 #include <policy/workset.h>

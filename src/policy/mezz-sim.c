@@ -8,11 +8,11 @@
 #include <string.h>
 
 #include <base/log.h>
+#include <base/units.h>
 #include <policy/arith.h>
 #include <policy/scenario.h>
 #include <policy/sim.h>
 #include <policy/trace.h>
-#include <policy/units.h>
 
 #define FILE_MAX_BYTES (UINT64_C(1) << 31)
 

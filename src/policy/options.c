@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include <policy/units.h>
+#include <base/units.h>
 
 #define NAME_MAX_LEN 40
 

@@ -8,10 +8,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <base/units.h>
 #include <policy/arith.h>
 #include <policy/entitle.h>
 #include <policy/split.h>
-#include <policy/units.h>
 
 #define NO_VM UINT32_MAX
 

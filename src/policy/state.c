@@ -2,7 +2,7 @@
 /* One table holds all that differs between the states. */
 #include <policy/state.h>
 
-#include <policy/units.h>
+#include <base/units.h>
 
 #define GIB_PAGES       (UINT64_C(1024) * MIB_PAGES)
 #define BREAK_LARGE_PCT 400

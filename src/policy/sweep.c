@@ -2,9 +2,9 @@
 /* When to sweep, how far, and when to stop. */
 #include <policy/sweep.h>
 
+#include <base/units.h>
 #include <policy/arith.h>
 #include <policy/balloon.h>
-#include <policy/units.h>
 
 /* A step brings little if it brings less than this part of its pages, and two in a row end it. */
 #define POOR_PART  4

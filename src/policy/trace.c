@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <policy/units.h>
+#include <base/units.h>
 
 #define HEADER       "time_s,vm,active_mib,footprint_mib"
 #define LINE_MAX_LEN 256

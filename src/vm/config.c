@@ -2,7 +2,6 @@
 /* Options of a VM: one table, from which both the parser and the help text come. */
 #include <vm/config.h>
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,52 +9,7 @@
 #include <unistd.h>
 
 #include <api/vm_options.h>
-
-#define TIMEOUT_MAX_S UINT64_C(1000000000)
-
-int parse_size(const char *text, uint64_t *ret_bytes)
-{
-	static const char units[] = "KMGT";
-	unsigned int shift = 0;
-	char *end;
-
-	if (*text < '0' || *text > '9')
-		return -EINVAL;
-	errno = 0;
-	const unsigned long long v = strtoull(text, &end, 10);
-
-	if (errno)
-		return -ERANGE;
-	if (*end) {
-		const char *u = strchr(units, toupper((unsigned char)*end));
-
-		if (!u)
-			return -EINVAL;
-		shift = 10 * (unsigned int)(u - units + 1);
-		end++;
-		if (!strcasecmp(end, "iB") || !strcasecmp(end, "B"))
-			end += strlen(end);
-	}
-	if (*end)
-		return -EINVAL;
-	if (v > UINT64_MAX >> shift)
-		return -ERANGE;
-	*ret_bytes = v << shift;
-	return 0;
-}
-
-static int parse_number(const char *text, uint64_t max, uint64_t *ret)
-{
-	char *end;
-
-	if (*text < '0' || *text > '9')
-		return -EINVAL;
-	errno = 0;
-	*ret = strtoull(text, &end, 10);
-	if (errno || *end || *ret > max)
-		return -EINVAL;
-	return 0;
-}
+#include <base/units.h>
 
 /* Position of a word in a comma-free, NULL-ended list, or -1. */
 static int word_index(const char *const *words, const char *word)
@@ -262,7 +216,7 @@ static int set_memory(struct vm_config *cfg, const char *value, struct err *err)
 {
 	uint64_t bytes;
 
-	if (parse_size(value, &bytes))
+	if (size_parse_bytes(value, &bytes, NULL))
 		return bad(err, "memory", value, "a size such as 512M or 2G");
 	if (bytes < VM_MEMORY_MIN || bytes > VM_MEMORY_MAX || bytes % PAGE_SIZE)
 		return err_set(
@@ -277,7 +231,7 @@ static int set_cpus(struct vm_config *cfg, const char *value, struct err *err)
 {
 	uint64_t n;
 
-	if (parse_number(value, VM_CPUS_MAX, &n) || !n)
+	if (number_parse(value, 1, VM_CPUS_MAX, &n, NULL))
 		return bad(err, "cpus", value, "a number from 1 to 16");
 	cfg->features.n_cpus = (uint32_t)n;
 	return 0;
@@ -294,7 +248,9 @@ static int set_word(const char *option, const char *value,
 static int set_size(const char *option, const char *value, uint64_t *ret,
 		    struct err *err)
 {
-	return parse_size(value, ret) ? bad(err, option, value, "a size") : 0;
+	return size_parse_bytes(value, ret, NULL)
+		       ? bad(err, option, value, "a size")
+		       : 0;
 }
 
 static int set_balloon(struct vm_config *cfg, const char *value, struct err *err)
@@ -303,7 +259,7 @@ static int set_balloon(struct vm_config *cfg, const char *value, struct err *err
 
 	cfg->balloon = strcmp(value, "off") != 0;
 	if (cfg->balloon && strcmp(value, "on") &&
-	    (parse_size(value, &bytes) || bytes % PAGE_SIZE))
+	    (size_parse_bytes(value, &bytes, NULL) || bytes % PAGE_SIZE))
 		return bad(err, "balloon", value,
 			   "on, off or a size in steps of 4K");
 	cfg->balloon_bytes = bytes;
@@ -313,32 +269,17 @@ static int set_balloon(struct vm_config *cfg, const char *value, struct err *err
 static int set_number(const char *option, const char *value, uint64_t max,
 		      uint64_t *ret, struct err *err)
 {
-	return parse_number(value, max, ret)
+	return number_parse(value, 0, max, ret, NULL)
 		       ? bad(err, option, value, "a number in range")
 		       : 0;
 }
 
-/* Seconds, or with a unit as mezz's other commands understand them. */
 static int set_timeout(struct vm_config *cfg, const char *value, struct err *err)
 {
-	static const struct {
-		const char *name;
-		uint64_t s;
-	} units[] = {{"", 1}, {"s", 1}, {"min", 60}, {"h", 3600}};
-	char *end = NULL;
-
-	errno = 0;
-	const uint64_t n = *value >= '0' && *value <= '9'
-				   ? strtoull(value, &end, 10)
-				   : 0;
-
-	for (size_t i = 0; end && !errno && i < ARRAY_SIZE(units); i++) {
-		if (strcmp(end, units[i].name) || n > TIMEOUT_MAX_S / units[i].s)
-			continue;
-		cfg->timeout_s = n * units[i].s;
-		return 0;
-	}
-	return bad(err, "timeout", value, "a time such as 90, 90s, 5min or 1h");
+	return duration_parse(value, &cfg->timeout_ms, NULL)
+		       ? bad(err, "timeout", value,
+			     "a time such as 90, 90s, 5min or 1h, at most a year")
+		       : 0;
 }
 
 static int apply(struct vm_config *cfg, const struct vm_option *o,

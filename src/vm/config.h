@@ -75,7 +75,7 @@ struct vm_net_config {
  * @features: what CPUID shows
  * @clock: what time follows
  * @stats_path: file for the counters in JSON, or NULL
- * @timeout_s: end the run after that many seconds, 0 for never
+ * @timeout_ms: end the run after that time, 0 for never
  * @revoke_stress: pages per second to revoke and return, 0 for none
  * @revoke_seed: of the choice of pages
  * @audit_every: slices between two audits of all translations, 0 for never
@@ -104,7 +104,7 @@ struct vm_config {
 	struct cpu_features features;
 	enum vm_clock clock;
 	char *stats_path;
-	uint64_t timeout_s;
+	uint64_t timeout_ms;
 	uint64_t revoke_stress;
 	uint64_t revoke_seed;
 	uint64_t audit_every;
@@ -150,9 +150,5 @@ static inline bool vm_config_has_net(const struct vm_config *cfg)
 {
 	return cfg->net.user || cfg->net.socket;
 }
-
-/** parse_size() - "512M", "2G", "65536K" or bytes. Return: 0 or -EINVAL, -ERANGE. */
-int parse_size(const char *text, uint64_t *ret_bytes)
-	__attribute__((warn_unused_result));
 
 #endif

@@ -90,9 +90,13 @@ static void drain(int fd)
 	(void)r;
 }
 
-static int open_events(struct runner *r, uint64_t timeout_s)
+static int open_events(struct runner *r, uint64_t timeout_ms)
 {
-	const struct itimerspec t = {.it_value.tv_sec = (time_t)timeout_s};
+	const struct itimerspec t = {
+		.it_value = {
+			.tv_sec = (time_t)(timeout_ms / 1000),
+			.tv_nsec = (long)(timeout_ms % 1000) * 1000000,
+		}};
 	sigset_t set;
 
 	sigemptyset(&set);
@@ -196,8 +200,8 @@ static int status_of(const struct runner *r, enum vm_end end,
 		return VM_STATUS_RESET;
 	case VM_END_STOPPED:
 		if (r->timed_out) {
-			fprintf(stderr, "mezz: time limit of %llu s reached\n",
-				(unsigned long long)cfg->timeout_s);
+			fprintf(stderr, "mezz: time limit of %.10g s reached\n",
+				(double)cfg->timeout_ms / 1000);
 			return VM_STATUS_TIMEOUT;
 		}
 		return VM_STATUS_STOPPED;
@@ -235,7 +239,7 @@ static int open_stats(struct runner *r, const struct vm_config *cfg,
 static int open_ends(struct runner *r, const struct vm_config *cfg,
 		     struct err *err)
 {
-	if (open_events(r, cfg->timeout_s))
+	if (open_events(r, cfg->timeout_ms))
 		return err_set(err, -errno, "cannot wait for events: %s",
 			       strerror(errno));
 	if (cfg->console_path)

@@ -7,13 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <base/units.h>
 #include <base/verify.h>
 #include <policy/alloc.h>
 #include <policy/options.h>
 #include <policy/scenario.h>
 #include <policy/sim.h>
 #include <policy/trace.h>
-#include <policy/units.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

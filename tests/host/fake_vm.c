@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <base/rng.h>
 #include <base/verify.h>
 #include <mem/guestmem.h>
 #include <vm/link.h>
@@ -50,7 +51,7 @@ struct fake {
 	bool outside; /* says so of pages that it does not have */
 	uint64_t spoil_next;
 	uint64_t seed;
-	uint64_t rng;
+	struct rng rng;
 	uint32_t *holds; /* by page: what was written there, 0: zeros */
 	uint8_t *ballooned;
 	uint64_t n_ballooned;
@@ -59,20 +60,11 @@ struct fake {
 	uint8_t want[PAGE_SIZE];
 };
 
-static uint64_t next(uint64_t *state)
-{
-	uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
-}
-
 /* Contents by number: small numbers are common to all VMs; a third of the rest packs badly. */
 static void contents(const struct fake *f, uint32_t what, uint8_t *page)
 {
-	uint64_t state = what < FAKE_COMMON ? what
-					    : f->seed ^ (uint64_t)what << 20;
+	struct rng random = {
+		what < FAKE_COMMON ? what : f->seed ^ (uint64_t)what << 20};
 	uint64_t words[PAGE_SIZE / 8];
 
 	if (!what) {
@@ -82,7 +74,7 @@ static void contents(const struct fake *f, uint32_t what, uint8_t *page)
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
 		/* Every fourth word only, so that it packs to a third or so. */
 		if (what % 3 == 0 || i % 4 == 0)
-			words[i] = next(&state);
+			words[i] = rng_next(&random);
 		else
 			words[i] = what;
 	}
@@ -187,7 +179,7 @@ static void tell_balloon(struct fake *f)
 
 static uint32_t choose(struct fake *f)
 {
-	const uint64_t r = next(&f->rng);
+	const uint64_t r = rng_next(&f->rng);
 
 	if (r % 100 < f->common_pct)
 		return 1 + (uint32_t)(r >> 32) % (FAKE_COMMON - 1);
@@ -196,7 +188,7 @@ static uint32_t choose(struct fake *f)
 
 static void step(struct fake *f)
 {
-	const uint64_t r = next(&f->rng);
+	const uint64_t r = rng_next(&f->rng);
 	const uint64_t page = (r >> 8) % f->active;
 	const uint64_t dice = (r & 0xff) * 100 / 256;
 
@@ -336,7 +328,7 @@ static void parse(struct fake *f, int argc, char *argv[])
 	}
 	if (!f->active || f->active > f->n_pages)
 		f->active = f->n_pages;
-	f->rng = f->seed * 77 + 5;
+	f->rng.state = f->seed * 77 + 5;
 }
 
 int main(int argc, char *argv[])

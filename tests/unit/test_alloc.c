@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
+#include <base/units.h>
 #include <policy/alloc.h>
-#include <policy/units.h>
 
 static void defaults_are_esxis(void **state)
 {

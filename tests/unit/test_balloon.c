@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
+#include <base/units.h>
 #include <policy/balloon.h>
-#include <policy/units.h>
 
 #define SIZE (256 * MIB_PAGES)
 

@@ -12,10 +12,10 @@
 
 #include <cmocka.h>
 
+#include <base/rng.h>
+#include <base/units.h>
 #include <policy/arith.h>
 #include <policy/entitle.h>
-#include <policy/rng.h>
-#include <policy/units.h>
 
 #define MAX_CLAIMS 40
 

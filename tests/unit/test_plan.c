@@ -10,10 +10,10 @@
 
 #include <cmocka.h>
 
+#include <base/rng.h>
+#include <base/units.h>
 #include <policy/arith.h>
 #include <policy/plan.h>
-#include <policy/rng.h>
-#include <policy/units.h>
 
 #define MIB(n) ((uint64_t)(n)*MIB_PAGES)
 #define N_MAX  24

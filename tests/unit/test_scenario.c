@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
+#include <base/units.h>
 #include <policy/scenario.h>
-#include <policy/units.h>
 
 static void everything_is_read(void **state)
 {

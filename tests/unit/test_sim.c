@@ -11,9 +11,9 @@
 
 #include <cmocka.h>
 
+#include <base/units.h>
 #include <policy/arith.h>
 #include <policy/sim.h>
-#include <policy/units.h>
 
 struct run {
 	struct scenario *scenario;

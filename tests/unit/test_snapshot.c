@@ -14,9 +14,9 @@
 
 #include <cmocka.h>
 
+#include <base/rng.h>
 #include <dev/overlay.h>
 #include <dev/virtio_blk.h>
-#include <policy/rng.h>
 
 #include "virtio_driver.h"
 

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include <policy/rng.h>
+#include <base/rng.h>
 #include <policy/split.h>
 
 static void nothing_is_lost(void **state)

@@ -10,9 +10,9 @@
 
 #include <cmocka.h>
 
-#include <policy/rng.h>
+#include <base/rng.h>
+#include <base/units.h>
 #include <policy/state.h>
-#include <policy/units.h>
 
 static void sliding_scale(void **state)
 {

@@ -9,10 +9,10 @@
 
 #include <cmocka.h>
 
+#include <base/units.h>
 #include <policy/arith.h>
 #include <policy/balloon.h>
 #include <policy/sweep.h>
-#include <policy/units.h>
 
 #define MIB(n)   ((uint64_t)(n)*MIB_PAGES)
 #define SIZE     MIB(256)

@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
+#include <base/units.h>
 #include <policy/trace.h>
-#include <policy/units.h>
 
 #define HEAD "time_s,vm,active_mib,footprint_mib\n"
 

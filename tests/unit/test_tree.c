@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include <policy/rng.h>
+#include <base/rng.h>
 #include <policy/tree.h>
 
 static void subtrees_are_contiguous(void **state)

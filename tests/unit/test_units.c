@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include <policy/rng.h>
-#include <policy/units.h>
+#include <base/rng.h>
+#include <base/units.h>
 
 static void sizes_are_read(void **state)
 {
@@ -26,6 +26,8 @@ static void sizes_are_read(void **state)
 		{"1k", 1024},
 		{"1KB", 1024},
 		{"1KiB", 1024},
+		{"1kb", 1024},
+		{"1kib", 1024},
 		{"512MiB", 512u << 20},
 		{"1.5G", UINT64_C(3) << 29},
 		{"0.5MiB", 1u << 19},
@@ -77,6 +79,36 @@ static void bad_sizes_are_refused(void **state)
 				 bad[i].code);
 		assert_non_null(strstr(err.text, bad[i].words));
 		assert_int_equal(bytes, 77);
+	}
+}
+
+static void a_bare_number_may_mean_bytes(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes;
+	} good[] = {
+		{"0", 0},
+		{"4096", 4096},
+		{"4096B", 4096},
+		{"512M", 512u << 20},
+		{"1.5G", UINT64_C(3) << 29},
+	};
+	static const char *const bad[] = {"",   " 1",   "1 ", "-1",
+					  "+1", "0x10", "M",  "1.5"};
+	uint64_t bytes = 77;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(size_parse_bytes(bad[i], &bytes, NULL),
+				 -EINVAL);
+	assert_int_equal(size_parse_bytes("99999999999999999999", &bytes, NULL),
+			 -ERANGE);
+	assert_int_equal(bytes, 77);
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		assert_int_equal(size_parse_bytes(good[i].text, &bytes, NULL),
+				 0);
+		assert_int_equal(bytes, good[i].bytes);
 	}
 }
 
@@ -159,6 +191,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes_are_read),
 		cmocka_unit_test(bad_sizes_are_refused),
+		cmocka_unit_test(a_bare_number_may_mean_bytes),
 		cmocka_unit_test(sizes_round_trip),
 		cmocka_unit_test(pages_round_up),
 		cmocka_unit_test(durations),

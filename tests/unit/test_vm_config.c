@@ -12,38 +12,6 @@
 #include <base/types.h>
 #include <vm/config.h>
 
-static void test_sizes(void **state)
-{
-	static const struct {
-		const char *text;
-		uint64_t bytes;
-	} good[] = {
-		{"0", 0},
-		{"4096", 4096},
-		{"512M", UINT64_C(512) << 20},
-		{"512m", UINT64_C(512) << 20},
-		{"2GiB", UINT64_C(2) << 30},
-		{"3tb", UINT64_C(3) << 40},
-		{"65536K", UINT64_C(65536) << 10},
-	};
-	static const char *const bad[] = {"",    " 1",   "1 ",   "1 M",
-					  "-1",  "+1",   "M",    "1X",
-					  "1MM", "1.5G", "0x10", "1MiBs"};
-	uint64_t bytes = 7;
-
-	(void)state;
-	for (unsigned int i = 0; i < ARRAY_SIZE(good); i++) {
-		assert_int_equal(parse_size(good[i].text, &bytes), 0);
-		assert_int_equal(bytes, good[i].bytes);
-	}
-	bytes = 7;
-	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++)
-		assert_int_equal(parse_size(bad[i], &bytes), -EINVAL);
-	assert_int_equal(parse_size("99999999999999999999", &bytes), -ERANGE);
-	assert_int_equal(parse_size("16777216T", &bytes), -ERANGE);
-	assert_int_equal(bytes, 7);
-}
-
 /* As main() has it: words that nobody changes, in an array that does not say so. */
 static int parse(struct vm_config *cfg, const char *const *words, int n,
 		 struct err *err)
@@ -73,6 +41,7 @@ static void test_refused(void **state)
 {
 	static const char *const words[][2] = {
 		{"--memory", "15M"},       {"--memory", "17M1"},
+		{"--memory", "16777215"},  {"--memory-limit", "some"},
 		{"--cpus", "0"},           {"--cpus", "17"},
 		{"--disk", ",ro"},         {"--disk", ""},
 		{"--disk", ",snapshot"},   {"--without", "speed"},
@@ -96,8 +65,9 @@ static void test_times(void **state)
 {
 	static const struct {
 		const char *word;
-		uint64_t s;
-	} times[] = {{"90", 90}, {"90s", 90}, {"5min", 300}, {"2h", 7200}};
+		uint64_t ms;
+	} times[] = {{"90", 90000},   {"90s", 90000}, {"5min", 300000},
+		     {"2h", 7200000}, {"500ms", 500}, {"0", 0}};
 
 	(void)state;
 	for (unsigned int i = 0; i < ARRAY_SIZE(times); i++) {
@@ -106,7 +76,28 @@ static void test_times(void **state)
 		struct err err = {""};
 
 		assert_int_equal(parse(&cfg, words, 2, &err), 0);
-		assert_int_equal(cfg.timeout_s, times[i].s);
+		assert_int_equal(cfg.timeout_ms, times[i].ms);
+		vm_config_release(&cfg);
+	}
+}
+
+static void test_memory(void **state)
+{
+	static const struct {
+		const char *word;
+		uint64_t bytes;
+	} sizes[] = {{"16777216", UINT64_C(16) << 20},
+		     {"512M", UINT64_C(512) << 20},
+		     {"1.5g", UINT64_C(1536) << 20}};
+
+	(void)state;
+	for (unsigned int i = 0; i < ARRAY_SIZE(sizes); i++) {
+		const char *const words[] = {"--memory", sizes[i].word};
+		struct vm_config cfg;
+		struct err err = {""};
+
+		assert_int_equal(parse(&cfg, words, 2, &err), 0);
+		assert_int_equal(cfg.memory_bytes, sizes[i].bytes);
 		vm_config_release(&cfg);
 	}
 }
@@ -189,7 +180,7 @@ static void test_words_are_joined(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_memory),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_net),

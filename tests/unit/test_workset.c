@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include <policy/rng.h>
+#include <base/rng.h>
 #include <policy/workset.h>
 
 #define SIZE 65536

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Strict parsing: the whole text counts, and a unit is never guessed. */
-#include <policy/units.h>
+#include <base/units.h>
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include <policy/arith.h>
+#include <base/types.h>
 
 #define SIZE_MAX_BYTES (UINT64_C(1) << 62)
 #define YEAR_MS        (UINT64_C(366) * 24 * 3600 * 1000)
 #define FRACTION_ONE   1000000u
+
+/* Above 64 bits before the check whether an amount fits. */
+__extension__ typedef unsigned __int128 wide_t;
 
 static bool is_digit(char c)
 {
@@ -87,12 +90,13 @@ static int unit_shift(const char *unit)
 							     : unit[0]);
 	if (!p)
 		return -1;
-	if (unit[1] && strcmp(unit + 1, "B") && strcmp(unit + 1, "iB"))
+	if (unit[1] && strcasecmp(unit + 1, "B") && strcasecmp(unit + 1, "iB"))
 		return -1;
 	return 10 * (int)(p - letters + 1);
 }
 
-int size_parse(const char *text, uint64_t *ret_bytes, struct err *err)
+static int size_parse_default(const char *text, const char *unit,
+			      uint64_t *ret_bytes, struct err *err)
 {
 	uint64_t whole = 0;
 	uint32_t millionths;
@@ -113,6 +117,8 @@ int size_parse(const char *text, uint64_t *ret_bytes, struct err *err)
 		*ret_bytes = 0;
 		return 0;
 	}
+	if (!*p && !millionths)
+		p = unit;
 	if (!*p)
 		return err_set(err, -EINVAL,
 			       "size %.40s has no unit; write %.40sMiB or %.40sGiB",
@@ -130,6 +136,16 @@ int size_parse(const char *text, uint64_t *ret_bytes, struct err *err)
 		return err_set(err, -ERANGE, "size %.40s is too large", text);
 	*ret_bytes = (uint64_t)bytes;
 	return 0;
+}
+
+int size_parse(const char *text, uint64_t *ret_bytes, struct err *err)
+{
+	return size_parse_default(text, "", ret_bytes, err);
+}
+
+int size_parse_bytes(const char *text, uint64_t *ret_bytes, struct err *err)
+{
+	return size_parse_default(text, "B", ret_bytes, err);
 }
 
 int size_parse_pages(const char *text, uint64_t *ret_pages, struct err *err)

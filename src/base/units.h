@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sizes, durations and whole numbers as people write them. */
-#ifndef POLICY_UNITS_H
-#define POLICY_UNITS_H
+#ifndef BASE_UNITS_H
+#define BASE_UNITS_H
 #include <base/error.h>
 #include <base/types.h>
 
 #define MIB_BYTES (UINT64_C(1) << 20)
 #define MIB_PAGES (MIB_BYTES / PAGE_SIZE)
 
-/* Room for any text that the format functions of this folder's vocabulary write. */
+/* Room for whatever a format function writes. */
 #define UNITS_TEXT 32
 
 /**
@@ -33,9 +33,16 @@ int number_parse(const char *text, uint64_t min, uint64_t max, uint64_t *ret,
  * A bare number is refused, for nobody agrees whether it means bytes or MiB; only 0
  * needs no unit.
  *
- * Return: 0, -EINVAL if @text is no size, -ERANGE if it does not fit in 63 bits.
+ * Return: 0, -EINVAL if @text is no size, -ERANGE if it is over 2^62 bytes.
  */
 int size_parse(const char *text, uint64_t *ret_bytes, struct err *err)
+	__attribute__((warn_unused_result));
+
+/**
+ * size_parse_bytes() - size_parse(), but a bare number means bytes, as for programs.
+ * Parameters and result as for size_parse().
+ */
+int size_parse_bytes(const char *text, uint64_t *ret_bytes, struct err *err)
 	__attribute__((warn_unused_result));
 
 /**

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A small deterministic random number generator for simulations and tests. */
-#ifndef POLICY_RNG_H
-#define POLICY_RNG_H
-#include <base/types.h>
+/* A small random number generator whose sequences can be repeated; nothing for secrets. */
+#ifndef BASE_RNG_H
+#define BASE_RNG_H
+#include <stdint.h>
 
 /**
- * struct rng - generator; equal seeds give equal sequences on every machine.
+ * struct rng - generator; any value is a seed, and equal ones give equal sequences everywhere.
  * @state: SplitMix64's counter
  */
 struct rng {
