@@ -27,7 +27,6 @@
 #define CMDLINE_SIZE       0x238
 #define SETUP_DATA         0x250
 #define E820_TABLE         0x2d0
-#define E820_ENTRY_BYTES   20
 
 #define LOADER_UNDEFINED   0xff
 #define LOADED_HIGH        0x01
@@ -72,15 +71,7 @@ static void fill_zero_page(const struct boot_plan *plan, uint8_t *zero_page)
 	put_le64(zero_page + SETUP_DATA, plan->cfg->seed ? LAYOUT_SEED : 0);
 
 	zero_page[E820_ENTRIES] = (uint8_t)plan->map.n;
-	for (unsigned int i = 0; i < plan->map.n; i++) {
-		const struct memmap_region *m = &plan->map.regions[i];
-		uint8_t *e = zero_page + E820_TABLE +
-			     (size_t)i * E820_ENTRY_BYTES;
-
-		put_le64(e, m->start);
-		put_le64(e + 8, m->bytes);
-		put_le32(e + 16, m->type);
-	}
+	memmap_put(&plan->map, zero_page + E820_TABLE, MEMMAP_ENTRY_BYTES);
 }
 
 static int place_seed(struct boot_plan *plan, struct err *err)

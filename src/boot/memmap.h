@@ -42,4 +42,14 @@ struct memmap {
  */
 void memmap_init(struct memmap *map, uint64_t ram_bytes);
 
+#define MEMMAP_ENTRY_BYTES 20
+
+/**
+ * memmap_put() - write the map as E820, PVH and multiboot all have it.
+ * @map: map
+ * @to: its first entry: start and length of 64 bits, type of 32
+ * @stride: bytes from one entry to the next, at least MEMMAP_ENTRY_BYTES
+ */
+void memmap_put(const struct memmap *map, uint8_t *to, size_t stride);
+
 #endif

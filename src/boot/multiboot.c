@@ -26,29 +26,24 @@
 #define FLAG_NAME        (1U << 9)
 
 /* Inside the information page. */
-#define MODULES_OFFSET   0x100
-#define NAME_OFFSET      0x140
-#define MMAP_OFFSET      0x200
-#define STRING_OFFSET    0x400
-#define MMAP_ENTRY_BYTES 24
+#define MODULES_OFFSET 0x100
+#define NAME_OFFSET    0x140
+#define MMAP_OFFSET    0x200
+#define STRING_OFFSET  0x400
+#define MMAP_STRIDE    (4 + MEMMAP_ENTRY_BYTES)
 
-static_assert(MMAP_OFFSET + MEMMAP_MAX * MMAP_ENTRY_BYTES <= STRING_OFFSET,
+static_assert(MMAP_OFFSET + MEMMAP_MAX * MMAP_STRIDE <= STRING_OFFSET,
 	      "the map ends before the strings");
 
 static void fill_mmap(const struct memmap *map, uint8_t *info)
 {
-	put_le32(info + MMAP_LENGTH, map->n * MMAP_ENTRY_BYTES);
+	put_le32(info + MMAP_LENGTH, map->n * MMAP_STRIDE);
 	put_le32(info + MMAP_ADDR, LAYOUT_INFO + MMAP_OFFSET);
-	for (unsigned int i = 0; i < map->n; i++) {
-		const struct memmap_region *m = &map->regions[i];
-		uint8_t *e = info + MMAP_OFFSET + (size_t)i * MMAP_ENTRY_BYTES;
-
-		/* The size does not count itself. */
-		put_le32(e, MMAP_ENTRY_BYTES - 4);
-		put_le64(e + 4, m->start);
-		put_le64(e + 12, m->bytes);
-		put_le32(e + 20, m->type);
-	}
+	/* Before each entry its size, which does not count itself. */
+	for (unsigned int i = 0; i < map->n; i++)
+		put_le32(info + MMAP_OFFSET + (size_t)i * MMAP_STRIDE,
+			 MEMMAP_ENTRY_BYTES);
+	memmap_put(map, info + MMAP_OFFSET + 4, MMAP_STRIDE);
 }
 
 /* The initrd is the first module, and its name the module's string. */

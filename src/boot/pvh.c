@@ -9,9 +9,9 @@
 #define VERSION_MEMMAP 1 /* the first with a memory map */
 
 /* Inside the information page. */
-#define MODULES_OFFSET     0x100
-#define MEMMAP_OFFSET      0x200
-#define MEMMAP_ENTRY_BYTES 24
+#define MODULES_OFFSET 0x100
+#define MEMMAP_OFFSET  0x200
+#define MEMMAP_STRIDE  24
 
 /* Offsets in start_info. */
 #define MAGIC          0
@@ -23,8 +23,7 @@
 #define MEMMAP_PADDR   40
 #define MEMMAP_ENTRIES 48
 
-static_assert(MEMMAP_OFFSET + MEMMAP_MAX * MEMMAP_ENTRY_BYTES <=
-		      LAYOUT_INFO_BYTES,
+static_assert(MEMMAP_OFFSET + MEMMAP_MAX * MEMMAP_STRIDE <= LAYOUT_INFO_BYTES,
 	      "the map fits its page");
 
 static void fill_info(const struct boot_plan *plan, uint8_t *info)
@@ -41,15 +40,7 @@ static void fill_info(const struct boot_plan *plan, uint8_t *info)
 	}
 	put_le64(info + MEMMAP_PADDR, LAYOUT_INFO + MEMMAP_OFFSET);
 	put_le32(info + MEMMAP_ENTRIES, plan->map.n);
-	for (unsigned int i = 0; i < plan->map.n; i++) {
-		const struct memmap_region *m = &plan->map.regions[i];
-		uint8_t *e = info + MEMMAP_OFFSET +
-			     (size_t)i * MEMMAP_ENTRY_BYTES;
-
-		put_le64(e, m->start);
-		put_le64(e + 8, m->bytes);
-		put_le32(e + 16, m->type);
-	}
+	memmap_put(&plan->map, info + MEMMAP_OFFSET, MEMMAP_STRIDE);
 }
 
 int pvh_place(struct boot_plan *plan, struct boot_state *state, struct err *err)
