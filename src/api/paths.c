@@ -50,15 +50,23 @@ int paths_state_dir(char buf[PATHS_MAX], struct err *err)
 		"where shall state be kept? Neither XDG_STATE_HOME nor HOME is set");
 }
 
-bool paths_beside(const char *const *places, char buf[PATHS_MAX])
+bool paths_own_folder(char buf[PATHS_MAX])
 {
-	char self[PATHS_MAX];
-	const ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	const ssize_t n = readlink("/proc/self/exe", buf, PATHS_MAX - 1);
 
 	if (n <= 0)
 		return false;
-	self[n] = 0;
-	*strrchr(self, '/') = 0;
+	buf[n] = 0;
+	*strrchr(buf, '/') = 0;
+	return true;
+}
+
+bool paths_beside(const char *const *places, char buf[PATHS_MAX])
+{
+	char self[PATHS_MAX];
+
+	if (!paths_own_folder(self))
+		return false;
 	for (; *places; places++)
 		if (snprintf(buf, PATHS_MAX, "%s/%s", self, *places) < PATHS_MAX &&
 		    !access(buf, R_OK))

@@ -33,6 +33,9 @@ int paths_socket(char buf[PATHS_MAX], struct err *err)
 int paths_state_dir(char buf[PATHS_MAX], struct err *err)
 	__attribute__((warn_unused_result));
 
+/** paths_own_folder() - the folder of this program. Return: false if it is not known. */
+bool paths_own_folder(char buf[PATHS_MAX]);
+
 /**
  * paths_beside() - a file near this program: the first of some relative paths that is there.
  * @places: relative to the folder of this program, ended by NULL

@@ -10,8 +10,10 @@
  * image_folder() - folder of the default guest image.
  * @buf: where its path goes
  * @size: room there
+ * @err: message
  *
  * It is $MEZZ_IMAGE; else, for a program in a build folder, the guest/ beside its src/; else
+ * the share/mezzanine/guest that was installed with this program; else
  * /var/lib/mezzanine/guest.
  *
  * Return: 0 or -ENAMETOOLONG.
