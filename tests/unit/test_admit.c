@@ -143,6 +143,7 @@ static void accounts_add_up(void **state)
 	assert_int_equal(u[1].reservation_used, 100 * MIB_PAGES);
 	assert_int_equal(u[1].charged_pages, 300 * MIB_PAGES);
 	assert_int_equal(u[0].reservation_used, 300 * MIB_PAGES);
+	assert_int_equal(u[0].charged_pages, 300 * MIB_PAGES);
 	assert_int_equal(u[0].unreserved_pages, 640 * MIB_PAGES);
 	/* reservation + parent.unreserved = reservationUsed + unreserved */
 	assert_int_equal(u[1].unreserved_pages, 840 * MIB_PAGES);
@@ -160,6 +161,8 @@ static void changed_settings_are_checked(void **state)
 	struct err err = {""};
 
 	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, NULL), 0);
+	f->nodes[1].alloc.reservation_pages = 940 * MIB_PAGES;
+	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, NULL), 0);
 	f->nodes[1].alloc.reservation_pages = 941 * MIB_PAGES;
 	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, &err),
 			 -ENOSPC);
@@ -169,6 +172,10 @@ static void changed_settings_are_checked(void **state)
 	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, &err),
 			 -ENOSPC);
 	assert_int_equal(r.what, ADMIT_POOL_RESERVATION);
+	f->nodes[1].alloc.reservation_pages = 100 * MIB_PAGES;
+	f->nodes[1].alloc.limit_pages = 100 * MIB_PAGES;
+	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, NULL), 0);
+	f->nodes[1].alloc.reservation_pages = 50 * MIB_PAGES;
 	f->nodes[1].alloc.expandable = true;
 	f->nodes[1].alloc.limit_pages = 99 * MIB_PAGES;
 	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, &err),
@@ -180,6 +187,24 @@ static void changed_settings_are_checked(void **state)
 	assert_string_equal(
 		err.text,
 		"old: reservation 257 MiB is larger than the VM's size 256 MiB");
+	f->nodes[1].alloc.reservation_pages = 100 * MIB_PAGES;
+	assert_int_equal(admit_check(&f->tree, f->order, &f->host, &r, &err),
+			 -EINVAL);
+	assert_memory_equal(err.text, "gold: ", 6);
+}
+
+static void nobody_may_reserve_what_is_kept_free(void **state)
+{
+	struct options options;
+
+	(void)state;
+	options_init(&options);
+	assert_int_equal(admit_margin_pages(1000 * MIB_PAGES, &options),
+			 60 * MIB_PAGES);
+	assert_int_equal(options_set(&options, "Mem.MemMinFreePct", "10", NULL),
+			 0);
+	assert_int_equal(admit_margin_pages(1000 * MIB_PAGES, &options),
+			 100 * MIB_PAGES);
 }
 
 /* admit() says yes exactly if the tree with the newcomer passes admit_check(). */
@@ -264,6 +289,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(accounts_add_up, setup, teardown),
 		cmocka_unit_test_setup_teardown(changed_settings_are_checked,
 						setup, teardown),
+		cmocka_unit_test(nobody_may_reserve_what_is_kept_free),
 		cmocka_unit_test(the_two_checks_agree),
 	};
 

@@ -82,6 +82,64 @@ static uint64_t sum_of(const uint64_t *v, size_t n)
 	return s;
 }
 
+/* What the next page costs, of what an active one does, as a fraction. */
+struct price {
+	uint64_t over;
+	uint64_t under;
+};
+
+static struct price price_at(uint64_t pages, uint64_t active,
+			     struct idle_tax tax)
+{
+	if (pages < active)
+		return (struct price){1, 1};
+	if (tax.progressive && pages < 2 * active)
+		return (struct price){200, 200 - tax.rate_pct};
+	return (struct price){100, 100 - tax.rate_pct};
+}
+
+/* The models below take claim_cost() for true; it is what the formula says. */
+static void idle_pages_cost_what_the_tax_says(void **state)
+{
+	static const uint32_t rates[] = {0, 1, 37, 50, 75, 99};
+	const struct claim c = {.shares = 1,
+				.max_pages = 100,
+				.active_pages = 20};
+
+	(void)state;
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(rates); i++) {
+		const struct idle_tax tax = {rates[i / 2], i % 2 == 1};
+		const uint64_t one = claim_cost(&c, 1, tax);
+
+		assert_int_equal(claim_cost(&c, 0, tax), 0);
+		for (uint64_t p = 0; p < c.max_pages; p++) {
+			const struct price k = price_at(p, c.active_pages, tax);
+
+			assert_int_equal((claim_cost(&c, p + 1, tax) -
+					  claim_cost(&c, p, tax)) *
+						 k.under,
+					 one * k.over);
+		}
+	}
+}
+
+static void the_tax_is_an_option(void **state)
+{
+	struct options options;
+	struct idle_tax tax;
+
+	(void)state;
+	options_init(&options);
+	tax = idle_tax_from(&options);
+	assert_int_equal(tax.rate_pct, 75);
+	assert_false(tax.progressive);
+	assert_int_equal(options_set(&options, "Mem.IdleTax", "40", NULL), 0);
+	assert_int_equal(options_set(&options, "Mem.IdleTaxType", "1", NULL), 0);
+	tax = idle_tax_from(&options);
+	assert_int_equal(tax.rate_pct, 40);
+	assert_true(tax.progressive);
+}
+
 static void paper_example(void **state)
 {
 	struct claim c[2] = {
@@ -374,6 +432,8 @@ static void random_trees_conserve(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(idle_pages_cost_what_the_tax_says),
+		cmocka_unit_test(the_tax_is_an_option),
 		cmocka_unit_test(paper_example),
 		cmocka_unit_test(equals_the_model),
 		cmocka_unit_test(large_hosts_are_exact),
