@@ -10,6 +10,7 @@
 
 /**
  * struct event_log - ring of events. All under @lock.
+ * @more: there is another event, or no more
  * @events: event i is at i % EVENT_LOG_SIZE
  * @next: how many there have ever been
  * @closed: nobody waits any more

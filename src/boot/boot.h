@@ -72,9 +72,9 @@ struct boot_segment {
  * @long_mode: 64-bit code with paging on; else 32-bit protected mode with paging off
  * @rip: first instruction
  * @rsp: stack, 0 if the protocol gives none
- * @rax: and the other general registers that are not zero
+ * @rax: general register, as are @rbx and @rsi; all others are zero
  * @rflags: only the bit that is always one
- * @cr0: and the other control registers
+ * @cr0: control register, as are @cr3 and @cr4
  * @efer: LME and LMA, or zero
  * @gdt_base: address of a GDT that holds the segments below
  * @gdt_limit: its limit

@@ -52,6 +52,8 @@ struct cli {
 /**
  * cli_begin() - read the words of a command and be ready to talk to mezzd.
  * @cli: set; ended with cli_end()
+ * @argc: number of @argv
+ * @argv: the words after the command
  * @usage: "ls [--json]" and what it is for, in several lines
  * @options: of the command, or NULL; --json, --socket, --url, --help are always there
  * @min: fewest words that are no options
@@ -65,6 +67,8 @@ int cli_begin(struct cli *cli, int argc, char *argv[], const char *usage,
 /**
  * cli_begin_defining() - cli_begin() for a command that defines a VM or a pool.
  * @kind: which; its settings are options too, and so are those of a VM's process
+ *
+ * All else is as there: @cli, @argc, @argv, @usage, @options, @min and @max.
  */
 int cli_begin_defining(struct cli *cli, enum cli_words_kind kind, int argc,
 		       char *argv[], const char *usage,

@@ -56,7 +56,9 @@ static inline uint64_t cpu_offset(const struct cpu *c, const struct op *op)
 
 /**
  * cpu_load_slow() - read @size bytes (1 to 64) at a linear address into cpu.scratch.
+ * @c: processor
  * @op: for the kind of fault (#SS or #GP) and limit checks; NULL for plain linear access
+ * @addr: first byte
  * Return: false if an exception is pending (or the VM stops): end the handler with FAULT().
  */
 bool cpu_load_slow(struct cpu *c, const struct op *op, uint64_t addr,

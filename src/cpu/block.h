@@ -31,6 +31,7 @@ struct block *block_lookup(struct cpu *c);
 
 /**
  * block_written() - bytes of a page that carries GUESTMEM_CODE were stored to.
+ * @c: processor
  * @page: page of RAM
  * @offset: first byte in it
  * @len: bytes, within the page
@@ -57,6 +58,7 @@ struct code_fetch {
 
 /**
  * block_decode() - decode.c: turn code into ops.
+ * @c: processor
  * @b: where to; ops follow it, with room for BLOCK_MAX_OPS
  * @code: bytes from the block's first, @n_bytes up to the end of the page
  * @next: bytes of the following page if an instruction crosses into it, else NULL with @n_next 0

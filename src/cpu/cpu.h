@@ -76,6 +76,11 @@ struct cpu_segment {
 	uint64_t base;
 };
 
+/**
+ * struct cpu_table - GDTR or IDTR.
+ * @base: linear address
+ * @limit: in bytes, inclusive
+ */
 struct cpu_table {
 	uint64_t base;
 	uint16_t limit;
@@ -96,15 +101,17 @@ enum cpu_code_mode {
 			   << 7, /* MXCSR unmasks an exception: SSE arithmetic is watched */
 };
 
+/** struct cpu_exception - one that the handler of an instruction has raised. */
 struct cpu_exception {
 	bool pending;
 	uint8_t vector;
-	bool has_code;
+	bool has_code; /* @code goes on the stack */
 	uint32_t code;
 	uint64_t cr2; /* VEC_PF */
 	uint64_t dr6; /* VEC_DB: bits to set */
 };
 
+/** union cpu_xmm - an XMM register, by what its lanes hold; lane 0 is the lowest. */
 union cpu_xmm {
 	uint8_t u8[16];
 	uint16_t u16[8];
@@ -205,23 +212,24 @@ enum cpu_exit {
 	CPU_EXIT_BAD_FETCH, /* the guest jumped to cpu.bad_fetch, where there is no memory */
 };
 
+/** struct cpu_stats - counters of a processor since its start. */
 struct cpu_stats {
 	uint64_t blocks_decoded;
 	uint64_t blocks_dropped; /* because the guest wrote over their code */
 	uint64_t code_flushes;   /* whole block cache thrown away */
 	uint64_t insns_decoded;
-	uint64_t slow_loads;
-	uint64_t slow_stores;
+	uint64_t slow_loads;     /* that did not hit the TLB at once */
+	uint64_t slow_stores;    /* the same */
 	uint64_t code_stores;    /* stores into pages that hold decoded code */
 	uint64_t fragments;      /* pieces of code translated */
 	uint64_t jump_misses;    /* jumps that the jump cache did not know */
 	uint64_t exceptions[32]; /* delivered, by vector */
 	uint64_t interrupts;     /* hardware interrupts delivered */
 	uint64_t page_faults;    /* delivered to the guest */
-	uint64_t mmio;
-	uint64_t pio;
-	uint64_t syscalls;
-	uint64_t mode_changes;
+	uint64_t mmio;           /* accesses of devices in memory */
+	uint64_t pio;            /* and by I/O ports */
+	uint64_t syscalls;       /* by SYSCALL and SYSENTER */
+	uint64_t mode_changes; /* of bits of CR0 and CR4 that concern translation */
 };
 
 struct block;

@@ -37,6 +37,12 @@ struct emitter {
 	bool fuse;
 };
 
+/**
+ * struct insn_emit - a row of a topic's table.
+ * @mnemonic: of the instruction
+ * @emit: appends its ops; false: this form is not implemented
+ * @arg: what @emit makes of it, to serve several mnemonics
+ */
 struct insn_emit {
 	ZydisMnemonic mnemonic;
 	bool (*emit)(struct emitter *e, const struct insn_emit *self);

@@ -11,6 +11,10 @@ void masked_store_emit(struct emitter *e, struct op *op);
 
 /**
  * masked_store() - store at the op's operand.
+ * @c: processor
+ * @op: with the operand of masked_store_emit()
+ * @data: bytes to store
+ * @mask: of each byte the highest bit: it is chosen
  * @size: of the operand, 8 or 16
  *
  * Nothing is touched if no byte is chosen; else the whole operand must be writable, as on

@@ -87,6 +87,13 @@ _Static_assert(sizeof(struct op) == 32, "two ops to a cache line");
  * whatever the host does with a page keeps its contents, so blocks outlive sharing,
  * compression and swapping.
  * @link: successors of the final direct branch: [0] not taken or only one, [1] taken
+ * @hash_next: next block in the chain of its key
+ * @page_next: next block of the page of @key
+ * @cross_next: next block that reaches into the page of @key2
+ * @bytes: length of its code
+ * @n_insns: instructions, at most BLOCK_MAX_INSNS
+ * @n_ops: ops of all of them
+ * @ops: @n_ops of them
  */
 struct block {
 	struct block *link[2];
@@ -168,6 +175,8 @@ const struct op *cpu_fault_exit(struct cpu *c, const struct op *op);
 
 /**
  * cpu_leave() - end the run of a block after this instruction.
+ * @c: processor
+ * @op: last op of the instruction
  * @rip: where to go on
  * Return: NULL, which ends dispatch; cpu_run() goes on.
  */
@@ -189,6 +198,7 @@ const struct op *cpu_enter_slow(struct cpu *c);
 
 #define JUMP_BITS 12
 
+/** struct jump_entry - of the jump cache: where an indirect branch to an address goes. */
 struct jump_entry {
 	uint64_t rip;
 	uint64_t key; /* fetch generation << 32 | user << 31 | code mode */
@@ -272,6 +282,9 @@ struct block_cache_head {
 /**
  * cpu_link() - go to gpr[REG_RIP], and remember the way in the block's link if it stays in
  * the same page (then the same translation is in force whenever this branch is taken).
+ * @c: processor
+ * @op: the branch
+ * @side: 0 or 1: which of block.link
  * @from_rip: gpr[REG_RIP] as it was before the branch
  */
 const struct op *cpu_link(struct cpu *c, const struct op *op, unsigned int side,

@@ -243,6 +243,7 @@ enum sse_dst {
 
 /**
  * sse_watch_begin() - emit what must come before an instruction that may raise a SIMD exception.
+ * @e: emitter of that instruction
  * @kind: of its destination
  * @dst: number of its destination
  */

@@ -27,6 +27,7 @@ static inline void cpu_set_sp(struct cpu *c, uint64_t sp)
 
 /**
  * cpu_stack_read() - read the stack without popping.
+ * @c: processor
  * @offset: bytes above the stack pointer
  * @size: 2, 4 or 8 bytes
  *
@@ -44,7 +45,9 @@ bool cpu_stack_probe(struct cpu *c, uint64_t offset, unsigned int size);
 
 /**
  * cpu_push() - push one value.
+ * @c: processor
  * @size: 2, 4 or 8 bytes: the operand size
+ * @value: of which the low @size bytes count
  *
  * Return: false if an exception is pending; then the stack pointer is unchanged.
  */

@@ -54,6 +54,7 @@ bool cpu_event(struct cpu *c, uint8_t vector, enum event_kind kind,
 
 /**
  * cpu_load_descriptor() - read a descriptor of the GDT or LDT.
+ * @c: processor
  * @sel: selector, not null
  * @fault: vector to raise with the selector as code if it is beyond the table
  * @ret_raw: the 8 bytes

@@ -22,6 +22,8 @@ enum insn_kind {
 
 /**
  * struct guest_insn - an instruction of the block and what matters of it.
+ * @insn: as Zydis decodes it, with @ops
+ * @kind: how it is translated
  * @off: offset from the block's first byte
  * @op: index of its op, or -1 if it is the second half of a fused one
  * @reads, @writes: guest registers, bit n for cpu.gpr[n]
@@ -54,6 +56,20 @@ struct side_exit {
 	uint32_t dirty;
 };
 
+/**
+ * struct translator - what the translator of one processor works with.
+ * @decoder: for the block's instructions
+ * @rw: its memory as it is written, and @rx the same as it runs; @used bytes hold fragments
+ * @insns: of the block in the making
+ * @block: that block
+ * @out: where its fragment is written; @len bytes are, unless it @failed
+ * @first: first instruction of the fragment, and @end the one behind its last
+ * @loops: its last branch leads to its first instruction
+ * @used_regs: guest registers that the fragment uses, bit n for cpu.gpr[n]
+ * @dirty: guest registers that are newer in their host register, bit n for cpu.gpr[n]
+ * @exits: @n_exits jumps to what is emitted behind the instructions
+ * @first_fn: handler that its first op had before
+ */
 struct translator {
 	ZydisDecoder decoder;
 	uint8_t *rw;

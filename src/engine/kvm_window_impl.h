@@ -80,6 +80,9 @@ static inline bool is_plain_home(const struct kvm_window *w, uint64_t page)
 
 /**
  * window_register() - have userfaultfd watch pages of our own mapping.
+ * @w: window
+ * @first: first page
+ * @end: page behind the last
  * @mode: UFFDIO_REGISTER_MODE_…
  */
 void window_register(struct kvm_window *w, uint64_t first, uint64_t end,

@@ -25,6 +25,10 @@ struct vmmem;
  * @n_members: how many
  * @adopting: VMs of a former host may still turn up: frames without references stay
  * @n_frames_used: frames with references. Any thread
+ * @ledger: where its frames are entered
+ * @fd: its file
+ * @map: the file mapped, @n_frames pages
+ * @n_frames: the most that it may ever have
  */
 struct group {
 	char name[64];
@@ -61,8 +65,12 @@ int group_new(const char *name, uint64_t n_frames, struct ledger *ledger,
 
 /**
  * group_adopt() - the group of VMs that ran before this host.
+ * @name: copied
  * @fd: its file, perhaps read-only; stays the caller's
  * @ino: the inode that it must have
+ * @ledger: where its frames are entered
+ * @ret: set on success; ended with group_free()
+ * @err: message
  *
  * Frames are claimed one by one, then group_trim() is called.
  *

@@ -225,7 +225,11 @@ int host_vm_remove_files(struct host *host, const char *name, struct err *err)
 
 /**
  * host_vm_path() - path of one of a VM's files.
+ * @host: the host
+ * @name: of the VM; it need not run
  * @file: "console.sock", "vm.log", …
+ * @buf: for the path
+ * @size: room there
  *
  * Return: 0, -EINVAL (name), -ENAMETOOLONG.
  */

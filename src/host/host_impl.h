@@ -101,6 +101,7 @@ struct hvm {
 /**
  * struct chore - work for the mover's thread, which the manager must not wait for, since
  * the mover may be waiting for what the manager hears.
+ * @next: chore that came after it
  * @vm: VM
  * @gone: its process has ended; else it greets with @msg and @fds
  */
@@ -112,12 +113,16 @@ struct chore {
 	int fds[LINK_FDS_MAX];
 };
 
+/** struct hpool - a resource pool; all under @lock. As in host_pool_set(). */
 struct hpool {
 	char name[HOST_NAME_SIZE];
 	char parent[HOST_NAME_SIZE];
 	struct mem_alloc alloc;
 };
 
+/**
+ * struct host - one state directory's host. Members: as for struct hvm, a atomic.
+ */
 struct host {
 	char *state_dir;        /* I */
 	char *vm_program;       /* I */
@@ -193,6 +198,8 @@ int process_hello(struct hvm *vm, const struct link_msg *msg, int *fds,
 
 /**
  * process_last_words() - the last line that a VM's log holds, printable ASCII.
+ * @host: the host
+ * @name: of the VM
  * @buf: the line, without its end; empty if there is none
  * @size: of @buf; what is longer loses its beginning
  *

@@ -13,6 +13,7 @@ struct restart;
  * restart_new() - begin to wait for VMs that are to run again.
  * @control: starts them; outlives this
  * @ret: set on success; ended with restart_free()
+ * @err: message
  *
  * Return: 0 or -errno.
  */

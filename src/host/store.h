@@ -51,7 +51,11 @@ int store_remove(struct store *store, enum store_kind kind, const char *name,
 
 /**
  * store_each() - read all definitions of a kind, by name.
+ * @store: store
+ * @kind: of what
  * @each: called for each; what it returns ends the walk if it is not 0
+ * @ctx: for @each
+ * @err: message
  *
  * Return: 0, what @each returned, or as store_open().
  */

@@ -108,6 +108,7 @@ struct vmmem *vmmem_free(struct vmmem *vm);
 /**
  * vmmem_rescan() - recompute from the physmap which slots and frames are in use.
  * @vm: VM
+ * @adopt: the VM ran before this host
  *
  * After a VM was adopted (enters its account too, whether it fits or not), or when places
  * that it left got lost.

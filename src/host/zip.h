@@ -23,6 +23,10 @@ int zip_new(uint64_t n_pages, struct ledger *ledger, struct zip **ret,
 /**
  * zip_adopt() - the cache of a VM that ran before this host.
  * @fd: zip file, perhaps read-only; stays the caller's
+ * @n_pages: pages of the VM
+ * @ledger: where pages of the file are entered; outlives the cache
+ * @ret: set on success; ended with zip_free()
+ * @err: message
  *
  * All slots are free at first: zip_claim() those in use, then zip_trim().
  *
@@ -54,6 +58,7 @@ int zip_put(struct zip *zip, uint64_t page, const void *bytes,
 
 /**
  * zip_get() - unpack a page.
+ * @zip: cache
  * @entry: any ZIPPED entry
  * @ret_bytes: PAGE_SIZE bytes
  *
@@ -79,6 +84,7 @@ void zip_clear(struct zip *zip);
 
 /**
  * zip_oldest() - the page that has been in the cache longest, perhaps no longer.
+ * @zip: cache
  * @ret_page: its PPN; it is not offered again
  *
  * Return: false if there is none.

@@ -106,6 +106,7 @@ struct link_counters {
  * link_counters_new() - a new file, mapped.
  * @ret_fd: owned by the caller
  * @ret: mapping, ended with link_counters_unmap()
+ * @err: message
  *
  * Return: 0 or -errno.
  */

@@ -160,6 +160,7 @@ enum mmu_result mmu_translate(struct mmu *mmu, gva_t addr, unsigned int access,
 
 /**
  * mmu_set_regs() - CR0, CR4, EFER or PKRU changed (CR3 too, when several change at once).
+ * @mmu: memory management unit
  * @regs: the new values, already checked by the processor
  *
  * Flushes what the change requires. [SDM3 4.10.4.1 "Operations that Invalidate TLBs …"]
@@ -177,6 +178,7 @@ void mmu_invpcid(struct mmu *mmu, unsigned int type, uint64_t pcid, gva_t addr);
 
 /**
  * mmu_table_written() - after a store into a page that carries GUESTMEM_TABLE.
+ * @mmu: memory management unit
  * @addr: guest physical address of the store, @len bytes, already done
  *
  * Shadow mode follows the guest's change. Does nothing in hardware mode.
@@ -191,6 +193,7 @@ const struct mmu_stats *mmu_stats(const struct mmu *mmu);
 
 /**
  * mmu_audit() - recompute every entry that we built and compare.
+ * @mmu: memory management unit
  * @err: says what differs first
  *
  * Return: number of entries checked, or -EILSEQ if one is wrong.

@@ -7,7 +7,11 @@
 #include <mmu/paging.h>
 
 /**
- * struct mode_ops - one way to virtualize memory. Functions are as in mmu.h.
+ * struct mode_ops - one way to virtualize memory.
+ *
+ * @init and @release make and free the mode's own members of the MMU; @translate, @invlpg,
+ * @invpcid, @table_written, @unmap and @audit are as the functions of mmu.h of these names.
+ *
  * @regs_changed: mmu.regs and mmu.paging are new; @flush says what the change requires
  * @load_cr3: mmu.regs.cr3 and mmu.paging.root are new; @flush as above
  */

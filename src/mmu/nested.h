@@ -84,6 +84,9 @@ enum mem_status nested_fill(struct nested *n,
 
 /**
  * nested_access() - both in turn until the access works.
+ * @n: nested tables
+ * @addr: guest physical
+ * @access: NESTED_* bits
  * @ret: ma of the byte asked for and writable are set on MEM_OK
  */
 enum mem_status nested_access(struct nested *n, gpa_t addr, unsigned int access,

@@ -31,11 +31,17 @@ struct psc_entry {
 	uint64_t rights;
 };
 
-/* One direct-mapped array for each level of table; see psc.c for their sizes. */
 #define PSC_LEVEL1_ENTRIES  256U
 #define PSC_GENERATION_BITS 20
 #define PSC_ADDR_BITS       48
 
+/**
+ * struct psc - one direct-mapped array for each level of table.
+ * @generation: in the tags of entries that count
+ * @level1: last-level tables
+ * @level2: those above
+ * @level3: those above them
+ */
 struct psc {
 	uint64_t generation;
 	struct psc_entry level1[PSC_LEVEL1_ENTRIES];
@@ -66,6 +72,7 @@ void psc_flush(struct psc *c);
 
 /**
  * psc_find() - the lowest table that is known for an address.
+ * @c: cache
  * @fmt: format of the tables; an owner always uses the same or flushes
  * @addr: linear address
  * @ret_level: its level
@@ -77,7 +84,10 @@ const struct psc_entry *psc_find(struct psc *c, const struct walk_format *fmt,
 
 /**
  * psc_put() - remember a table.
+ * @c: cache
+ * @fmt: as for psc_find()
  * @level: of the table
+ * @addr: linear address that it was walked for
  * @entry: what to remember; the tag is set here
  */
 void psc_put(struct psc *c, const struct walk_format *fmt, unsigned int level,

@@ -68,6 +68,8 @@ bool shadow_walk(struct shadow *s, gva_t addr, struct shadow_hit *ret_hit);
 
 /**
  * shadow_refill() - the VMM: fill an empty entry of a last-level table that is there.
+ * @s: shadow tables
+ * @addr: address asked for
  * @write: the access is a store
  *
  * What stands above is in step with the guest's tables, so only the last one is asked, and

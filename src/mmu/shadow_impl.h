@@ -41,6 +41,7 @@ struct shadow_link {
 	uint32_t ppn;  /* of a leaf */
 };
 
+/* The links of entries that follow each other; only groups with a present one are there. */
 struct shadow_group {
 	struct shadow_link link[SHADOW_GROUP];
 };
@@ -86,12 +87,14 @@ struct shadow_table {
 /**
  * struct shadow - all shadow tables of a virtual processor.
  * @mmu: whose
+ * @machine: where table pages come from
  * @root: in use, or NULL until it is needed
  * @table: by number of the table page
  * @n_tables: length of @table
- * @hash: heads of chains by frame, idx + 1
+ * @hash: heads of chains by frame, idx + 1; @hash_mask + 1 of them
  * @rmap: by PPN: chain of the 4 KiB leaves that map it
  * @rmap_large: by PPN / 512: chain of the 2 MiB leaves that map it
+ * @n_ppn: pages of RAM: length of @rmap
  * @unsync: tables out of sync
  * @n_unsync: how many
  * @max_unsync: room in @unsync
@@ -180,6 +183,9 @@ struct shadow_table *shadow_chain_next(const struct shadow *s,
 
 /**
  * shadow_create() - a new empty table; recycles others at the bound.
+ * @s: shadow tables
+ * @gfn: frame of the guest's table, or first frame of the large page
+ * @role: SHADOW_* bits
  * @guest: host address of the guest's table for a mirror, which becomes traced
  * Return: NULL if the host has no memory.
  */

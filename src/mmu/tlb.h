@@ -44,6 +44,7 @@ struct tlb_entry {
 
 #define TLB_SMAP_SLOTS  8
 
+/** struct tlb_stats - counters of a software TLB. */
 struct tlb_stats {
 	uint64_t misses;        /* slow lookups that needed the MMU */
 	uint64_t revalidations; /* global entries taken over into a new context */
@@ -100,6 +101,7 @@ void tlb_flush_page(struct tlb *t, gva_t addr);
 
 /**
  * tlb_note_code() - code was fetched; tells which flushes concern what is known of it.
+ * @t: software TLB
  * @addr: linear address
  * @global: it is in a global page
  */

@@ -64,7 +64,7 @@ struct vm_net_config {
  * @exec: command for the guest of `make guest`, whose status is the run's, or NULL
  * @bare: pass only @append
  * @protocol: how the kernel is entered
- * @disks: virtio disks, in order
+ * @disks: @n_disks virtio disks, in order
  * @net: the network card
  * @engine: which engine
  * @mmu: which kind of memory virtualization. Automatic takes what KVM has if that runs the
@@ -139,6 +139,7 @@ int vm_config_parse(struct vm_config *cfg, int argc, char *const argv[],
  * vm_config_complete() - fill in the default image and check that the parts fit together.
  * @cfg: parsed
  * @image_dir: folder with vmlinuz and initramfs.cpio
+ * @err: message
  *
  * Return: 0 or -EINVAL, -ENOENT, -ENOMEM with a message.
  */

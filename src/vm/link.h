@@ -52,6 +52,7 @@ int link_new(struct guestmem *mem, const char *dir,
  * link_wait() - until a host has attached.
  * @link: link
  * @timeout_ms: at most
+ * @err: message
  *
  * Serves guest memory meanwhile, so it is for the processor's thread before it runs.
  *

@@ -131,6 +131,7 @@ void *vm_vcpus_loop(void *arg);
  * @slot: virtio slot
  * @line: interrupt controller
  * @report: where messages about a misbehaving guest go
+ * @err: message
  *
  * Return: 0 or -errno.
  */
@@ -168,6 +169,7 @@ bool vm_virtio_poll(struct vm *vm);
  * @slot: virtio slot
  * @line: interrupt controller
  * @report: where messages about a misbehaving guest go
+ * @err: message
  *
  * Starts mezz-net if the configuration says so. Before the sandbox is entered.
  *
