@@ -3,6 +3,7 @@
 #include <boot/boot.h>
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,12 +191,12 @@ static int place_piece(void *ctx, uint64_t addr, const uint8_t *data,
 
 /*
  * Where guest memory can be written in place, one page after another. Good until guest memory
- * is used again: if a page had to be waited for, one before it may have been taken meanwhile.
+ * is used again, or its epoch changes: if a page had to be waited for, one before it may have been
+ * taken meanwhile.
  */
-static uint8_t *find_room(void *ctx, uint64_t addr, uint64_t bytes)
+static uint8_t *find_room(const struct boot_plan *plan, uint64_t addr,
+			  uint64_t bytes)
 {
-	struct boot_plan *plan = ctx;
-	const uint64_t epoch = guestmem_epoch(plan->mem);
 	uint8_t *first = NULL;
 	uint64_t len;
 
@@ -211,18 +212,46 @@ static uint8_t *find_room(void *ctx, uint64_t addr, uint64_t bytes)
 		if (p != first + done)
 			return NULL;
 	}
-	if (epoch != guestmem_epoch(plan->mem))
-		return NULL;
-	plan->written_bytes += bytes;
 	return first;
+}
+
+static void find_rooms(void *ctx, struct kernel_room *rooms, uint64_t n_rooms)
+{
+	struct boot_plan *plan = ctx;
+	const uint64_t epoch = guestmem_epoch(plan->mem);
+
+	for (uint64_t i = 0; i < n_rooms; i++)
+		rooms[i].at = rooms[i].bytes ? find_room(plan, rooms[i].addr,
+							 rooms[i].bytes)
+					     : NULL;
+	for (uint64_t i = 0; i < n_rooms; i++) {
+		if (epoch != guestmem_epoch(plan->mem))
+			rooms[i].at = NULL;
+		if (rooms[i].at)
+			plan->written_bytes += rooms[i].bytes;
+	}
+}
+
+/* Threads of which each has a processor: more would only take their time from each other. */
+static unsigned int count_threads(const struct boot_config *cfg)
+{
+	unsigned int n = cfg->n_threads;
+	cpu_set_t set;
+
+	if (!n)
+		n = sched_getaffinity(0, sizeof(set), &set)
+			    ? 1
+			    : (unsigned int)CPU_COUNT(&set);
+	return n < KERNEL_THREADS_MAX ? n : KERNEL_THREADS_MAX;
 }
 
 static int place_kernel(struct boot_plan *plan, struct err *err)
 {
 	const struct kernel_taker taker = {
 		.piece = place_piece,
-		.room = find_room,
+		.rooms = find_rooms,
 		.ctx = plan,
+		.n_threads = count_threads(plan->cfg),
 	};
 	const int r = kernel_image_walk(plan->img, &taker, err);
 
@@ -256,11 +285,15 @@ static int place_initrd(struct boot_plan *plan, int fd, struct err *err)
 		const uint64_t addr = plan->initrd_start + done;
 		const uint64_t left = plan->initrd_bytes - done;
 		const uint64_t n = left < COPY_BYTES ? left : COPY_BYTES;
-		uint8_t *room = find_room(plan, addr,
-					  (n + PAGE_SIZE - 1) & PAGE_MASK);
+		struct kernel_room room = {
+			.addr = addr,
+			.bytes = (n + PAGE_SIZE - 1) & PAGE_MASK,
+		};
 
-		r = room ? file_read(fd, plan->cfg->initrd_path, room, n, err)
-			 : copy_piece(plan, fd, addr, n, &buf, err);
+		find_rooms(plan, &room, 1);
+		r = room.at ? file_read(fd, plan->cfg->initrd_path, room.at, n,
+					err)
+			    : copy_piece(plan, fd, addr, n, &buf, err);
 		done += n;
 	}
 	free(buf);
@@ -360,32 +393,74 @@ static int boot_with_initrd(struct boot_plan *plan,
 	return r;
 }
 
-int boot_load(struct guestmem *mem, const struct boot_config *cfg,
-	      struct boot_state *ret_state, struct err *err)
-{
+/* The file's bytes, and what they mean. */
+struct boot_kernel {
+	uint8_t *data;
 	struct kernel_image img;
-	struct boot_plan plan = {.mem = mem, .cfg = cfg, .img = &img};
-	uint8_t *data = NULL;
+};
+
+static int understand(struct boot_kernel *k, size_t bytes,
+		      enum boot_protocol protocol, struct err *err)
+{
+	int r = kernel_image_init(&k->img, k->data, bytes, err);
+
+	if (r < 0)
+		return r;
+	if (protocol == BOOT_PVH)
+		r = kernel_image_find_pvh(&k->img, err);
+	if (r < 0)
+		kernel_image_release(&k->img);
+	return r;
+}
+
+int boot_kernel_new(const char *path, enum boot_protocol protocol,
+		    struct boot_kernel **ret, struct err *err)
+{
+	struct boot_kernel *k = calloc(1, sizeof(*k));
 	size_t bytes = 0;
 	int r;
 
-	memmap_init(&plan.map, guestmem_ram_bytes(mem));
-	r = file_load(cfg->kernel_path, UNPACK_MAX_BYTES, &data, &bytes, err);
-	if (r < 0)
-		return r;
-	r = kernel_image_init(&img, data, bytes, err);
+	if (!k)
+		return err_set(err, -ENOMEM, "%s: no memory to read it", path);
+	r = file_load(path, UNPACK_MAX_BYTES, &k->data, &bytes, err);
+	if (r == 0) {
+		r = understand(k, bytes, protocol, err);
+		if (r < 0)
+			err_prefix(err, "%s: ", path);
+	}
 	if (r < 0) {
-		err_prefix(err, "%s: ", cfg->kernel_path);
-		free(data);
+		free(k->data);
+		free(k);
 		return r;
 	}
-	if (cfg->protocol == BOOT_PVH)
-		r = kernel_image_find_pvh(&img, err);
-	if (r < 0)
-		err_prefix(err, "%s: ", cfg->kernel_path);
-	else
+	*ret = k;
+	return 0;
+}
+
+struct boot_kernel *boot_kernel_free(struct boot_kernel *kernel)
+{
+	if (!kernel)
+		return NULL;
+	kernel_image_release(&kernel->img);
+	free(kernel->data);
+	free(kernel);
+	return NULL;
+}
+
+int boot_load(struct guestmem *mem, const struct boot_config *cfg,
+	      struct boot_state *ret_state, struct err *err)
+{
+	struct boot_plan plan = {.mem = mem, .cfg = cfg};
+	struct boot_kernel *own = NULL;
+	int r = 0;
+
+	memmap_init(&plan.map, guestmem_ram_bytes(mem));
+	if (!cfg->kernel)
+		r = boot_kernel_new(cfg->kernel_path, cfg->protocol, &own, err);
+	if (r == 0) {
+		plan.img = cfg->kernel ? &cfg->kernel->img : &own->img;
 		r = boot_with_initrd(&plan, ret_state, err);
-	kernel_image_release(&img);
-	free(data);
+	}
+	boot_kernel_free(own);
 	return r;
 }

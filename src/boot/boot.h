@@ -22,6 +22,8 @@
 #include <base/types.h>
 #include <mem/guestmem.h>
 
+struct boot_kernel;
+
 enum boot_protocol {
 	BOOT_AUTO, /* as the list above says */
 	BOOT_LINUX64, /* Linux 64-bit boot protocol: long mode, RSI = boot_params */
@@ -39,6 +41,8 @@ enum boot_protocol {
  * @seed: 32 random bytes for the guest's random number generator, or NULL for none; Linux
  *	64-bit protocol only
  * @protocol: BOOT_AUTO, or one that the file must be able to do
+ * @n_threads: that unpack the kernel; 0: as many as this process has processors, within reason
+ * @kernel: @kernel_path, read before; NULL: it is read now
  */
 struct boot_config {
 	const char *kernel_path;
@@ -47,6 +51,8 @@ struct boot_config {
 	gpa_t rsdp;
 	const uint8_t *seed;
 	enum boot_protocol protocol;
+	unsigned int n_threads;
+	const struct boot_kernel *kernel;
 };
 
 #define BOOT_SEED_BYTES 32
@@ -113,6 +119,22 @@ struct boot_state {
 	uint64_t initrd_bytes;
 	uint64_t written_bytes;
 };
+
+/**
+ * boot_kernel_new() - read a kernel file and understand it, which needs no guest memory.
+ * @path: kernel file
+ * @protocol: how it will be booted, as in struct boot_config
+ * @ret: set on success; ended with boot_kernel_free()
+ * @err: message on failure: names the file
+ *
+ * Return: 0, or what boot_load() returns for a kernel file. Context: any thread.
+ */
+int boot_kernel_new(const char *path, enum boot_protocol protocol,
+		    struct boot_kernel **ret, struct err *err)
+	__attribute__((warn_unused_result));
+
+/** boot_kernel_free() - NULL is fine. Return: NULL. */
+struct boot_kernel *boot_kernel_free(struct boot_kernel *kernel);
 
 /**
  * boot_load() - put a kernel and what it needs into guest memory.

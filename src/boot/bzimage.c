@@ -97,7 +97,10 @@ static void copy_setup(const struct image_file *f, struct kernel_image *img)
 		img->initrd_max = get_le32(d + INITRD_ADDR_MAX);
 }
 
-/* Have that range of the unpacked file where it belongs. */
+/*
+ * Have that range of the unpacked file where it belongs, along with what is before it in the same
+ * block.
+ */
 static int fill_range(struct kernel_image *img, uint64_t off, uint64_t bytes,
 		      struct err *err)
 {
@@ -106,14 +109,13 @@ static int fill_range(struct kernel_image *img, uint64_t off, uint64_t bytes,
 
 	while (off < end && !r) {
 		const uint64_t idx = off / UNPACK_BLOCK_BYTES;
-		const uint64_t next = (idx + 1) * UNPACK_BLOCK_BYTES;
+		const uint64_t first = idx * UNPACK_BLOCK_BYTES;
+		const uint64_t next = first + UNPACK_BLOCK_BYTES;
 		const uint64_t stop = end < next ? end : next;
-		const uint8_t *block;
 
-		r = image_block(img, idx, &block, err);
-		if (!r)
-			memcpy(img->unpacked + off,
-			       block + off % UNPACK_BLOCK_BYTES, stop - off);
+		r = unpack_block(img->packed, img->packed_bytes,
+				 img->unpacked_bytes, idx, stop - first,
+				 img->unpacked + first, err);
 		off = stop;
 	}
 	return r;
@@ -157,13 +159,9 @@ static int unpack_heads(const struct image_file *payload, size_t bytes,
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	img->block = p == MAP_FAILED ? NULL : image_block_new();
-	if (!img->block) {
-		if (p != MAP_FAILED)
-			munmap(p, bytes);
+	if (p == MAP_FAILED)
 		return err_set(err, -ENOMEM,
 			       "no memory to unpack %zu bytes of kernel", bytes);
-	}
 	img->unpacked = p;
 	img->unpacked_bytes = bytes;
 	img->packed = payload->data;

@@ -147,137 +147,13 @@ int kernel_image_find_pvh(struct kernel_image *img, struct err *err)
 	return img->packed ? bzimage_find_pvh(img, err) : 0;
 }
 
-/* A piece of the payload; no piece if @idx is NO_BLOCK. */
-struct kernel_block {
-	uint8_t *bytes;
-	uint64_t idx;
-};
-
-#define NO_BLOCK UINT64_MAX
-/* What compresses better than this is tables of zeros, which are not written. */
-#define DENSE_PART 4
-
-struct kernel_block *image_block_new(void)
-{
-	struct kernel_block *b = calloc(1, sizeof(*b));
-
-	if (!b)
-		return NULL;
-	b->idx = NO_BLOCK;
-	b->bytes = unpack_room_new();
-	if (b->bytes)
-		return b;
-	free(b);
-	return NULL;
-}
-
-static void block_free(struct kernel_block *b)
-{
-	if (b)
-		unpack_room_free(b->bytes);
-	free(b);
-}
-
-int image_block(const struct kernel_image *img, uint64_t idx,
-		const uint8_t **ret_bytes, struct err *err)
-{
-	struct kernel_block *b = img->block;
-
-	if (b->idx != idx) {
-		b->idx = NO_BLOCK;
-		const int r = unpack_block(img->packed, img->packed_bytes,
-					   img->unpacked_bytes, idx, b->bytes,
-					   err);
-
-		if (r)
-			return r;
-		b->idx = idx;
-	}
-	*ret_bytes = b->bytes;
-	return 0;
-}
-
-/* Where a segment starts in the unpacked file. */
-static uint64_t offset_of(const struct kernel_image *img,
-			  const struct kernel_segment *s)
-{
-	return (uint64_t)(s->data - img->unpacked);
-}
-
-/* What segments have of one block, which covers that range of the unpacked file. */
-static int walk_block(const struct kernel_image *img, uint64_t first,
-		      uint64_t bytes, const uint8_t *block,
-		      const struct kernel_taker *taker, struct err *err)
-{
-	int r = 0;
-
-	for (unsigned int i = 0; i < img->n_segments && !r; i++) {
-		const struct kernel_segment *s = &img->segments[i];
-		const uint64_t off = offset_of(img, s);
-		const uint64_t from = off > first ? off : first;
-		const uint64_t to = off + s->file_bytes < first + bytes
-					    ? off + s->file_bytes
-					    : first + bytes;
-
-		if (from < to)
-			r = taker->piece(taker->ctx, s->addr + (from - off),
-					 block + (from - first), to - from, err);
-	}
-	return r;
-}
-
-/* Where a block can be unpacked to in place, for all of it is in one segment; or NULL. */
-static uint8_t *room_for(const struct kernel_image *img, uint64_t idx,
-			 uint64_t bytes, const struct kernel_taker *taker)
-{
-	const uint64_t first = idx * UNPACK_BLOCK_BYTES;
-
-	if (!taker->room || idx == img->block->idx ||
-	    unpack_block_packed(img->packed, img->packed_bytes, idx) <
-		    bytes / DENSE_PART)
-		return NULL;
-	for (unsigned int i = 0; i < img->n_segments; i++) {
-		const struct kernel_segment *s = &img->segments[i];
-		const uint64_t off = offset_of(img, s);
-
-		if (off <= first && first + bytes <= off + s->file_bytes)
-			return taker->room(taker->ctx, s->addr + (first - off),
-					   bytes);
-	}
-	return NULL;
-}
-
-static int walk_one(const struct kernel_image *img, uint64_t idx,
-		    const struct kernel_taker *taker, struct err *err)
-{
-	const uint64_t first = idx * UNPACK_BLOCK_BYTES;
-	const uint64_t rest = img->unpacked_bytes - first;
-	const uint64_t bytes = rest < UNPACK_BLOCK_BYTES ? rest
-							 : UNPACK_BLOCK_BYTES;
-	uint8_t *room = room_for(img, idx, bytes, taker);
-	const uint8_t *block;
-	int r;
-
-	if (room)
-		return unpack_block(img->packed, img->packed_bytes,
-				    img->unpacked_bytes, idx, room, err);
-	r = image_block(img, idx, &block, err);
-	return r ? r : walk_block(img, first, bytes, block, taker, err);
-}
-
 int kernel_image_walk(const struct kernel_image *img,
 		      const struct kernel_taker *taker, struct err *err)
 {
-	const uint64_t n = img->packed ? unpack_n_blocks(img->packed,
-							 img->packed_bytes,
-							 img->unpacked_bytes)
-				       : 0;
 	int r = 0;
 
-	for (uint64_t i = 0; i < n && !r; i++)
-		r = walk_one(img, i, taker, err);
 	if (img->packed)
-		return r;
+		return image_walk_blocks(img, taker, err);
 	for (unsigned int i = 0; i < img->n_segments && !r; i++) {
 		const struct kernel_segment *s = &img->segments[i];
 
@@ -293,8 +169,6 @@ void kernel_image_release(struct kernel_image *img)
 		munmap(img->unpacked, img->unpacked_bytes);
 	else
 		free(img->unpacked);
-	block_free(img->block);
-	img->block = NULL;
 	img->unpacked = NULL;
 	img->packed = NULL;
 	img->n_segments = 0;

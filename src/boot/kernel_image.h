@@ -57,7 +57,6 @@ struct kernel_segment {
  * @packed: NULL if @unpacked is all there; else it is an address range without contents, which
  *	are unpacked piece by piece from here, so that they are never in memory as a whole
  * @packed_bytes: how many bytes there are
- * @block: owned; the piece that was unpacked last, or NULL
  */
 struct kernel_image {
 	enum kernel_kind kind;
@@ -79,7 +78,6 @@ struct kernel_image {
 	size_t unpacked_bytes;
 	const uint8_t *packed;
 	size_t packed_bytes;
-	struct kernel_block *block;
 };
 
 /**
@@ -107,19 +105,36 @@ int kernel_image_find_pvh(struct kernel_image *img, struct err *err)
 	__attribute__((warn_unused_result));
 
 /**
+ * struct kernel_room - a place that may be written in place.
+ * @addr: guest physical address
+ * @bytes: how many, in the midst of a segment and in pages that are not mostly zeros; 0: none
+ * @at: NULL when it is asked for; who is asked sets it to where they are written
+ */
+struct kernel_room {
+	uint64_t addr;
+	uint64_t bytes;
+	uint8_t *at;
+};
+
+/* So many threads unpack at most. */
+#define KERNEL_THREADS_MAX 4
+
+/**
  * struct kernel_taker - who takes the contents of segments.
  * @piece: called for each piece: guest physical address, bytes and their number. What it
  *	returns, if it is not 0, ends the walk
- * @room: where so many bytes at a guest physical address can be written in place, which are
- *	then not given to @piece; NULL if they cannot. Or NULL. They are in the midst of a
- *	segment and in pages that are not mostly zeros
+ * @rooms: which of so many places can be written in place, all of them until the next call of
+ *	either function; they are then not given to @piece. Or NULL
  * @ctx: for both
+ * @n_threads: that unpack, the caller's included: 0 and 1 mean that alone, at most
+ *	KERNEL_THREADS_MAX. The functions are called by the caller's thread, while no other writes
  */
 struct kernel_taker {
 	int (*piece)(void *ctx, uint64_t addr, const uint8_t *data,
 		     uint64_t bytes, struct err *err);
-	uint8_t *(*room)(void *ctx, uint64_t addr, uint64_t bytes);
+	void (*rooms)(void *ctx, struct kernel_room *rooms, uint64_t n_rooms);
 	void *ctx;
+	unsigned int n_threads;
 };
 
 /**

@@ -59,20 +59,13 @@ int bzimage_find_pvh(struct kernel_image *img, struct err *err)
 	__attribute__((warn_unused_result));
 
 /**
- * image_block() - one piece of the payload, unpacked unless it was the last to be.
- * @img: image with @packed
- * @idx: below unpack_n_blocks()
- * @ret_bytes: set on success; good until the next call
- * @err: message on failure
+ * image_walk_blocks() - kernel_image_walk() of an image with @packed.
  *
- * Return: 0; -ENOEXEC if it is damaged; -ENOMEM.
+ * Parameters and result as there.
  */
-int image_block(const struct kernel_image *img, uint64_t idx,
-		const uint8_t **ret_bytes, struct err *err)
+int image_walk_blocks(const struct kernel_image *img,
+		      const struct kernel_taker *taker, struct err *err)
 	__attribute__((warn_unused_result));
-
-/** image_block_new() - room for image_block(). Return: or NULL. */
-struct kernel_block *image_block_new(void);
 
 /**
  * multiboot_read() - find a multiboot header.

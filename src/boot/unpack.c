@@ -12,6 +12,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include <base/verify.h>
 #include <boot/bytes.h>
 
 #define HUGE_PAGE_BYTES   (UINT64_C(2) << 20)
@@ -274,19 +275,36 @@ size_t unpack_block_packed(const uint8_t *in, size_t in_bytes, uint64_t idx)
 	return lz4_block(in, in_bytes, idx, &at, &len) ? len : 0;
 }
 
-int unpack_block(const uint8_t *in, size_t in_bytes, size_t out_bytes,
-		 uint64_t idx, uint8_t *out, struct err *err)
+static bool lz4_unpack(const uint8_t *in, uint32_t len, uint64_t bytes,
+		       uint64_t wanted_bytes, uint8_t *out)
 {
-	size_t room = out_bytes - idx * UNPACK_BLOCK_BYTES;
+	const int n = wanted_bytes == bytes
+			      ? LZ4_decompress_safe((const char *)in,
+						    (char *)out, (int)len,
+						    (int)bytes)
+			      : LZ4_decompress_safe_partial((const char *)in,
+							    (char *)out,
+							    (int)len,
+							    (int)wanted_bytes,
+							    (int)wanted_bytes);
+
+	return n == (int)wanted_bytes;
+}
+
+int unpack_block(const uint8_t *in, size_t in_bytes, size_t out_bytes,
+		 uint64_t idx, uint64_t wanted_bytes, uint8_t *out,
+		 struct err *err)
+{
+	uint64_t bytes = out_bytes - idx * UNPACK_BLOCK_BYTES;
 	size_t at;
 	uint32_t len;
 
-	if (room > UNPACK_BLOCK_BYTES)
-		room = UNPACK_BLOCK_BYTES;
+	if (bytes > UNPACK_BLOCK_BYTES)
+		bytes = UNPACK_BLOCK_BYTES;
+	VERIFY(wanted_bytes <= bytes);
 	if (!lz4_block(in, in_bytes, idx, &at, &len))
 		return err_set(err, -ENOEXEC, "its LZ4 payload is truncated");
-	if (LZ4_decompress_safe((const char *)in + at, (char *)out, (int)len,
-				(int)room) != (int)room)
+	if (!lz4_unpack(in + at, len, bytes, wanted_bytes, out))
 		return err_set(err, -ENOEXEC,
 			       "its LZ4 payload is damaged or truncated");
 	return 0;

@@ -49,14 +49,16 @@ void unpack_room_free(uint8_t *room);
  * @in_bytes: as for unpack_n_blocks()
  * @out_bytes: as for unpack_n_blocks()
  * @idx: below unpack_n_blocks()
- * @out: room for the piece
+ * @wanted_bytes: how many of the piece, from its start on; what is wrong with the others is not
+ *	found
+ * @out: room for them
  * @err: message on failure
  *
- * Return: 0, or -ENOEXEC if it is damaged or truncated.
+ * Return: 0, or -ENOEXEC if it is damaged or truncated. Context: any number of threads.
  */
 int unpack_block(const uint8_t *in, size_t in_bytes, size_t out_bytes,
-		 uint64_t idx, uint8_t *out, struct err *err)
-	__attribute__((warn_unused_result));
+		 uint64_t idx, uint64_t wanted_bytes, uint8_t *out,
+		 struct err *err) __attribute__((warn_unused_result));
 
 /**
  * unpack_block_packed() - how many bytes a piece is packed into; 0 if the stream is damaged.

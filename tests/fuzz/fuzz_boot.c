@@ -64,6 +64,7 @@ static void boot_file(const uint8_t *data, size_t size)
 		.initrd_path = path,
 		.cmdline = "fuzz",
 		.rsdp = gpa(ACPI_BASE),
+		.n_threads = 2,
 	};
 
 	if (boot_load(mem, &cfg, &state, &err) == 0) {

@@ -153,6 +153,19 @@ static int check_piece(void *ctx, uint64_t addr, const uint8_t *data,
 	return 0;
 }
 
+/* The packed bytes of a block of the big kernel. */
+static uint8_t *packed_block(unsigned int idx)
+{
+	uint8_t *at = file.data + 512 * 3 + 0x40 + 4;
+	uint32_t len;
+
+	for (; idx; idx--) {
+		memcpy(&len, at, 4);
+		at += 4 + len;
+	}
+	return at + 4;
+}
+
 static void test_bzimage_by_blocks(void **state)
 {
 	struct err err = {0};
@@ -169,8 +182,12 @@ static void test_bzimage_by_blocks(void **state)
 	assert_int_equal(img.segments[0].file_bytes, TEST_TEXT_BYTES);
 	assert_int_equal(kernel_image_walk(&img, &taker, &err), 0);
 	assert_int_equal(seen, TEST_TEXT_BYTES + TEST_DATA_BYTES);
-	/* Damage in the last block, which nothing but the walk reads. */
+	/* Behind the data of the last block nobody looks. */
 	memset(file.data + file.bytes - 64, 0, 32);
+	assert_int_equal(kernel_image_walk(&img, &taker, &err), 0);
+	assert_int_equal(seen, 2 * (TEST_TEXT_BYTES + TEST_DATA_BYTES));
+	/* Its length: it ends before the data does. */
+	put(packed_block(2) - 4, 8, 4);
 	assert_int_equal(kernel_image_walk(&img, &taker, &err), -ENOEXEC);
 	assert_non_null(strstr(err.text, "damaged"));
 	kernel_image_release(&img);
@@ -223,15 +240,18 @@ static int place_piece(void *ctx, uint64_t addr, const uint8_t *data,
 	return 0;
 }
 
-static uint8_t *give_room(void *ctx, uint64_t addr, uint64_t bytes)
+static void give_rooms(void *ctx, struct kernel_room *rooms, uint64_t n)
 {
 	struct placed *p = ctx;
 
-	assert_in_range(addr, TEST_TEXT_ADDR, DENSE_DATA - 1);
-	if (p->refuse)
-		return NULL;
-	p->in_place_bytes += bytes;
-	return p->memory + (addr - TEST_TEXT_ADDR);
+	for (uint64_t i = 0; i < n; i++) {
+		rooms[i].at = NULL;
+		if (p->refuse || !rooms[i].bytes)
+			continue;
+		assert_in_range(rooms[i].addr, TEST_TEXT_ADDR, DENSE_DATA - 1);
+		p->in_place_bytes += rooms[i].bytes;
+		rooms[i].at = p->memory + (rooms[i].addr - TEST_TEXT_ADDR);
+	}
 }
 
 static void test_bzimage_in_place(void **state)
@@ -240,7 +260,7 @@ static void test_bzimage_in_place(void **state)
 	uint8_t *big = make_dense_vmlinux();
 	uint8_t *packed = malloc(max);
 	struct placed p = {.memory = malloc(DENSE_BYTES)};
-	const struct kernel_taker taker = {place_piece, give_room, &p};
+	struct kernel_taker taker = {place_piece, give_rooms, &p, 0};
 	struct err err = {0};
 	size_t bytes;
 
@@ -250,8 +270,9 @@ static void test_bzimage_in_place(void **state)
 	test_bzimage(&file, &vmlinux, TEST_LZ4);
 	memcpy(packed, file.data, file.bytes);
 	bytes = pack(big, DENSE_BYTES, packed, max);
-	for (int i = 0; i < 2; i++) {
-		p.refuse = i;
+	for (unsigned int i = 0; i < 2 * (KERNEL_THREADS_MAX + 1); i++) {
+		p.refuse = i % 2;
+		taker.n_threads = i / 2;
 		p.in_place_bytes = 0;
 		memset(p.memory, 0xee, DENSE_BYTES);
 		assert_int_equal(kernel_image_init(&img, packed, bytes, &err),
@@ -261,7 +282,7 @@ static void test_bzimage_in_place(void **state)
 				    DENSE_BYTES - DENSE_TEXT);
 		/* The first block has headers before the text. */
 		assert_int_equal(p.in_place_bytes,
-				 i ? 0 : DENSE_BYTES - (8UL << 20));
+				 p.refuse ? 0 : DENSE_BYTES - (8UL << 20));
 		kernel_image_release(&img);
 	}
 	free(p.memory);
