@@ -221,6 +221,31 @@ static char *command_line(const struct vm *vm)
 	return line;
 }
 
+static void *read_kernel(void *arg)
+{
+	struct vm *vm = arg;
+
+	vm->kernel_result = boot_kernel_new(vm->cfg->kernel, vm->cfg->protocol,
+					    &vm->kernel, &vm->kernel_err);
+	return NULL;
+}
+
+/* Meanwhile others mostly wait for the kernel of the host. Without a thread, boot_load() reads. */
+static void start_reading(struct vm *vm)
+{
+	vm->reads = !thread_start(&vm->reader, read_kernel, vm);
+}
+
+static int finish_reading(struct vm *vm, struct err *err)
+{
+	if (vm->reads)
+		pthread_join(vm->reader, NULL);
+	vm->reads = false;
+	if (vm->kernel_result)
+		*err = vm->kernel_err;
+	return vm->kernel_result;
+}
+
 static int load_kernel(struct vm *vm, struct err *err)
 {
 	uint8_t seed[BOOT_SEED_BYTES] = {0};
@@ -240,7 +265,12 @@ static int load_kernel(struct vm *vm, struct err *err)
 	if (vm->cfg->clock == VM_CLOCK_HOST &&
 	    getrandom(seed, sizeof(seed), 0) != sizeof(seed))
 		cfg.seed = NULL;
-	r = boot_load(vm->mem, &cfg, &vm->boot, err);
+	r = finish_reading(vm, err);
+	if (!r) {
+		cfg.kernel = vm->kernel;
+		r = boot_load(vm->mem, &cfg, &vm->boot, err);
+	}
+	vm->kernel = boot_kernel_free(vm->kernel);
 	free(line);
 	return r;
 }
@@ -260,6 +290,7 @@ int vm_new(const struct vm_config *cfg, const struct vm_callbacks *cb,
 	pthread_mutex_init(&vm->large_lock, NULL);
 	vm->status_fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 	vm->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	start_reading(vm);
 	r = vm->kick_fd < 0
 		    ? err_set(err, -errno, "eventfd: %s", strerror(errno))
 		    : make_memory(vm, err);
@@ -283,8 +314,12 @@ int vm_new(const struct vm_config *cfg, const struct vm_callbacks *cb,
 
 struct vm *vm_free(struct vm *vm)
 {
+	struct err ignored;
+
 	if (!vm)
 		return NULL;
+	(void)!finish_reading(vm, &ignored);
+	boot_kernel_free(vm->kernel);
 	vm_devices_release(vm);
 	pthread_mutex_lock(&vm->large_lock);
 	vm->has_engine = false;

@@ -46,6 +46,11 @@ struct vm {
 	bool has_engine;            /* under large_lock */
 	bool broken_large;      /* under large_lock: as the host said last */
 	struct boot_state boot; /* I */
+	pthread_t reader; /* reads the kernel file while memory and engine are made */
+	bool reads;       /* owner's thread: there is a @reader */
+	struct boot_kernel *kernel; /* the reader's, then I or NULL: not read */
+	struct err kernel_err;      /* the reader's, then I why not */
+	int kernel_result;          /* the reader's, then I */
 	struct revoke_stress *stress;            /* owner's thread */
 	struct revoke_stress_stats stress_stats; /* after vm_join() */
 

@@ -62,10 +62,14 @@ static void use_memory(uint64_t bytes)
 	assert_int_equal(guestmem_new(bytes, &mem, NULL), 0);
 }
 
+/* The kernel file is read, and is gone, before there is guest memory. */
+static bool read_before;
+
 static int load(enum boot_protocol protocol, const char *cmdline)
 {
 	static const uint8_t seed[BOOT_SEED_BYTES] = {1, 2, 3};
-	const struct boot_config cfg = {
+	struct boot_kernel *before = NULL;
+	struct boot_config cfg = {
 		.kernel_path = kernel,
 		.initrd_path = initrd[0] ? initrd : NULL,
 		.cmdline = cmdline,
@@ -74,8 +78,18 @@ static int load(enum boot_protocol protocol, const char *cmdline)
 		.protocol = protocol,
 	};
 
+	int r = 0;
+
 	memset(&err, 0, sizeof(err));
-	return boot_load(mem, &cfg, &state, &err);
+	if (read_before) {
+		r = boot_kernel_new(kernel, protocol, &before, &err);
+		unlink(kernel);
+		cfg.kernel = before;
+	}
+	if (!r)
+		r = boot_load(mem, &cfg, &state, &err);
+	assert_null(boot_kernel_free(before));
+	return r;
 }
 
 static void expect_loaded(enum boot_protocol protocol)
@@ -415,6 +429,25 @@ static void test_bad_files(void **unused)
 	strcpy(kernel, "/nowhere");
 }
 
+static void test_read_before(void **unused)
+{
+	(void)unused;
+	read_before = true;
+	expect_loaded(BOOT_LINUX64);
+	check_kernel();
+	expect_refused(-ENOENT, kernel);
+	use_memory(64 * MIB);
+	test_bzimage(&file, &vmlinux, TEST_LZ4);
+	use_kernel(&file);
+	assert_int_equal(load(BOOT_PVH, "one"), 0);
+	assert_int_equal(state.rip, TEST_PVH_ENTRY);
+	check_kernel();
+	file.data[0x202] = 0;
+	use_kernel(&file);
+	expect_refused(-ENOEXEC, "it is not a kernel");
+	read_before = false;
+}
+
 #define CASE(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -433,6 +466,7 @@ int main(void)
 		CASE(test_kernel_over_boot_data),
 		CASE(test_low_kernel),
 		CASE(test_bad_files),
+		CASE(test_read_before),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
