@@ -43,7 +43,7 @@ int program_spawn(const char *program, const char *const *argv, const int *fds,
 		  int n_fds, bool session, pid_t *ret_pid)
 {
 	/* The prototype of posix_spawn() is older than const. */
-	const union {
+	union {
 		const char *const *in;
 		char *const *out;
 	} words = {.in = argv};

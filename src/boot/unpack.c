@@ -75,6 +75,7 @@ static bool run_lzma(lzma_stream *l, const struct span *s)
 		l->next_out = &extra;
 		l->avail_out = 1;
 		r = lzma_code(l, LZMA_FINISH);
+		l->next_out = NULL;
 	}
 	const bool ended = r == LZMA_STREAM_END && l->total_out == s->out_bytes;
 

@@ -261,7 +261,7 @@ static void print_reclaim(const struct top_screen *s)
 {
 	const struct api_host *h = &s->now.host;
 	const struct api_vm *vms = s->now.vms.v;
-	const uint64_t zip = h->zip_pages;
+	const uint64_t cache = h->zip_pages;
 	uint64_t target = 0, max = 0;
 	double in = 0, out = 0;
 
@@ -277,7 +277,8 @@ static void print_reclaim(const struct top_screen *s)
 	       mib(h->swapped_pages), in, out);
 	printf("ZIP   /MB: %8.1f zipped, %8.1f saved\n",
 	       mib(h->compressed_pages),
-	       h->compressed_pages > zip ? mib(h->compressed_pages - zip) : 0);
+	       h->compressed_pages > cache ? mib(h->compressed_pages - cache)
+					   : 0);
 	printf("MEMCTL/MB: %8.1f curr, %8.1f target, %8.1f max\n\n",
 	       mib(h->ballooned_pages), mib(target), mib(max));
 }

@@ -184,6 +184,7 @@ static bool is_imm_kind(unsigned int kind)
 }
 
 /* The fused handler for a compare's handler, or NULL. */
+/* cppcheck-suppress constParameter ; there are no constant functions */
 static op_fn *find_fused(op_fn *fn, unsigned int cc, unsigned int *ret_kind)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(fused_fns); i++)

@@ -375,8 +375,9 @@ bool vq_chain_read(struct virtqueue *vq, const struct vq_chain *chain,
 		return false;
 	vq_cursor_init(&cur, chain, VQ_OUT, off);
 	while (len) {
-		uint64_t n = vq_cursor_next(&cur, len, &addr);
+		const uint64_t n = vq_cursor_next(&cur, len, &addr);
 
+		VERIFY(n);
 		if (!guestmem_read(vq->mem, addr, at, n))
 			return false;
 		at += n;
@@ -396,8 +397,9 @@ bool vq_chain_write(struct virtqueue *vq, const struct vq_chain *chain,
 		return false;
 	vq_cursor_init(&cur, chain, VQ_IN, off);
 	while (len) {
-		uint64_t n = vq_cursor_next(&cur, len, &addr);
+		const uint64_t n = vq_cursor_next(&cur, len, &addr);
 
+		VERIFY(n);
 		if (!guestmem_write(vq->mem, addr, at, n))
 			return false;
 		at += n;

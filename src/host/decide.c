@@ -61,15 +61,15 @@ int build_tree(struct host *host, struct tree *ret, struct tree_node **ret_nodes
 struct admit_host admit_host(struct host *host)
 {
 	struct statvfs fs;
-	uint64_t swap_free = 0;
+	uint64_t disk_pages = 0;
 
 	if (!fstatvfs(host->dir_fd, &fs))
-		swap_free = (uint64_t)fs.f_bavail * fs.f_frsize / PAGE_SIZE;
+		disk_pages = (uint64_t)fs.f_bavail * fs.f_frsize / PAGE_SIZE;
 	return (struct admit_host){
 		.managed_pages = host->managed_pages,
 		.margin_pages = admit_margin_pages(host->managed_pages,
 						   &host->options),
-		.swap_free_pages = swap_free,
+		.swap_free_pages = disk_pages,
 	};
 }
 

@@ -167,7 +167,7 @@ int group_join(struct group *g, struct vmmem *vm)
 	return 0;
 }
 
-void group_leave(struct group *g, struct vmmem *vm)
+void group_leave(struct group *g, const struct vmmem *vm)
 {
 	for (uint32_t i = 0; i < g->n_members; i++) {
 		if (g->members[i] != vm)

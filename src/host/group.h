@@ -88,7 +88,7 @@ int group_join(struct group *g, struct vmmem *vm)
 	__attribute__((warn_unused_result));
 
 /** group_leave() - a VM is no member any more. */
-void group_leave(struct group *g, struct vmmem *vm);
+void group_leave(struct group *g, const struct vmmem *vm);
 
 /** group_whose() - whose page a hint names. Return: the VM, or NULL. */
 struct vmmem *group_whose(const struct group *g, uint32_t where,

@@ -8,6 +8,8 @@
 
 #include <stdlib.h>
 
+#include <base/verify.h>
+
 #define MIN_BITS 10
 
 void hints_init(struct hints *h)
@@ -70,8 +72,9 @@ bool hints_add(struct hints *h, uint32_t tag, uint32_t where)
 {
 	const uint64_t size = h->slots ? UINT64_C(1) << h->bits : 0;
 
-	if ((uint64_t)(h->n + 1) * 100 > size * 85 && !grow(h))
+	if (((uint64_t)h->n + 1) * 100 > size * 85 && !grow(h))
 		return false;
+	VERIFY(h->slots);
 	put(h, pack(tag, where));
 	h->n++;
 	return true;

@@ -285,6 +285,7 @@ static int run(struct settings *s)
 }
 
 /* The words after -- are those of the VM. */
+/* cppcheck-suppress constParameter ; the words of main() are not constant */
 static int set_vm(struct settings *s, int argc, char *argv[], struct err *err)
 {
 	uint64_t pages;

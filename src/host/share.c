@@ -219,13 +219,14 @@ static void settle_batch(struct share *s, struct vmmem *vm,
 			 const struct candidate *const *wanted, unsigned n)
 {
 	const struct revoke_batch *b = &batch->revoke;
+	const unsigned n_taken = b->n_pages;
 	uint64_t finals[REVOKE_BATCH_PAGES];
 	uint64_t frames[REVOKE_BATCH_PAGES];
 	unsigned at = 0;
 	uint64_t done;
 
 	/* The batch has the same pages in the same order, but for some left out. */
-	for (unsigned i = 0; i < b->n_pages; i++, at++) {
+	for (unsigned i = 0; i < n_taken; i++, at++) {
 		while (at < n && wanted[at]->page != b->pages[i].v)
 			at++;
 		VERIFY(at < n);
@@ -233,7 +234,7 @@ static void settle_batch(struct share *s, struct vmmem *vm,
 		finals[i] = final_of(vm, vmmem_bytes(batch, i), frames[i]);
 	}
 	done = vmmem_finish(vm, batch, finals);
-	for (unsigned i = 0; i < b->n_pages; i++) {
+	for (unsigned i = 0; i < n_taken; i++) {
 		if (!(done >> i & 1) && finals[i] != REVOKE_KEEP &&
 		    frames[i] != ZERO_PAGE)
 			group_unref(vm->group, frames[i]);

@@ -275,33 +275,45 @@ static int check_group(struct host *host, const struct host_vm_settings *set,
 		missing->set.name, set->group);
 }
 
+/* Admit it and put it into the list, so that nobody else starts it too. Under @lock. */
+static int enlist(struct host *host, const struct host_vm_settings *set,
+		  struct hvm **ret, struct err *err)
+{
+	struct hvm *vm;
+	int r;
+
+	if (vm_find(host, set->name))
+		return err_set(err, -EEXIST, "VM %s runs already", set->name);
+	r = check_group(host, set, err);
+	if (!r)
+		r = admit_vm(host, set, err);
+	if (r)
+		return r;
+	vm = hvm_new(host, set);
+	if (!vm)
+		return err_set(err, -ENOMEM, "out of memory");
+	r = vm_insert(host, vm);
+	if (r) {
+		hvm_destroy(vm);
+		return err_set(err, r, "out of memory");
+	}
+	*ret = vm;
+	return 0;
+}
+
 int host_vm_start(struct host *host, const struct host_vm_settings *set,
 		  struct err *err)
 {
 	struct hvm_end end = {0};
-	struct hvm *vm = NULL;
+	struct hvm *vm;
 	int r = check_vm(set, err);
 
 	if (r)
 		return r;
 	pthread_mutex_lock(&host->lock);
-	if (vm_find(host, set->name))
-		r = err_set(err, -EEXIST, "VM %s runs already", set->name);
-	else
-		r = check_group(host, set, err);
+	r = enlist(host, set, &vm, err);
 	if (!r)
-		r = admit_vm(host, set, err);
-	if (!r) {
-		vm = hvm_new(host, set);
-		r = vm ? vm_insert(host, vm) : -ENOMEM;
-		if (r) {
-			err_set(err, r, "out of memory");
-			if (vm)
-				hvm_destroy(vm);
-		} else {
-			vm->starter = &end;
-		}
-	}
+		vm->starter = &end;
 	pthread_mutex_unlock(&host->lock);
 	if (r)
 		return r;

@@ -227,18 +227,24 @@ bool physmap_legal(enum physmap_mover by, uint64_t from, uint64_t to)
 	       touch_legal(by, from, to);
 }
 
-static int physmap_map(struct physmap *map, struct err *err)
+/* Return: false with errno. */
+static bool physmap_map(struct physmap *map)
 {
 	void *file = mmap(NULL, map->file_bytes, PROT_READ | PROT_WRITE,
 			  MAP_SHARED, map->fd, 0);
 
 	if (file == MAP_FAILED)
-		return err_set(err, -errno, "cannot map the physmap: %s",
-			       strerror(errno));
+		return false;
 	map->header = file;
 	map->entries = (_Atomic uint64_t *)((uint8_t *)file +
 					    PHYSMAP_ENTRIES_OFFSET);
-	return 0;
+	return true;
+}
+
+static int cannot_map(struct err *err)
+{
+	return err_set(err, -errno, "cannot map the physmap: %s",
+		       strerror(errno));
 }
 
 static uint64_t file_bytes_for(uint64_t n_pages)
@@ -265,10 +271,10 @@ static int physmap_create(struct physmap *map, struct err *err)
 	int r = memfile_new("mezz-physmap", map->file_bytes, false, &map->fd,
 			    err);
 
-	if (!r)
-		r = physmap_map(map, err);
 	if (r)
 		return r;
+	if (!physmap_map(map))
+		return cannot_map(err);
 
 	struct physmap_header *h = map->header;
 
@@ -352,9 +358,8 @@ static int physmap_open(struct physmap *map, int fd, struct err *err)
 	if (st.st_size < (off_t)PHYSMAP_ENTRIES_OFFSET)
 		return err_set(err, -EBADMSG, "the file is not a physmap");
 	map->file_bytes = (uint64_t)st.st_size;
-	r = physmap_map(map, err);
-	if (r)
-		return r;
+	if (!physmap_map(map))
+		return cannot_map(err);
 
 	/* Copied first: the other side might change it between check and use. */
 	struct physmap_header copy;

@@ -249,14 +249,14 @@ static void group_add(struct group_sum *sum, const struct guest *g,
 static void group_print(const char *name, const struct group_sum *s)
 {
 	const double n = s->n ? (double)s->n : 1;
-	const double run = s->run > 0 ? s->run / 100 : 1;
+	const double percent = s->run > 0 ? s->run / 100 : 1;
 
 	printf("%-16.16s %6" PRIu64 " %7.1f %7.1f %7.1f %7.1f %7.1f %7.1f %7.1f"
 	       " %7.1f %6.2f %6.2f %6.2f %6.1f %5" PRIu64 "\n",
 	       name, s->n, mib(s->size) / n, mib(s->target) / n,
 	       mib(s->charge) / n, mib(s->active) / n, mib(s->estimate) / n,
 	       mib(s->balloon) / n, mib(s->zip) / n, mib(s->swap) / n,
-	       s->zip_ms / run, s->swap_ms / run, s->host_ms / run,
+	       s->zip_ms / percent, s->swap_ms / percent, s->host_ms / percent,
 	       (double)s->turns / n, s->ooms);
 }
 
@@ -287,7 +287,7 @@ static int summary_print(const struct sim *sim, const struct scenario *s)
 {
 	const struct sim_host *const h = sim_host(sim);
 	const struct sim_totals *const t = sim_totals(sim);
-	const double run = h->time_ms ? (double)h->time_ms / 100 : 1;
+	const double percent = h->time_ms ? (double)h->time_ms / 100 : 1;
 
 	printf("simulated %.0f s: %" PRIu32 " VMs run, %" PRIu32
 	       " refused; %" PRIu64 " plans, %" PRIu64
@@ -304,7 +304,7 @@ static int summary_print(const struct sim *sim, const struct scenario *s)
 	fputs("time in state:", stdout);
 	for (unsigned int i = 0; i < HOST_STATES; i++)
 		printf("  %s %.1f %%", host_state_name((enum host_state)i),
-		       (double)t->state_ms[i] / run);
+		       (double)t->state_ms[i] / percent);
 	printf("\nmost at any time, MiB: saved by sharing %.1f, ballooned %.1f,"
 	       " compressed %.1f, swapped %.1f\n",
 	       mib(t->saved_max_pages), mib(t->balloon_max_pages),

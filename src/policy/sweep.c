@@ -66,9 +66,9 @@ static uint64_t step_room(const struct sweep *s, const struct sweep_report *r,
 {
 	const uint64_t most = r->size_pages * options->v[OPT_CTL_MAX_PERCENT] /
 			      100;
-	const uint64_t rest = min_u64(r->free_pages, r->available_pages);
+	const uint64_t unused = min_u64(r->free_pages, r->available_pages);
 
-	return min_u64(sub_u64(rest, balloon_keep_pages(r->size_pages)),
+	return min_u64(sub_u64(unused, balloon_keep_pages(r->size_pages)),
 		       sub_u64(most, r->base_pages + s->extra_pages));
 }
 

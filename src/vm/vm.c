@@ -125,13 +125,15 @@ static int new_soft(struct vm *vm, const struct engine_config *cfg,
 }
 
 /* It finds out itself whether the host's KVM is usable; if not, ours takes over. */
-static int new_kvm(struct vm *vm, struct engine_config *cfg, struct err *err)
+static int new_kvm(struct vm *vm, const struct engine_config *cfg,
+		   struct err *err)
 {
 	struct probe_verdict verdict = {0};
+	struct engine_config kvm = *cfg;
 	int r;
 
-	cfg->verdict = &verdict;
-	r = new_engine(vm, &engine_kvm, cfg, err);
+	kvm.verdict = &verdict;
+	r = new_engine(vm, &engine_kvm, &kvm, err);
 	if (r && !verdict.usable && *verdict.why) {
 		if (vm->cfg->engine != VM_ENGINE_KVM)
 			return new_soft(vm, cfg, verdict.why, err);
@@ -141,7 +143,7 @@ static int new_kvm(struct vm *vm, struct engine_config *cfg, struct err *err)
 	return r;
 }
 
-static int choose_engine(struct vm *vm, struct engine_config *cfg,
+static int choose_engine(struct vm *vm, const struct engine_config *cfg,
 			 struct err *err)
 {
 	const bool soft = needs_soft(vm->cfg);
@@ -175,7 +177,7 @@ static void wake(void *io_ctx)
 
 static int make_engine(struct vm *vm, struct err *err)
 {
-	struct engine_config cfg = {
+	const struct engine_config cfg = {
 		.mem = vm->mem,
 		.io = &vm_io_ops,
 		.wake = wake,

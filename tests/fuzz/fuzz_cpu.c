@@ -34,12 +34,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define MAX_PAGES 32
 
 /* What an input comes to. */
+/* Without padding: two of them are compared as bytes. */
 struct outcome {
 	enum cpu_exit exit;
+	uint16_t sel[SEG_COUNT];
 	uint64_t insns;
 	uint64_t gpr[REG_RIP + 1];
 	uint64_t rflags;
-	uint16_t sel[SEG_COUNT];
 	uint64_t cr0, cr2, cr3, cr4, efer;
 	uint8_t x87[160];
 	uint8_t xmm[256];

@@ -34,7 +34,7 @@ int open_host(struct world *w, struct err *err)
 	struct host_config cfg = {
 		.state_dir = w->dir,
 		.memory_bytes = w->memory_bytes,
-		.vm_program = getenv("FAKE_VM"),
+		.vm_program = w->vm_program,
 		.overhead_bytes = MIB(2),
 		.event = on_event,
 		.event_ctx = w,
@@ -57,6 +57,17 @@ void must_open(struct world *w)
 		fail_msg("%s", err.text);
 }
 
+/* The path of a program of the tests, as meson tells it. */
+static const char *program_of(const char *variable)
+{
+	const char *path = getenv(variable);
+
+	if (path)
+		return path;
+	fprintf(stderr, "%s is not set: meson test does it\n", variable);
+	abort();
+}
+
 int setup(void **state)
 {
 	struct world *w = calloc(1, sizeof(*w));
@@ -65,6 +76,7 @@ int setup(void **state)
 	if (!mkdtemp(w->dir))
 		return -1;
 	w->memory_bytes = MIB(128);
+	w->vm_program = program_of("FAKE_VM");
 	*state = w;
 	return 0;
 }
@@ -265,6 +277,7 @@ void memory_is_not_exceeded(struct world *w)
 
 pid_t start_mezzd(struct world *w)
 {
+	const char *mezzd = program_of("MEZZD");
 	const pid_t pid = fork();
 
 	if (!pid) {
@@ -273,9 +286,9 @@ pid_t start_mezzd(struct world *w)
 		snprintf(memory, sizeof(memory), "%lluM",
 			 (unsigned long long)w->memory_bytes >> 20);
 		snprintf(socket, sizeof(socket), "%s/mezzd.sock", w->dir);
-		execl(getenv("MEZZD"), "mezzd", "--state-dir", w->dir,
-		      "--socket", socket, "--quiet", "--memory", memory,
-		      "--vm-program", getenv("FAKE_VM"), (char *)NULL);
+		execl(mezzd, "mezzd", "--state-dir", w->dir, "--socket", socket,
+		      "--quiet", "--memory", memory, "--vm-program",
+		      w->vm_program, (char *)NULL);
 		_exit(127);
 	}
 	assert_true(pid > 0);

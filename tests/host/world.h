@@ -17,6 +17,7 @@
 /**
  * struct world - one test's host.
  * @dir: its state directory
+ * @vm_program: what the next host starts as VMs: the fake one
  * @host: or NULL
  * @memory_bytes: machine memory, for the next host that is opened
  * @events: how many of each kind there were
@@ -24,6 +25,7 @@
  */
 struct world {
 	char dir[64];
+	const char *vm_program;
 	struct host *host;
 	uint64_t memory_bytes;
 	_Atomic unsigned events[HOST_EVENT_ERROR + 1];

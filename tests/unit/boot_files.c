@@ -249,7 +249,7 @@ void test_bzimage(struct test_file *f, const struct test_file *vmlinux,
 	put16(d + 0x1fe, 0xaa55);
 	d[0x200] = 0xeb;
 	d[0x201] = 0x6a;
-	memcpy(d + 0x202, "HdrS", 4);
+	put32(d + 0x202, 0x53726448); /* "HdrS" */
 	put16(d + 0x206, 0x020f);
 	put32(d + 0x22c, 0x7fffffff);
 	put32(d + 0x230, 0x200000);

@@ -126,7 +126,7 @@ static void map_has_a_hole(void **state)
 	struct vm vm = vm_make(5 * GIB);
 	const uint64_t low = GUESTMEM_HOLE_START / PAGE_SIZE;
 	const uint64_t n = 5 * GIB / PAGE_SIZE;
-	ppn_t page;
+	ppn_t page = ppn(n);
 
 	(void)state;
 	assert_true(guestmem_ppn(vm.mem, gpa(0), &page) && page.v == 0);
