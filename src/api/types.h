@@ -66,6 +66,8 @@ struct api_stats {
 	uint64_t compressed_pages;
 	uint64_t swapped_pages;
 	uint64_t overhead_pages;
+	uint64_t overhead_max_pages;
+	uint64_t swap_target_pages;
 	uint64_t common_pages;
 	uint64_t zip_pages;
 	uint64_t table_pages;

@@ -78,6 +78,7 @@ AMOUNT(mctlsz, s->ballooned_pages)
 AMOUNT(mctltgt, s->balloon_target_pages)
 AMOUNT(mctlmax, s->balloon_max_pages)
 AMOUNT(swcur, s->swapped_pages)
+AMOUNT(swtgt, s->swap_target_pages)
 AMOUNT(cachesz, s->compressed_pages)
 AMOUNT(cacheusd, s->zip_pages)
 AMOUNT(shrd, s->shared_pages)
@@ -85,6 +86,7 @@ AMOUNT(zero, s->zero_pages)
 AMOUNT(shrdsvd,
        s->shared_pages > s->common_pages ? s->shared_pages - s->common_pages : 0)
 AMOUNT(ovhd, s->overhead_pages + s->table_pages)
+AMOUNT(ovhdmax, s->overhead_max_pages)
 RATE(swr, swap_in)
 RATE(sww, swap_out)
 RATE(zip, zip_out)
@@ -148,19 +150,20 @@ struct column {
 };
 
 static const struct column columns[] = {
-	{'A', "MEMSZ", 8, 0, memsz},       {'A', "GRANT", 8, 0, grant},
-	{'A', "CNSM", 8, 0, cnsm},         {'A', "SZTGT", 8, 0, sztgt},
-	{'B', "TCHD", 8, 0, tchd},         {'B', "%ACTV", 6, 0, actv},
-	{'B', "%ACTVS", 7, 0, actvs},      {'B', "%ACTVF", 7, 0, actvf},
-	{'C', "MCTL?", 6, -1, mctl},       {'C', "MCTLSZ", 7, 0, mctlsz},
-	{'C', "MCTLTGT", 8, 0, mctltgt},   {'C', "MCTLMAX", 8, 0, mctlmax},
-	{'D', "SWCUR", 7, 0, swcur},       {'D', "SWR/s", 7, 2, swr},
-	{'D', "SWW/s", 7, 2, sww},         {'E', "CACHESZ", 8, 0, cachesz},
-	{'E', "CACHEUSD", 9, 0, cacheusd}, {'E', "ZIP/s", 7, 2, zip},
-	{'E', "UNZIP/s", 8, 2, unzip},     {'F', "SHRD", 7, 0, shrd},
-	{'F', "ZERO", 7, 0, zero},         {'F', "SHRDSVD", 8, 1, shrdsvd},
-	{'G', "OVHD", 7, 1, ovhd},         {'H', "%LAT_M", 7, 2, lat},
-	{'I', "AMIN", 8, 0, amin},         {'I', "AMAX", 8, 0, amax},
+	{'A', "MEMSZ", 8, 0, memsz},     {'A', "GRANT", 8, 0, grant},
+	{'A', "CNSM", 8, 0, cnsm},       {'A', "SZTGT", 8, 0, sztgt},
+	{'B', "TCHD", 8, 0, tchd},       {'B', "%ACTV", 6, 0, actv},
+	{'B', "%ACTVS", 7, 0, actvs},    {'B', "%ACTVF", 7, 0, actvf},
+	{'C', "MCTL?", 6, -1, mctl},     {'C', "MCTLSZ", 7, 0, mctlsz},
+	{'C', "MCTLTGT", 8, 0, mctltgt}, {'C', "MCTLMAX", 8, 0, mctlmax},
+	{'D', "SWCUR", 7, 0, swcur},     {'D', "SWTGT", 7, 0, swtgt},
+	{'D', "SWR/s", 7, 2, swr},       {'D', "SWW/s", 7, 2, sww},
+	{'E', "CACHESZ", 8, 0, cachesz}, {'E', "CACHEUSD", 9, 0, cacheusd},
+	{'E', "ZIP/s", 7, 2, zip},       {'E', "UNZIP/s", 8, 2, unzip},
+	{'F', "SHRD", 7, 0, shrd},       {'F', "ZERO", 7, 0, zero},
+	{'F', "SHRDSVD", 8, 1, shrdsvd}, {'G', "OVHD", 7, 1, ovhd},
+	{'G', "OVHDMAX", 8, 1, ovhdmax}, {'H', "%LAT_M", 7, 2, lat},
+	{'I', "AMIN", 8, 0, amin},       {'I', "AMAX", 8, 0, amax},
 	{'I', "ASHRS", 8, 0, ashrs},
 };
 
@@ -168,10 +171,10 @@ static const char *const groups[TOP_FIELDS] = {
 	"memory size: MEMSZ GRANT CNSM SZTGT",
 	"working set: TCHD %ACTV %ACTVS %ACTVF",
 	"balloon: MCTL? MCTLSZ MCTLTGT MCTLMAX",
-	"swap: SWCUR SWR/s SWW/s",
+	"swap: SWCUR SWTGT SWR/s SWW/s",
 	"compression: CACHESZ CACHEUSD ZIP/s UNZIP/s",
 	"sharing: SHRD ZERO SHRDSVD",
-	"overhead: OVHD",
+	"overhead: OVHD OVHDMAX",
 	"waiting for memory: %LAT_M",
 	"allocation: AMIN AMAX ASHRS",
 };
@@ -262,7 +265,7 @@ static void print_reclaim(const struct top_screen *s)
 	const struct api_host *h = &s->now.host;
 	const struct api_vm *vms = s->now.vms.v;
 	const uint64_t cache = h->zip_pages;
-	uint64_t target = 0, max = 0;
+	uint64_t target = 0, max = 0, swap_target = 0;
 	double in = 0, out = 0;
 
 	for (size_t i = 0; i < s->now.vms.n; i++) {
@@ -270,11 +273,12 @@ static void print_reclaim(const struct top_screen *s)
 
 		target += r.now->balloon_target_pages;
 		max += r.now->balloon_max_pages;
+		swap_target += r.now->swap_target_pages;
 		in += swr(&r);
 		out += sww(&r);
 	}
-	printf("SWAP  /MB: %8.1f curr: %8.2f r/s, %8.2f w/s\n",
-	       mib(h->swapped_pages), in, out);
+	printf("SWAP  /MB: %8.1f curr, %8.1f target: %8.2f r/s, %8.2f w/s\n",
+	       mib(h->swapped_pages), mib(swap_target), in, out);
 	printf("ZIP   /MB: %8.1f zipped, %8.1f saved\n",
 	       mib(h->compressed_pages),
 	       h->compressed_pages > cache ? mib(h->compressed_pages - cache)

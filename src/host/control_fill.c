@@ -71,6 +71,8 @@ void fill_stats(struct api_stats *to, const struct host_vm_figures *from)
 		.compressed_pages = from->compressed_pages,
 		.swapped_pages = from->swapped_pages,
 		.overhead_pages = from->overhead_pages,
+		.overhead_max_pages = from->overhead_max_pages,
+		.swap_target_pages = from->swap_target_pages,
 		.common_pages = from->common_pages,
 		.zip_pages = from->zip_pages,
 		.table_pages = from->table_pages,

@@ -118,6 +118,11 @@ static void vm_figures(struct host *host, const struct hvm *vm,
 		counters_of(vm, f);
 	f->granted_pages = f->private_pages + f->shared_pages + f->zero_pages;
 	f->consumed_pages = f->private_pages + f->common_pages + f->zip_pages;
+	f->overhead_max_pages = max_u64(vm->charge_pages,
+					f->overhead_pages + f->table_pages);
+	f->swap_target_pages = min_u64(f->swapped_pages + vm->order.swap +
+					       vm->order.evict,
+				       vm->set.size_pages);
 }
 
 static void host_sums(struct host_figures *h, const struct host_vm_figures *f)

@@ -291,6 +291,8 @@ enum host_vm_state {
  * @zip_pages: machine pages of its compression cache
  * @table_pages: page tables that we build for it
  * @overhead_pages: memory of its process beside all that
+ * @overhead_max_pages: machine memory that is kept for that and for @table_pages
+ * @swap_target_pages: on disk, once what was ordered last is done
  * @allowance_pages: may become private without asking
  * @active_pages: estimate of the working set; 0 if there is none
  * @active_fast_pct: fast average, percent; -1 if there is none
@@ -351,6 +353,8 @@ struct host_vm_figures {
 	uint64_t zip_pages;
 	uint64_t table_pages;
 	uint64_t overhead_pages;
+	uint64_t overhead_max_pages;
+	uint64_t swap_target_pages;
 	uint64_t allowance_pages;
 	uint64_t active_pages;
 	double active_fast_pct;

@@ -120,6 +120,22 @@ class Command(unittest.TestCase):
         row = dict(zip(heads, values))
         self.assertEqual(("32", "0", "40"), (row["MEMSZ"], row["AMIN"], row["AMAX"]))
 
+    def test_columns_of_targets(self):
+        """What is to be on disk is no less than what is, and overhead is within what is kept."""
+        self.mezz("create", "z", "--memory", "32M", "--start")
+        self.addCleanup(self.daemon.mezz, "rm", "z")
+        self.addCleanup(self.daemon.mezz, "stop", "z", "--kill")
+        top = self.mezz("top", "-b", "-n", "1", "--fields", "DG").splitlines()
+        heads = next(line for line in top if line.startswith("NAME")).split()
+        values = next(line for line in top if line.startswith("z ")).split()
+        row = dict(zip(heads, values))
+        self.assertEqual("SWCUR SWTGT SWR/s SWW/s OVHD OVHDMAX".split(), heads[1:])
+        self.assertLessEqual(float(row["SWCUR"]), float(row["SWTGT"]))
+        self.assertLess(float(row["OVHD"]), float(row["OVHDMAX"]))
+        self.assertTrue(any(line.startswith("SWAP  /MB:") and " target:" in line for line in top))
+        stats = self.daemon.get("/v1/vms/z").json["quickStats"]
+        self.assertLessEqual(stats["overhead"] + stats["pageTables"], stats["overheadMax"])
+
     def test_refusals(self):
         """What is wrong is named."""
         for words, wanted in (
