@@ -103,7 +103,7 @@ static const struct api_field runtime_fields[] = {
 	F(API_BOOL, "changePending", api_runtime, pending,
 	  "some of its definition takes effect when it starts next"),
 	F(API_STRING, "console", api_runtime, console, "socket of its console on the host"),
-	F(API_STRING, "log", api_runtime, log, "what its process said"),
+	F(API_STRING, "log", api_runtime, log, "what its process said; empty: it has never run"),
 };
 
 const struct api_schema api_runtime_schema =

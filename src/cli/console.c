@@ -179,9 +179,10 @@ int cmd_console(int argc, char *argv[])
 
 	status = cli_call(&cli, &req, &vm);
 	if (status == CLI_OK && vm.runtime.power == API_POWERED_OFF) {
-		fprintf(stderr,
-			"mezz: '%s' does not run; what it said is in %s\n",
-			cli.args[0], vm.runtime.log);
+		fprintf(stderr, "mezz: '%s' does not run; %s%s\n", cli.args[0],
+			*vm.runtime.log ? "what it said is in "
+					: "it has never run",
+			vm.runtime.log);
 		status = CLI_FAILED;
 	} else if (status == CLI_OK) {
 		status = talk(cli.args[0], vm.runtime.console);

@@ -43,8 +43,13 @@ int cmd_create(int argc, char *argv[])
 					     .name = cli.args[0]};
 
 	status = body ? cli_call(&cli, &create, NULL) : CLI_FAILED;
-	if (status != CLI_FAILED && cli.values[0])
+	if (status != CLI_FAILED && cli.values[0]) {
 		status = cli_call(&cli, &start, NULL);
+		if (status == CLI_FAILED)
+			fprintf(stderr,
+				"mezz: '%s' is defined, but does not run: mezz start %s tries again, mezz rm %s forgets it\n",
+				cli.args[0], cli.args[0], cli.args[0]);
+	}
 	json_decref(body);
 	return cli_end(&cli, status < 0 ? CLI_OK : status);
 }

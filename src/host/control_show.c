@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <host/control_impl.h>
 
@@ -34,8 +35,11 @@ static void fill_runtime(struct control *c, struct api_vm *vm,
 	if (host_vm_path(c->host, vm->config.name, "vm.log", r->log,
 			 sizeof(r->log)))
 		r->log[0] = 0;
-	if (!f)
+	if (!f) {
+		if (access(r->log, F_OK))
+			r->log[0] = 0;
 		return;
+	}
 	r->power = powers[f->state];
 	r->pid = (uint64_t)f->pid;
 	r->start_ms = f->start_ms;

@@ -120,6 +120,27 @@ class Command(unittest.TestCase):
         row = dict(zip(heads, values))
         self.assertEqual(("32", "0", "40"), (row["MEMSZ"], row["AMIN"], row["AMAX"]))
 
+    def test_start_that_fails(self):
+        """A VM that cannot be started stays defined, and whoever made it is told."""
+        status, _, err = self.daemon.mezz("create", "big", "-m", "64G", "--reservation", "64G",
+                                          "--start")
+        self.addCleanup(self.daemon.mezz, "rm", "big")
+        self.assertEqual(1, status)
+        short, defined = err.splitlines()
+        self.assertRegex(short, "^mezz: insufficient resources: .* short$")
+        self.assertEqual("mezz: 'big' is defined, but does not run: mezz start big tries again, "
+                         "mezz rm big forgets it", defined)
+        self.assertEqual("big", self.config("big")["name"])
+        # There is no log to look into.
+        self.assertEqual("mezz: 'big' does not run; it has never run\n",
+                         self.refused("console", "big"))
+        self.mezz("set", "big", "-m", "16M", "--reservation", "0")
+        self.mezz("start", "big")
+        self.mezz("stop", "--kill", "-w", "9", "big")
+        err = self.refused("console", "big")
+        self.assertIn("does not run; what it said is in /", err)
+        self.assertTrue(pathlib.Path(err.split(" is in ")[1].strip()).exists())
+
     def test_columns_of_targets(self):
         """What is to be on disk is no less than what is, and overhead is within what is kept."""
         self.mezz("create", "z", "--memory", "32M", "--start")
