@@ -2,7 +2,8 @@
 /*
  * A driver of the virtio balloon that does not do what it should, as a program.
  *
- *	liar mute SECONDS	says what it has to spare, and never gives a page
+ *	liar mute SECONDS	says what it has to spare, and gives no page; from
+ *				SIGUSR1 on it gives what it is asked for
  *	liar lie SECONDS	gives pages that it does not have: beyond RAM, in the
  *				devices' window, one page many times, one in use;
  *				says in the device's configuration that it gave all
@@ -13,6 +14,7 @@
  * iomem=relaxed, since the device's registers are mapped through /dev/mem.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -80,6 +82,7 @@ _Static_assert(sizeof(struct queue) <= PAGE_BYTES, "a queue is one page");
 
 static volatile uint32_t *regs;
 static struct queue *queues[N_QUEUES];
+static volatile sig_atomic_t mended;
 
 static void die(const char *what)
 {
@@ -223,6 +226,22 @@ static void lie_about_pages(uint32_t asked)
 	used[0] = asked;
 }
 
+/* Pages of ours that we never look at again. */
+static void give_pages(uint32_t asked)
+{
+	static uint32_t given;
+	uint32_t pfns[128];
+	uint32_t n = 0;
+
+	while (n < 128 && given < asked) {
+		pfns[n++] = (uint32_t)(physical(new_page()) / PAGE_BYTES);
+		given++;
+	}
+	if (n)
+		send_bytes(INFLATE, pfns, n * (uint32_t)sizeof(pfns[0]));
+	write_reg(REG_CONFIG + 4, given);
+}
+
 /* Whether the device has taken all that was sent. */
 static int is_idle(unsigned int i)
 {
@@ -247,6 +266,12 @@ static void send_statistics(int lies)
 	send_bytes(STATS, bytes, sizeof(bytes));
 }
 
+static void on_mended(int sig)
+{
+	(void)sig;
+	mended = 1;
+}
+
 static void look(int lies, uint32_t *told)
 {
 	const uint32_t asked = read_reg(REG_CONFIG);
@@ -260,6 +285,8 @@ static void look(int lies, uint32_t *told)
 		send_statistics(lies);
 	if (lies && asked && is_idle(INFLATE))
 		lie_about_pages(asked);
+	if (mended && is_idle(INFLATE))
+		give_pages(asked);
 }
 
 int main(int argc, char *argv[])
@@ -274,6 +301,7 @@ int main(int argc, char *argv[])
 		return 2;
 	}
 	lies = !strcmp(argv[1], "lie");
+	signal(SIGUSR1, on_mended);
 	find_device();
 	take_device();
 	/* One round of statistics, or nobody would ever be asked. */

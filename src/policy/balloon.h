@@ -17,7 +17,9 @@ enum balloon_driver {
 	BALLOON_STUCK, /* asked for pages and got none to keep for BALLOON_STUCK_MS */
 };
 
-#define BALLOON_STUCK_MS    5000
+#define BALLOON_STUCK_MS 5000
+#define BALLOON_PROBE_PAGES \
+	256 /* what a stuck driver is asked for, to be seen to work */
 #define BALLOON_STATS_MS    10000   /* statistics older than this are missing */
 #define BALLOON_DISTRESS_MS 60000   /* no inflation so long after distress */
 #define BALLOON_HOLD_MAX_MS 3600000 /* however often distress has come back */

@@ -303,7 +303,7 @@ static uint64_t ballooned(const struct plan_vm *vm)
 	return sub_u64(vm->balloon_pages, vm->sweep_pages);
 }
 
-/* How much further a balloon may grow without hurting, or 0. */
+/* How much further a balloon may grow without hurting if its driver works, or 0. */
 static uint64_t balloon_room(const struct maker *m, size_t i)
 {
 	const struct plan_vm *const vm = &m->vms[i];
@@ -313,7 +313,7 @@ static uint64_t balloon_room(const struct maker *m, size_t i)
 					       vm->balloon_floor_pages,
 					       m->host->options);
 
-	if (vm->driver != BALLOON_READY || !vm->stats_valid || vm->distress)
+	if (vm->driver == BALLOON_NONE || !vm->stats_valid || vm->distress)
 		return 0;
 	return min_u64(sub_u64(max, ballooned(vm)),
 		       sub_u64(vm->available_pages,
@@ -377,7 +377,10 @@ static void page_out(struct maker *m, size_t i, uint64_t rest)
 		evict(m, i, slot);
 }
 
-/* Balloon first, in small steps; page out what a balloon can never deliver. */
+/*
+ * Balloon first, in small steps; page out what a balloon can never deliver. A driver that is
+ * stuck is asked for a little all the same, or it could never show that it works again.
+ */
 static void technique_choose(struct maker *m, size_t i)
 {
 	struct plan_action *const a = &m->actions[i];
@@ -386,15 +389,17 @@ static void technique_choose(struct maker *m, size_t i)
 	/* A guest that waits at its limit fills no balloon, and no other waits for one. */
 	const bool stands = m->must[i] && m->stands[i];
 	const bool hard = (m->acts & ACT_PAGE_ALL) || stands;
+	const bool stuck = m->vms[i].driver == BALLOON_STUCK;
 	const uint64_t room = balloon_room(m, i);
-	const uint64_t step = balloon_step_pages(node->size_pages);
+	const uint64_t step = stuck ? BALLOON_PROBE_PAGES
+				    : balloon_step_pages(node->size_pages);
 	/* What was asked for in soft is still welcome, but not waited for. */
 	const uint64_t held = ballooned(&m->vms[i]);
 	const uint64_t asked = sub_u64(m->vms[i].balloon_target_pages, held);
 
-	a->balloon_target_pages = held + min_u64(hard ? asked : want,
+	a->balloon_target_pages = held + min_u64(hard && !stuck ? asked : want,
 						 min_u64(room, step));
-	page_out(m, i, hard ? want : sub_u64(want, room));
+	page_out(m, i, hard || stuck ? want : sub_u64(want, room));
 	m->sum->unmet_pages += a->unmet_pages;
 }
 
@@ -412,9 +417,14 @@ static void give_back(struct maker *m, size_t i)
 	const uint64_t gap = sub_u64(a->target_pages, m->charge[i]);
 	const bool all = a->target_pages == vm_goal(m, i);
 	const uint64_t dead = all ? 0 : size / 16;
+	/* A driver that is stuck is not asked for moments only. */
+	const uint64_t probe = min_u64(vm->driver == BALLOON_STUCK
+					       ? BALLOON_PROBE_PAGES
+					       : 0,
+				       balloon_room(m, i));
 
 	a->balloon_target_pages = min_u64(vm->balloon_target_pages,
-					  ballooned(vm));
+					  ballooned(vm) + probe);
 	if ((m->acts & ACT_GIVE_BACK) && gap > dead)
 		a->balloon_target_pages = min_u64(a->balloon_target_pages,
 						  sub_u64(ballooned(vm), gap));

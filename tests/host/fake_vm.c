@@ -25,8 +25,8 @@
 
 #define FILL_PAGES 16
 
-/* Its balloon driver: none; one that works; one that does nothing; and one that says that its
- * guest could do without everything, and goes on using what it gave up. */
+/* Its balloon driver: none; one that works; one that does nothing, until it is told to; and one
+ * that says that its guest could do without everything, and goes on using what it gave up. */
 enum fake_driver {
 	DRIVER_NONE,
 	DRIVER_GOOD,
@@ -142,6 +142,8 @@ static void follow_balloon(struct fake *f)
 {
 	const uint64_t target = atomic_load(&f->balloon_target);
 
+	if (f->balloon == DRIVER_STUCK && atomic_load(&f->progress->mended))
+		f->balloon = DRIVER_GOOD;
 	if (f->balloon == DRIVER_NONE || f->balloon == DRIVER_STUCK)
 		return;
 	for (int i = 0; i < 64; i++) {

@@ -7,12 +7,14 @@
 /* Contents below this number are the same in all VMs. */
 #define FAKE_COMMON 64
 
-/* The file progress in the VM's directory; the test sets @spoil: write to each page. */
+/* The file progress in the VM's directory; the test sets @spoil: write to each page; and
+ * @mended: a balloon driver that is stuck works from then on. */
 struct fake_progress {
 	_Atomic uint64_t ops;
 	_Atomic uint64_t errors;
 	_Atomic uint64_t paused;
 	_Atomic uint64_t spoil;
+	_Atomic uint64_t mended;
 };
 
 #endif

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -166,6 +167,53 @@ static void a_lying_balloon_hurts_itself(void **state)
 	assert_true(figures_of(w, "a").balloon_target_pages <=
 		    MIB(64) / PAGE_SIZE * 65 / 100);
 	end_clean(w);
+}
+
+static void wait_driver(struct world *w, enum balloon_driver driver)
+{
+	for (int i = 0; i < 1500; i++) {
+		if (figures_of(w, "a").balloon_driver == driver)
+			return;
+		nap_ms(20);
+	}
+	fail_msg("the driver of a is %d, not %d",
+		 (int)figures_of(w, "a").balloon_driver, (int)driver);
+}
+
+/* Others take over, and it is believed again once it works, though nobody counted on it. */
+static void a_stuck_balloon_is_trusted_once_it_works(void **state)
+{
+	struct world *w = *state;
+	struct host_vm_settings a = busy("a", 64, "1");
+	struct fake_progress *p;
+	struct err err;
+
+	must_open(w);
+	with_arg(&a, "--balloon", "2");
+	with_arg(&a, "--available", "16384");
+	start(w, &a);
+	run_for(w, "a", 50000);
+	pause_vm(w, "a", true);
+	/* A balloon is what this begins with. */
+	a.alloc.limit_pages = MIB(24) / PAGE_SIZE;
+	assert_int_equal(host_vm_set(w->host, &a, &err), 0);
+	wait_driver(w, BALLOON_STUCK);
+	assert_string_equal(w->said, "VM a has a balloon driver that is stuck");
+	for (int i = 0; i < 1000; i++) {
+		if (figures_of(w, "a").consumed_pages <= a.alloc.limit_pages)
+			break;
+		nap_ms(20);
+	}
+	assert_true(figures_of(w, "a").consumed_pages <= a.alloc.limit_pages);
+	assert_int_equal(figures_of(w, "a").ballooned_pages, 0);
+	p = progress_of(w, "a");
+	atomic_store(&p->mended, 1);
+	munmap(p, PAGE_SIZE);
+	pause_vm(w, "a", false);
+	wait_driver(w, BALLOON_READY);
+	print_host(w, "mended");
+	assert_true(figures_of(w, "a").ballooned_pages > 0);
+	end_clean_one(w, "a");
 }
 
 static uint64_t machine_pages(struct host_vm_figures f)
@@ -363,6 +411,7 @@ int main(int argc, char *argv[])
 		TEST(swap_never_lacks_what_is_not_reserved),
 		TEST(a_disk_that_takes_no_more_loses_nothing),
 		TEST(a_lying_balloon_hurts_itself),
+		TEST(a_stuck_balloon_is_trusted_once_it_works),
 		TEST(a_vm_that_does_not_answer_holds_up_nobody),
 		TEST(killed_hosts_lose_nothing_under_load),
 		TEST(a_host_with_less_memory_takes_it_back),

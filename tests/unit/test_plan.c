@@ -164,7 +164,9 @@ static void no_balloon_no_mercy(void **state)
 		if (why == 3)
 			w.vms[0].available_pages = MIB(16);
 		decide(&w);
-		assert_int_equal(w.actions[0].balloon_target_pages, 0);
+		/* All but nothing of one that is stuck, which nobody counts on. */
+		assert_int_equal(w.actions[0].balloon_target_pages,
+				 why == 1 ? BALLOON_PROBE_PAGES : 0);
 		assert_true(w.actions[0].reclaim_pages > 0);
 		/* Slots are half a page, so twice as many pages are needed. */
 		assert_int_equal(w.actions[0].compress_pages,
@@ -386,6 +388,37 @@ static void a_sweep_is_no_balloon(void **state)
 			assert_true(with.actions[0].balloon_target_pages >
 				    MIB(20));
 	}
+}
+
+/* It is asked for a little as long as nothing is given back, and nobody counts on that. */
+static void a_stuck_driver_can_show_that_it_works(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w, 1, 4096);
+	w.nodes[1].alloc.limit_pages = MIB(170);
+	w.vms[0].driver = BALLOON_STUCK;
+	w.vms[0].balloon_pages = MIB(2);
+	decide(&w);
+	assert_int_equal(w.actions[0].balloon_target_pages,
+			 MIB(2) + BALLOON_PROBE_PAGES);
+	assert_int_equal(w.actions[0].compress_pages,
+			 2 * w.actions[0].reclaim_pages);
+	/* At the limit nothing is taken, nor given back. */
+	w.vms[0].balloon_target_pages = MIB(2) + BALLOON_PROBE_PAGES;
+	w.vms[0].private_pages = MIB(168);
+	decide(&w);
+	assert_int_equal(w.actions[0].reclaim_pages, 0);
+	assert_int_equal(w.actions[0].balloon_target_pages,
+			 MIB(2) + BALLOON_PROBE_PAGES);
+	w.vms[0].driver = BALLOON_READY;
+	decide(&w);
+	assert_int_equal(w.actions[0].balloon_target_pages, MIB(2));
+	w.vms[0].driver = BALLOON_STUCK;
+	w.vms[0].private_pages = MIB(100);
+	decide(&w);
+	assert_int_equal(w.actions[0].balloon_target_pages, 0);
 }
 
 static void distress_lets_everything_out(void **state)
@@ -625,11 +658,17 @@ static void vm_invariants(const struct world *w, size_t i)
 		assert_true(vm->distress ||
 			    a->balloon_target_pages >= vm->balloon_pages);
 	} else {
-		assert_true(a->balloon_target_pages <= vm->balloon_pages);
+		assert_true(a->balloon_target_pages <=
+			    vm->balloon_pages + (vm->driver == BALLOON_STUCK
+							 ? BALLOON_PROBE_PAGES
+							 : 0));
 		assert_int_equal(a->compress_pages + a->swap_pages, 0);
 	}
-	if (!vm->stats_valid || vm->distress || vm->driver != BALLOON_READY)
+	if (!vm->stats_valid || vm->distress || vm->driver == BALLOON_NONE)
 		assert_true(a->balloon_target_pages <= vm->balloon_pages);
+	if (vm->driver == BALLOON_STUCK)
+		assert_true(a->balloon_target_pages <=
+			    vm->balloon_pages + BALLOON_PROBE_PAGES);
 	if (vm->distress)
 		assert_int_equal(a->balloon_target_pages, 0);
 	assert_true(a->balloon_target_pages <=
@@ -723,6 +762,7 @@ int main(void)
 		cmocka_unit_test(compression_is_bounded_and_swap_takes_over),
 		cmocka_unit_test(balloons_are_given_back),
 		cmocka_unit_test(a_sweep_is_no_balloon),
+		cmocka_unit_test(a_stuck_driver_can_show_that_it_works),
 		cmocka_unit_test(distress_lets_everything_out),
 		cmocka_unit_test(limits_bind_in_high),
 		cmocka_unit_test(pool_limits_bound_growth),
