@@ -8,6 +8,7 @@ stamps every line with the host's clock, compares the two clocks, samples the me
 process that holds guest RAM, and bounds everything in time.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -143,11 +144,9 @@ def descendants(pid):
     while todo:
         pid = todo.pop()
         found.append(pid)
-        try:
+        with contextlib.suppress(OSError):  # it may end meanwhile
             for task in os.listdir(f"/proc/{pid}/task"):
                 todo += map(int, pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split())
-        except OSError:
-            pass
     return found
 
 

@@ -110,7 +110,7 @@ static int listen_at(const char *path, ino_t *ret_ino)
 int listen_unix(const char *path, int *ret_fd, ino_t *ret_ino, struct err *err)
 {
 	int r = check_place(path, err);
-	ino_t ino;
+	ino_t ino = 0;
 
 	if (r)
 		return r;

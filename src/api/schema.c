@@ -366,6 +366,26 @@ static json_t *encode_strings(const struct api_field *f, const void *p)
 	return list;
 }
 
+/* Append a copy. Return: 0, -E2BIG or -ENOMEM. */
+static int api_strings_add(struct api_strings *strings, const char *text)
+{
+	if (strings->n == API_STRINGS_MAX)
+		return -E2BIG;
+	char *copy = strdup(text);
+
+	if (!copy)
+		return -ENOMEM;
+	strings->v[strings->n++] = copy;
+	return 0;
+}
+
+static void api_strings_clear(struct api_strings *strings)
+{
+	for (unsigned int i = 0; i < strings->n; i++)
+		free(strings->v[i]);
+	memset(strings, 0, sizeof(*strings));
+}
+
 static int decode_strings(const struct api_field *f, const json_t *j, void *p,
 			  struct err *err)
 {
@@ -532,25 +552,6 @@ void api_release(const struct api_schema *schema, void *object)
 			*a = (struct api_array){0};
 		}
 	}
-}
-
-int api_strings_add(struct api_strings *strings, const char *text)
-{
-	if (strings->n == API_STRINGS_MAX)
-		return -E2BIG;
-	char *copy = strdup(text);
-
-	if (!copy)
-		return -ENOMEM;
-	strings->v[strings->n++] = copy;
-	return 0;
-}
-
-void api_strings_clear(struct api_strings *strings)
-{
-	for (unsigned int i = 0; i < strings->n; i++)
-		free(strings->v[i]);
-	memset(strings, 0, sizeof(*strings));
 }
 
 int api_strings_copy(struct api_strings *to, const struct api_strings *from)

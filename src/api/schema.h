@@ -146,13 +146,6 @@ int api_parse(const char *text, size_t len, json_t **ret, struct err *err)
 /** api_release() - free what decoding allocated inside a struct, and clear it. */
 void api_release(const struct api_schema *schema, void *object);
 
-/** api_strings_add() - append a copy. Return: 0, -E2BIG or -ENOMEM. */
-int api_strings_add(struct api_strings *strings, const char *text)
-	__attribute__((warn_unused_result));
-
-/** api_strings_clear() - free all. */
-void api_strings_clear(struct api_strings *strings);
-
 /** api_strings_copy() - deep copy; @to is overwritten, not freed. Return: 0 or -ENOMEM. */
 int api_strings_copy(struct api_strings *to, const struct api_strings *from)
 	__attribute__((warn_unused_result));

@@ -457,7 +457,11 @@ static bool cross_is_current(struct cpu *c, const struct block *b,
 	return b->key2 >> PAGE_SHIFT == next.ppn.v;
 }
 
-struct block *block_lookup(struct cpu *c)
+/*
+ * The block at gpr[REG_RIP] for the current mode, decoded if need be. Return: NULL if fetching
+ * raised an exception or the VM stops.
+ */
+static struct block *block_lookup(struct cpu *c)
 {
 	const uint64_t linear = linear_rip(c, c->gpr[REG_RIP]);
 	struct code_fetch code;

@@ -24,12 +24,6 @@ void block_cache_free(struct cpu *c);
 void block_flush(struct cpu *c);
 
 /**
- * block_lookup() - the block at gpr[REG_RIP] for the current mode, decoded if need be.
- * Return: NULL if fetching raised an exception or the VM stops.
- */
-struct block *block_lookup(struct cpu *c);
-
-/**
  * block_written() - bytes of a page that carries GUESTMEM_CODE were stored to.
  * @c: processor
  * @page: page of RAM

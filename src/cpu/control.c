@@ -36,7 +36,8 @@ static bool switch_long_mode(struct cpu *c, uint64_t cr0)
 	return true;
 }
 
-bool cpu_set_cr0(struct cpu *c, uint64_t value)
+/* MOV to it with all checks. Return: false with #GP pending. */
+static bool cpu_set_cr0(struct cpu *c, uint64_t value)
 {
 	const uint64_t known = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET |
 			       CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD |
@@ -73,7 +74,8 @@ static uint64_t known_cr4(const struct cpu *c)
 	       (f->no_smap ? 0 : CR4_SMAP) | (f->pku ? CR4_PKE : 0);
 }
 
-bool cpu_set_cr4(struct cpu *c, uint64_t value)
+/* MOV to it with all checks. Return: false with #GP pending. */
+static bool cpu_set_cr4(struct cpu *c, uint64_t value)
 {
 	const uint64_t changed = c->cr4 ^ value;
 
@@ -213,7 +215,8 @@ static bool debug_register(struct cpu *c, uint8_t *n)
 	return true;
 }
 
-bool sys_set_dr(struct cpu *c, uint8_t n, uint64_t value)
+/* MOV to a debug register, with checks. False: exception pending. */
+static bool sys_set_dr(struct cpu *c, uint8_t n, uint64_t value)
 {
 	if (!debug_register(c, &n))
 		return false;
@@ -238,7 +241,8 @@ OP(mov_dr_r)
 	LEAVE();
 }
 
-bool sys_get_dr(struct cpu *c, uint8_t n, uint8_t reg)
+/* MOV from one. False: exception pending. */
+static bool sys_get_dr(struct cpu *c, uint8_t n, uint8_t reg)
 {
 	if (!debug_register(c, &n))
 		return false;

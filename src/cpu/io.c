@@ -24,7 +24,8 @@ static bool bitmap_allows(struct cpu *c, uint16_t port, unsigned int size)
 	return !(bits & ((1U << size) - 1));
 }
 
-bool cpu_io_allowed(struct cpu *c, uint16_t port, unsigned int size)
+/* IOPL and the TSS's permission bitmap. Return: false with an exception pending. */
+static bool cpu_io_allowed(struct cpu *c, uint16_t port, unsigned int size)
 {
 	const unsigned int iopl = (c->sys_flags & RFLAGS_IOPL) >> 12;
 

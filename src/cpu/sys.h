@@ -98,16 +98,6 @@ bool cpu_wrmsr(struct cpu *c, uint32_t msr, uint64_t value);
 void cpu_cpuid(const struct cpu *c, uint32_t leaf, uint32_t subleaf,
 	       uint32_t ret_regs[4]);
 
-/** cpu_set_cr0(), cpu_set_cr4() - MOV to them with all checks. Return: false with #GP pending. */
-bool cpu_set_cr0(struct cpu *c, uint64_t value);
-bool cpu_set_cr4(struct cpu *c, uint64_t value);
-
-/**
- * cpu_io_allowed() - IOPL and the TSS's permission bitmap. Return: false with an
- * exception pending.
- */
-bool cpu_io_allowed(struct cpu *c, uint16_t port, unsigned int size);
-
 static inline bool cpu_is_long(const struct cpu *c)
 {
 	return c->efer & EFER_LMA;

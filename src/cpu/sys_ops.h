@@ -31,11 +31,4 @@ bool emit_transfer(struct emitter *e, const struct insn_emit *self);
 /** emit_io() - IN, OUT, INS, OUTS. */
 bool emit_io(struct emitter *e, const struct insn_emit *self);
 
-/**
- * sys_set_dr(), sys_get_dr() - MOV to and from debug registers, with checks. False:
- * exception pending.
- */
-bool sys_set_dr(struct cpu *c, uint8_t n, uint64_t value);
-bool sys_get_dr(struct cpu *c, uint8_t n, uint8_t reg);
-
 #endif

@@ -90,7 +90,8 @@ void ioapic_set(void *ctx, unsigned int pin, bool level)
 	}
 }
 
-void ioapic_eoi(struct ioapic *ioapic, uint8_t vector)
+/* The end of a level-triggered interrupt reached it. */
+static void ioapic_eoi(struct ioapic *ioapic, uint8_t vector)
 {
 	for (unsigned int pin = 0; pin < IOAPIC_PINS; pin++) {
 		uint64_t entry = ioapic->entries[pin];

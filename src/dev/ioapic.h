@@ -67,7 +67,4 @@ void ioapic_init(struct ioapic *ioapic, struct apic_bus *bus);
  */
 void ioapic_set(void *ctx, unsigned int pin, bool level);
 
-/** ioapic_eoi() - the end of a level-triggered interrupt reached it. */
-void ioapic_eoi(struct ioapic *ioapic, uint8_t vector);
-
 #endif

@@ -322,7 +322,8 @@ void probe_cpu(int cpu_fd, struct kvm_run *run, uint8_t *mem,
 		ret->result = PROBE_UNEXPECTED;
 }
 
-void probe_kvm_run(struct probe_run *ret)
+/* Run the tiny guest in a VM of its own. */
+static void probe_kvm_run(struct probe_run *ret)
 {
 	struct tiny_vm t;
 	const int r = tiny_open(&t);

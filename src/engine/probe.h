@@ -64,9 +64,6 @@ struct kvm_run;
 void probe_cpu(int cpu_fd, struct kvm_run *run, uint8_t *mem,
 	       struct probe_run *ret);
 
-/** probe_kvm_run() - run it in a VM of its own. */
-void probe_kvm_run(struct probe_run *ret);
-
 /**
  * probe_decide() - what follows from it. Pure.
  * @run: the tiny guest

@@ -223,7 +223,8 @@ static void put_in_force(struct host *host, const struct plan_vm *p,
 	}
 }
 
-uint64_t host_promised(struct host *host)
+/* Pages that VMs may take without asking. Under @lock. */
+static uint64_t host_promised(struct host *host)
 {
 	uint64_t sum = 0;
 

@@ -265,12 +265,6 @@ static void free_frame(struct group *g, uint64_t frame)
 	ledger_give(g->ledger, 1);
 }
 
-void group_frame_put_back(struct group *g, uint64_t frame)
-{
-	VERIFY(!g->refs[frame]);
-	free_frame(g, frame);
-}
-
 void group_ref(struct group *g, uint64_t frame)
 {
 	VERIFY(frame < g->n_frames && g->tags[frame]);

@@ -107,13 +107,10 @@ const uint8_t *group_bytes(const struct group *g, uint64_t frame);
  * @bytes: a page
  * @ret_frame: number
  *
- * Return: 0 or -ENOSPC. Follow with group_ref() or group_frame_put_back().
+ * Return: 0 or -ENOSPC. Follow with group_ref().
  */
 int group_frame_new(struct group *g, uint32_t tag, const uint8_t *bytes,
 		    uint64_t *ret_frame) __attribute__((warn_unused_result));
-
-/** group_frame_put_back() - free a frame again that got no references. */
-void group_frame_put_back(struct group *g, uint64_t frame);
 
 /** group_ref() - one more page shares a frame. */
 void group_ref(struct group *g, uint64_t frame);

@@ -310,9 +310,6 @@ bool hvm_sweep(struct hvm *vm);
 
 /* decide.c */
 
-/** host_promised() - pages that VMs may take without asking. Under @lock. */
-uint64_t host_promised(struct host *host);
-
 /** host_free_pages() - what is free, or promised to VMs and not taken yet. Under @lock. */
 uint64_t host_free_pages(struct host *host);
 

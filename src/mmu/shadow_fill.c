@@ -119,7 +119,8 @@ bool shadow_walk(struct shadow *s, gva_t addr, struct shadow_hit *ret_hit)
 				 : walk_all(s, addr, ret_hit);
 }
 
-bool shadow_frame_is_home(struct shadow *s, uint64_t gfn, ppn_t *ret_ppn)
+/* Whether 2 MiB of RAM from a frame on are all at home. */
+static bool shadow_frame_is_home(struct shadow *s, uint64_t gfn, ppn_t *ret_ppn)
 {
 	const struct physmap *map = guestmem_physmap(s->mmu->mem);
 	const uint64_t last_gfn = gfn + SHADOW_ENTRIES - 1;

@@ -234,10 +234,7 @@ uint64_t shadow_table_entry(uint64_t guest, const struct shadow_table *child);
 
 /* shadow_sync.c */
 
-/** shadow_refresh() - compare a present entry of a mirror with the guest's, and adapt it. */
-void shadow_refresh(struct shadow *s, struct shadow_table *t, unsigned int i);
-
-/** shadow_resync() - the same for a table that is out of sync, which ends that. */
+/** shadow_resync() - adapt a table that is out of sync to the guest's, which ends that. */
 void shadow_resync(struct shadow *s, struct shadow_table *t);
 
 /**
@@ -266,8 +263,5 @@ void shadow_forget_unsync(struct shadow *s, struct shadow_table *t);
  * nor a page from the host is filled. Return: whether it was.
  */
 bool shadow_prefetch(struct shadow *s, struct shadow_table *t, unsigned int i);
-
-/** shadow_frame_is_home() - whether 2 MiB of RAM from a frame on are all at home. */
-bool shadow_frame_is_home(struct shadow *s, uint64_t gfn, ppn_t *ret_ppn);
 
 #endif

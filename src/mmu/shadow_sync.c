@@ -99,7 +99,9 @@ static uint64_t entry_now(struct shadow *s, const struct shadow_table *t,
 	return large ? large_now(s, t, i, guest) : table_now(s, t, i, guest);
 }
 
-void shadow_refresh(struct shadow *s, struct shadow_table *t, unsigned int i)
+/* Compare a present entry of a mirror with the guest's, and adapt it. */
+static void shadow_refresh(struct shadow *s, struct shadow_table *t,
+			   unsigned int i)
 {
 	const uint64_t old = t->entry[i];
 	uint64_t now;

@@ -68,7 +68,8 @@ uint64_t host_state_enter_pages(enum host_state state, uint64_t minfree)
 	return percent(minfree, states[state].enter_pct);
 }
 
-uint64_t host_state_leave_pages(enum host_state state, uint64_t minfree)
+/* Free memory from which a state is left upwards. */
+static uint64_t host_state_leave_pages(enum host_state state, uint64_t minfree)
 {
 	return percent(minfree, states[state].leave_pct);
 }

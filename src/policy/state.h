@@ -46,16 +46,6 @@ uint64_t minfree_pages(uint64_t managed_pages, const struct options *options);
 uint64_t host_state_enter_pages(enum host_state state, uint64_t minfree);
 
 /**
- * host_state_leave_pages() - free memory from which a state is left upwards.
- * @state: any but HOST_HIGH
- * @minfree: minfree_pages()
- *
- * Return: an eighth above the lower edge of the state above: low 36 %, hard 72 %,
- * soft and clear 112 % of @minfree.
- */
-uint64_t host_state_leave_pages(enum host_state state, uint64_t minfree);
-
-/**
  * host_state_next() - the state that follows from the last one and free memory.
  * @last: state until now
  * @free_pages: free machine memory

@@ -88,7 +88,8 @@ void workset_end(struct workset *ws)
 	ws->touched = 0;
 }
 
-uint32_t workset_fraction(const struct workset *ws, uint32_t min_pct)
+/* The estimate, in units of 1 / WORKSET_ONE; @min_pct is the least. */
+static uint32_t workset_fraction(const struct workset *ws, uint32_t min_pct)
 {
 	const uint32_t least = (uint32_t)((uint64_t)min_pct * WORKSET_ONE / 100);
 	uint32_t f = ws->slow;

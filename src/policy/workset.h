@@ -60,15 +60,6 @@ void workset_touch(struct workset *ws, uint32_t touched);
 void workset_end(struct workset *ws);
 
 /**
- * workset_fraction() - the estimate.
- * @ws: estimator
- * @min_pct: least value, percent
- *
- * Return: active fraction of the VM, in units of 1 / WORKSET_ONE.
- */
-uint32_t workset_fraction(const struct workset *ws, uint32_t min_pct);
-
-/**
  * workset_pages() - the estimate in pages.
  * @ws: estimator
  * @size_pages: configured size of the VM
