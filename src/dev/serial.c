@@ -169,6 +169,11 @@ size_t serial_receive(struct serial *serial, const uint8_t *bytes, size_t len)
 
 /* Transmitter. */
 
+bool serial_unsent(const struct serial *serial)
+{
+	return serial->tx_count;
+}
+
 void serial_flush(struct serial *serial)
 {
 	uint32_t len = serial->tx_count;

@@ -125,6 +125,9 @@ size_t serial_room(const struct serial *serial);
  */
 size_t serial_receive(struct serial *serial, const uint8_t *bytes, size_t len);
 
+/** serial_unsent() - whether there is something that serial_flush() would hand out. */
+bool serial_unsent(const struct serial *serial);
+
 /** serial_flush() - hand out what the guest has sent so far. */
 void serial_flush(struct serial *serial);
 

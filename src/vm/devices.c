@@ -56,17 +56,31 @@ static uint32_t pio_read(void *ctx, uint16_t port, unsigned int size)
 	return (uint32_t)value;
 }
 
+/*
+ * Where there are no slices between which somebody looks, the VM's thread does. Byte by byte each
+ * would cost a system call, and wake whoever reads. Return: whether that thread must be told.
+ */
+static bool flush_later(struct vm *vm)
+{
+	if (!vm->engine_ops->run_cpu || vm->flush_due_ns ||
+	    !serial_unsent(&vm->serial))
+		return false;
+	vm->flush_due_ns = now_ns(vm) + VM_FLUSH_NS;
+	return true;
+}
+
 static void pio_write(void *ctx, uint16_t port, unsigned int size,
 		      uint32_t value)
 {
 	struct vm *vm = ctx;
+	bool tell;
 
 	lock(vm);
 	bus_pio_write(vm->bus, port, size, value);
-	/* Nobody looks between two slices where there are none. */
-	if (vm->engine_ops->run_cpu)
-		serial_flush(&vm->serial);
+	tell = flush_later(vm);
 	unlock(vm);
+	if (tell)
+		vm_kick(vm);
 }
 
 /* The bus takes naturally sized accesses; odd ones go byte by byte. */

@@ -8,7 +8,6 @@
 
 #include <vm/vm_impl.h>
 
-#define FLUSH_NS 2000000 /* console output waits no longer than this */
 /* A slice takes milliseconds. One that took this long has waited for the host. */
 #define STOPPED_NS UINT64_C(1000000000)
 
@@ -74,7 +73,7 @@ static bool serve_interrupts(struct vm *vm)
 		vm->engine_ops->want_interrupt(vm->engine, false);
 		return true;
 	}
-	if (now - vm->flushed_ns > FLUSH_NS) {
+	if (now - vm->flushed_ns > VM_FLUSH_NS) {
 		serial_flush(&vm->serial);
 		vm->flushed_ns = now;
 	}

@@ -98,6 +98,10 @@ static void add_devices(const struct vm *vm, json_t *root)
 	put(l, "timer_fired", vm->lapic.stats.timer_fired);
 	put(l, "injected", vm->lapic.stats.injected);
 	put(l, "ipis", vm->lapic.stats.ipis);
+	json_t *c1 = group(root, "console");
+
+	put(c1, "bytes_out", vm->serial.stats.tx_bytes);
+	put(c1, "writes_out", vm->serial.stats.tx_flushes);
 	for (unsigned int i = 0; i < vm->n_disks; i++) {
 		const struct virtio_blk_stats *s = virtio_blk_stats(vm->disks[i]);
 		char name[16];

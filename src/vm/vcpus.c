@@ -111,22 +111,33 @@ static bool start_cpu(struct vm *vm, struct cpu_thread *t, unsigned int cpu)
 	return false;
 }
 
+/* Output that has waited for the rest of its line. Return: when to look again. */
+static uint64_t flush_output(struct vm *vm, uint64_t now)
+{
+	if (now < vm->flush_due_ns && serial_unsent(&vm->serial))
+		return vm->flush_due_ns;
+	serial_flush(&vm->serial);
+	vm->flush_due_ns = 0;
+	return NEVER;
+}
+
 /* What is due without anybody asking. Return: when to look again. */
 static uint64_t look_after(struct vm *vm)
 {
-	uint64_t due;
+	const uint64_t now = vm->clock.now_ns(vm);
+	uint64_t due, flush_due;
 
 	pthread_mutex_lock(&vm->device_lock);
-	due = vm_balloon_poll(vm, vm->clock.now_ns(vm));
+	due = vm_balloon_poll(vm, now);
 	vm_power_poll(vm);
 	vm_net_poll(vm);
 	if (!vm->balloon)
 		due = NEVER;
 	if (vm_virtio_poll(vm))
 		due = 0;
-	serial_flush(&vm->serial);
+	flush_due = flush_output(vm, now);
 	pthread_mutex_unlock(&vm->device_lock);
-	return due;
+	return flush_due < due ? flush_due : due;
 }
 
 /* Leaves its mark meanwhile, which is no reason to look at anything else. */

@@ -28,6 +28,9 @@
 #include <vm/link.h>
 #include <vm/vm.h>
 
+/* Console output that is not a whole line waits no longer than this. */
+#define VM_FLUSH_NS UINT64_C(2000000)
+
 /**
  * struct vm - see vm.h. Lock letters: I immutable after vm_new(), d device lock,
  * p processor thread (anybody after vm_join()), a atomic.
@@ -97,6 +100,7 @@ struct vm {
 	uint64_t start_ns;         /* I host time at vm_start() */
 	uint64_t skipped_ns; /* p idle time left out by VM_CLOCK_INSTRUCTIONS */
 	uint64_t flushed_ns; /* p when the console was flushed last */
+	uint64_t flush_due_ns; /* d when the VM's thread will flush it; 0: nobody will */
 	uint64_t seen_ns; /* p when the processor was between two slices last */
 	uint64_t slices;  /* p */
 	uint64_t halts;   /* p */

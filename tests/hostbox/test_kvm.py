@@ -54,6 +54,16 @@ class Plain(unittest.TestCase):
         self.assertGreaterEqual(large, 0.9 * (large + small))
         self.assertGreater(large, 32 * MIB)
 
+    def test_console_by_lines(self):
+        """A line is written at once, the beginning of one soon, and neither byte by byte."""
+        run = harness.boot("i=0; while [ $i -lt 200 ]; do echo line $i of many; i=$((i + 1)); done; "
+                           "echo -n begun; sleep 1; echo , ended", KVM,
+                           ["--memory", "128M", "--no-host"])
+        self.assertIn("line 0 of many\n", run.out)
+        self.assertIn("line 199 of many\nbegun, ended\n", run.out)
+        self.assertGreater(run.counter("console.bytes_out"), 200 * 15)
+        self.assertLess(run.counter("console.writes_out"), run.counter("console.bytes_out") / 4)
+
     def test_facilities(self):
         """The host says what it has, and who walks the tables."""
         run = harness.program("host --engine".split())
