@@ -204,7 +204,8 @@ class MemorySampler(threading.Thread):
     def stop(self):
         """End sampling and wait for the last sample."""
         self.done.set()
-        self.join()
+        if self.ident:
+            self.join()
 
 
 def read_lines(stream, deadline):
@@ -249,8 +250,11 @@ def command_line(workloads):
     return f"{default_command_line()} {command_parameter(command)}"
 
 
-def run_once(vmm, image, workloads, timeout_s):
-    """Boot a guest, run workloads in it, measure. Raises BenchError if anything is missing."""
+def run_once(vmm, image, workloads, timeout_s, sample_start=True):
+    """Boot a guest, run workloads in it, measure. Raises BenchError if anything is missing.
+
+    Without SAMPLE_START memory is looked at when the guest's init runs, and not before: where
+    processors are slow, looking delays the start."""
     lines = []
     with tempfile.TemporaryDirectory(prefix="mezz-bench-") as folder, \
             open(os.path.join(folder, "stderr"), "w+b") as errors:
@@ -264,10 +268,13 @@ def run_once(vmm, image, workloads, timeout_s):
         except OSError as error:
             raise BenchError(f"{vmm.name}: {error}") from error
         sampler = MemorySampler(proc.pid, MEMORY_MIB << 20)
-        sampler.start()
+        if sample_start:
+            sampler.start()
         try:
             for stamp, line in read_lines(proc.stdout, start + timeout_s):
                 lines.append((stamp, line))
+                if INIT_LINE in line and not sampler.ident:
+                    sampler.start()
             code = proc.wait(max(1.0, start + timeout_s - time.monotonic()))
         except (TimeoutError, subprocess.TimeoutExpired):
             raise BenchError(f"{vmm.name}: not finished after {timeout_s} s; "
@@ -327,9 +334,10 @@ def check_clock(name, start, end):
                          "so its figures mean nothing")
 
 
-def run_in_turn(vmms, image, workloads, runs, timeout_s, report=print, before=lambda: None):
+def run_in_turn(vmms, image, workloads, runs, timeout_s, report=print, before=lambda: None,
+                sample_start=True):
     """Run each monitor once, then all again, so that a slow spell of the host hits all of them.
-    Before each run, call BEFORE.
+    Before each run, call BEFORE. SAMPLE_START is as for run_once().
 
     Returns name to results. A monitor that fails twice in a row ends it."""
     results = {vmm.name: [] for vmm in vmms}
@@ -337,11 +345,11 @@ def run_in_turn(vmms, image, workloads, runs, timeout_s, report=print, before=la
         for vmm in vmms:
             try:
                 before()
-                result = run_once(vmm, image, workloads, timeout_s)
+                result = run_once(vmm, image, workloads, timeout_s, sample_start)
             except BenchError as error:
                 report(f"{error}\n  … once more")
                 before()
-                result = run_once(vmm, image, workloads, timeout_s)
+                result = run_once(vmm, image, workloads, timeout_s, sample_start)
             results[vmm.name].append(result)
             report(f"  {turn + 1}/{runs} {vmm.name:14} boot {result.boot_s:6.2f} s, "
                    f"all {result.wall_s:6.2f} s, {result.extra_kib / 1024:6.1f} MiB beyond guest RAM")
