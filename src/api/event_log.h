@@ -23,10 +23,11 @@ struct event_log {
 	bool closed;
 };
 
+/* How a wait ended. */
 enum event_wait {
 	EVENT_GOT,
 	EVENT_TIMEOUT,
-	EVENT_CLOSED,
+	EVENT_CLOSED, /* by event_log_close() */
 };
 
 /** event_log_init() - empty. */
@@ -52,7 +53,9 @@ uint64_t event_log_after(struct event_log *log, uint64_t seq);
  * @log: log
  * @at: position; moved on past what is gone, and past the event that was got
  * @timeout_ms: at most
- * @ret: the event
+ * @ret: the event, if there is one
+ *
+ * Return: see enum event_wait. Context: any thread.
  */
 enum event_wait event_log_wait(struct event_log *log, uint64_t *at,
 			       uint64_t timeout_ms, struct api_event *ret);

@@ -83,6 +83,8 @@ enum api_match {
  * @path: decoded, without the query
  * @ret_op: set if it matched
  * @name: set to the {name} segment, or empty
+ *
+ * Return: see enum api_match.
  */
 enum api_match api_match(const char *method, const char *path,
 			 enum api_op *ret_op, char name[API_NAME_MAX]);

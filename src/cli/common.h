@@ -68,7 +68,7 @@ int cli_begin(struct cli *cli, int argc, char *argv[], const char *usage,
  * cli_begin_defining() - cli_begin() for a command that defines a VM or a pool.
  * @kind: which; its settings are options too, and so are those of a VM's process
  *
- * All else is as there: @cli, @argc, @argv, @usage, @options, @min and @max.
+ * All else is as there: @cli, @argc, @argv, @usage, @options, @min, @max, and the result.
  */
 int cli_begin_defining(struct cli *cli, enum cli_words_kind kind, int argc,
 		       char *argv[], const char *usage,

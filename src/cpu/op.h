@@ -280,12 +280,15 @@ struct block_cache_head {
 	} while (0)
 
 /**
- * cpu_link() - go to gpr[REG_RIP], and remember the way in the block's link if it stays in
- * the same page (then the same translation is in force whenever this branch is taken).
+ * cpu_link() - go to gpr[REG_RIP], and remember the way: in the block's link if it stays in
+ * the same page (then the same translation is in force whenever this branch is taken), else in
+ * the jump cache.
  * @c: processor
  * @op: the branch
  * @side: 0 or 1: which of block.link
  * @from_rip: gpr[REG_RIP] as it was before the branch
+ *
+ * Return: the op to go on with, or NULL, which ends dispatch.
  */
 const struct op *cpu_link(struct cpu *c, const struct op *op, unsigned int side,
 			  uint64_t from_rip);

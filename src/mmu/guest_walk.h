@@ -72,6 +72,8 @@ static inline void guest_walk_begin(struct guest_walk *g,
  * @access: MMU_ACC_* bits
  * @ops: how tables are reached
  * @ctx: passed to every function of @ops
+ *
+ * Return: see enum guest_walk_status.
  */
 enum guest_walk_status guest_walk_read(struct guest_walk *g,
 				       const struct paging *p,

@@ -88,6 +88,8 @@ enum mem_status nested_fill(struct nested *n,
  * @addr: guest physical
  * @access: NESTED_* bits
  * @ret: ma of the byte asked for and writable are set on MEM_OK
+ *
+ * Return: MEM_OK, or why not, as nested_fill().
  */
 enum mem_status nested_access(struct nested *n, gpa_t addr, unsigned int access,
 			      struct mem_page *ret);
