@@ -8,6 +8,7 @@
  *   HELLO  + descriptors           -->
  *                                  <--   ATTACH + descriptors, the first time
  *                                  <--   REVOKE, BALLOON, POWER, STOP
+ *   UP, once its processor runs    -->
  *   ACK, WANT                      -->
  *
  * Either side checks each message whole with link_msg_valid() before it looks at it; a
