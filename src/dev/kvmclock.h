@@ -9,7 +9,7 @@
  * (a pause or a restore). Before the guest runs: kvmclock_init() each processor's,
  * kvmclock_update() the first, and then each other with the first as its leader.
  *
- * For CPUID: leaf KVM_PV_CPUID_BASE answers EAX = KVM_PV_CPUID_FEATURES and the signature in
+ * For CPUID: leaf KVM_PV_CPUID_BASE answers EAX = KVM_PV_CPUID_FEATURES and "KVMKVMKVM" in
  * EBX, ECX, EDX; leaf KVM_PV_CPUID_FEATURES answers EAX = KVM_PV_FEATURES.
  */
 #ifndef DEV_KVMCLOCK_H
@@ -19,9 +19,6 @@
 
 #define KVM_PV_CPUID_BASE           UINT32_C(0x40000000)
 #define KVM_PV_CPUID_FEATURES       UINT32_C(0x40000001)
-#define KVM_PV_SIGNATURE_EBX        UINT32_C(0x4b4d564b) /* "KVMKVMKVM\0\0\0" */
-#define KVM_PV_SIGNATURE_ECX        UINT32_C(0x564b4d56)
-#define KVM_PV_SIGNATURE_EDX        UINT32_C(0x0000004d)
 
 #define KVM_PV_FEATURE_CLOCK        (UINT32_C(1) << 0) /* MSRs 0x11, 0x12 */
 #define KVM_PV_FEATURE_NO_IO_DELAY  (UINT32_C(1) << 1)

@@ -26,6 +26,7 @@
  */
 #ifndef DEV_LAPIC_H
 #define DEV_LAPIC_H
+#include <arch/x86.h>
 #include <base/types.h>
 #include <dev/apic_bus.h>
 #include <dev/clock.h>
@@ -35,16 +36,11 @@
 #define LAPIC_BUS_HZ \
 	UINT64_C(1000000000) /* what the divided timer counts: 1 ns */
 
-#define LAPIC_MSR_BASE         0x1b
-#define LAPIC_MSR_TSC_DEADLINE 0x6e0
-#define LAPIC_MSR_X2_FIRST     0x800
-#define LAPIC_MSR_X2_LAST      0x8ff
+#define LAPIC_BASE_BSP    (UINT64_C(1) << 8)
+#define LAPIC_BASE_EXTD   (UINT64_C(1) << 10)
+#define LAPIC_BASE_ENABLE (UINT64_C(1) << 11)
 
-#define LAPIC_BASE_BSP         (UINT64_C(1) << 8)
-#define LAPIC_BASE_EXTD        (UINT64_C(1) << 10)
-#define LAPIC_BASE_ENABLE      (UINT64_C(1) << 11)
-
-#define LAPIC_NEVER            UINT64_MAX
+#define LAPIC_NEVER       UINT64_MAX
 
 /* Order of LVT entries, as in the register map but for the error entry. */
 enum lapic_lvt {
@@ -188,8 +184,8 @@ void lapic_mmio_write(struct lapic *lapic, uint64_t off, unsigned int size,
 /** lapic_is_msr() - does this MSR belong to the local APIC? */
 static inline bool lapic_is_msr(uint32_t msr)
 {
-	return msr == LAPIC_MSR_BASE || msr == LAPIC_MSR_TSC_DEADLINE ||
-	       (msr >= LAPIC_MSR_X2_FIRST && msr <= LAPIC_MSR_X2_LAST);
+	return msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE ||
+	       (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST);
 }
 
 /**

@@ -4,7 +4,7 @@
 #define DEV_LAPIC_IMPL_H
 #include <dev/lapic.h>
 
-/* Registers by number: offset in the page >> 4, MSR - LAPIC_MSR_X2_FIRST. */
+/* Registers by number: offset in the page >> 4, MSR - MSR_X2APIC_FIRST. */
 enum reg {
 	REG_ID = 0x02,
 	REG_VERSION = 0x03,

@@ -334,15 +334,15 @@ bool lapic_msr_read(struct lapic *lapic, uint32_t msr, uint64_t *ret_value)
 {
 	lapic->stats.accesses++;
 	switch (msr) {
-	case LAPIC_MSR_BASE:
+	case MSR_APIC_BASE:
 		*ret_value = lapic->base;
 		return true;
-	case LAPIC_MSR_TSC_DEADLINE:
+	case MSR_TSC_DEADLINE:
 		*ret_value = lapic->tsc_deadline;
 		return true;
 	default:
 		return lapic_in_x2(lapic) &&
-		       x2_read(lapic, msr - LAPIC_MSR_X2_FIRST, ret_value);
+		       x2_read(lapic, msr - MSR_X2APIC_FIRST, ret_value);
 	}
 }
 
@@ -350,14 +350,14 @@ bool lapic_msr_write(struct lapic *lapic, uint32_t msr, uint64_t value)
 {
 	lapic->stats.accesses++;
 	switch (msr) {
-	case LAPIC_MSR_BASE:
+	case MSR_APIC_BASE:
 		return write_base(lapic, value);
-	case LAPIC_MSR_TSC_DEADLINE:
+	case MSR_TSC_DEADLINE:
 		lapic_timer_set_deadline(lapic, value);
 		return true;
 	default:
 		return lapic_in_x2(lapic) &&
-		       x2_write(lapic, msr - LAPIC_MSR_X2_FIRST, value);
+		       x2_write(lapic, msr - MSR_X2APIC_FIRST, value);
 	}
 }
 

@@ -53,7 +53,6 @@ struct mem_page {
 enum guestmem_flag {
 	GUESTMEM_CODE = 1 << 0, /* the processor has decoded instructions from it */
 	GUESTMEM_TABLE = 1 << 1, /* shadow tables follow this guest page table */
-	GUESTMEM_DIRTY_LOG = 1 << 2, /* somebody wants to know the next write */
 };
 
 /*

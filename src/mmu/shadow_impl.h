@@ -8,9 +8,7 @@
 #define SHADOW_ENTRIES     512U
 #define SHADOW_GROUP       64U /* entries whose bookkeeping is allocated together */
 #define SHADOW_GROUPS      (SHADOW_ENTRIES / SHADOW_GROUP)
-#define SHADOW_NO_TABLE    0U /* no entry is named 0 */
 #define SHADOW_SIZE_SHIFT  9
-#define SHADOW_SIZE_MASK   (BIT64(9) | BIT64(10))
 #define SHADOW_PRIVATE_BIT BIT64(11)
 #define SHADOW_KEY_MASK    (UINT64_C(15) << PTE_PKEY_SHIFT)
 

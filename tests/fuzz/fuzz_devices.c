@@ -114,8 +114,8 @@ static uint16_t some_port(uint8_t target, uint16_t off)
 static void step_lapic(struct lapic *lapic, uint8_t op, uint16_t off,
 		       uint64_t value)
 {
-	static const uint32_t msrs[] = {LAPIC_MSR_BASE, LAPIC_MSR_TSC_DEADLINE};
-	uint32_t x2 = LAPIC_MSR_X2_FIRST + off % 0x100U;
+	static const uint32_t msrs[] = {MSR_APIC_BASE, MSR_TSC_DEADLINE};
+	uint32_t x2 = MSR_X2APIC_FIRST + off % 0x100U;
 	uint32_t msr = off & 0x400 ? msrs[off & 1] : x2;
 	int pending = lapic_pending(lapic);
 	uint64_t got;
@@ -131,14 +131,14 @@ static void step_lapic(struct lapic *lapic, uint8_t op, uint16_t off,
 		break;
 	case 2:
 		ok = lapic_msr_read(lapic, msr, &got);
-		VERIFY(ok || msr != LAPIC_MSR_BASE);
+		VERIFY(ok || msr != MSR_APIC_BASE);
 		break;
 	case 3:
 		/* Most values are meant to be legal. */
-		if (msr == LAPIC_MSR_BASE && (off & 0x800))
+		if (msr == MSR_APIC_BASE && (off & 0x800))
 			value = LAPIC_DEFAULT_BASE | (value & 0xd00);
 		ok = lapic_msr_write(lapic, msr, value);
-		VERIFY(ok || msr != LAPIC_MSR_TSC_DEADLINE);
+		VERIFY(ok || msr != MSR_TSC_DEADLINE);
 		break;
 	case 4:
 		ok = lapic_set_cr8(lapic, value & 0x1f);

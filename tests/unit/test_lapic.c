@@ -32,7 +32,7 @@
 #define OFF_CUR_COUNT  0x390
 #define OFF_DIVIDE     0x3e0
 
-#define X2(off)        (LAPIC_MSR_X2_FIRST + ((off) >> 4))
+#define X2(off)        (MSR_X2APIC_FIRST + ((off) >> 4))
 
 struct fixture {
 	struct apic_bus bus;
@@ -128,8 +128,8 @@ static uint64_t msr(struct lapic *l, uint32_t idx)
 
 static void to_x2(struct lapic *l)
 {
-	assert_true(lapic_msr_write(l, LAPIC_MSR_BASE,
-				    msr(l, LAPIC_MSR_BASE) | LAPIC_BASE_EXTD));
+	assert_true(lapic_msr_write(l, MSR_APIC_BASE,
+				    msr(l, MSR_APIC_BASE) | LAPIC_BASE_EXTD));
 }
 
 static void test_power_on(void **state)
@@ -138,8 +138,8 @@ static void test_power_on(void **state)
 	struct lapic l;
 
 	lapic_init(&l, &f->bus, &f->clock, 2, 40);
-	assert_int_equal(msr(&l, LAPIC_MSR_BASE), 0xfee00800);
-	assert_int_equal(msr(f->cpu, LAPIC_MSR_BASE), 0xfee00900);
+	assert_int_equal(msr(&l, MSR_APIC_BASE), 0xfee00800);
+	assert_int_equal(msr(f->cpu, MSR_APIC_BASE), 0xfee00900);
 	assert_int_equal(rd(&l, OFF_ID), 2 << 24);
 	assert_int_equal(rd(&l, OFF_VERSION), 0x00050014);
 	assert_int_equal(rd(&l, OFF_SVR), 0xff);
@@ -323,16 +323,15 @@ static void test_deadline(void **state)
 	struct lapic *l = f->cpu;
 
 	/* Not in that mode: the write is ignored. */
-	assert_true(lapic_msr_write(l, LAPIC_MSR_TSC_DEADLINE, 1));
-	assert_int_equal(msr(l, LAPIC_MSR_TSC_DEADLINE), 0);
+	assert_true(lapic_msr_write(l, MSR_TSC_DEADLINE, 1));
+	assert_int_equal(msr(l, MSR_TSC_DEADLINE), 0);
 	assert_int_equal(lapic_pending(l), -1);
 
 	wr(l, OFF_LVT_TIMER, 0x400ec);
 	wr(l, OFF_INIT_COUNT, 77);
 	assert_int_equal(rd(l, OFF_INIT_COUNT), 0);
-	assert_true(lapic_msr_write(l, LAPIC_MSR_TSC_DEADLINE,
-				    f->tsc + TSC_HZ + 1));
-	assert_int_equal(msr(l, LAPIC_MSR_TSC_DEADLINE), f->tsc + TSC_HZ + 1);
+	assert_true(lapic_msr_write(l, MSR_TSC_DEADLINE, f->tsc + TSC_HZ + 1));
+	assert_int_equal(msr(l, MSR_TSC_DEADLINE), f->tsc + TSC_HZ + 1);
 	/* Rounded up: never woken before the deadline. */
 	assert_int_equal(lapic_next_event_ns(l, f->ns, f->tsc),
 			 f->ns + 1000000001);
@@ -340,25 +339,25 @@ static void test_deadline(void **state)
 	assert_int_equal(lapic_pending(l), -1);
 	lapic_poll(l, f->ns, f->tsc + TSC_HZ + 1);
 	assert_int_equal(lapic_pending(l), 0xec);
-	assert_int_equal(msr(l, LAPIC_MSR_TSC_DEADLINE), 0);
+	assert_int_equal(msr(l, MSR_TSC_DEADLINE), 0);
 	assert_true(lapic_next_event_ns(l, f->ns, f->tsc) == LAPIC_NEVER);
 
 	/* In the past: at once. */
 	lapic_accept(l, 0xec);
 	wr(l, OFF_EOI, 0);
-	assert_true(lapic_msr_write(l, LAPIC_MSR_TSC_DEADLINE, f->tsc));
+	assert_true(lapic_msr_write(l, MSR_TSC_DEADLINE, f->tsc));
 	assert_int_equal(lapic_pending(l), 0xec);
-	assert_int_equal(msr(l, LAPIC_MSR_TSC_DEADLINE), 0);
+	assert_int_equal(msr(l, MSR_TSC_DEADLINE), 0);
 
 	/* So far that it does not fit nanoseconds. */
-	assert_true(lapic_msr_write(l, LAPIC_MSR_TSC_DEADLINE, UINT64_MAX));
+	assert_true(lapic_msr_write(l, MSR_TSC_DEADLINE, UINT64_MAX));
 	assert_true(lapic_next_event_ns(l, f->ns, 0) > UINT64_MAX / 4);
 	f->clock.tsc_hz = 1000;
 	assert_true(lapic_next_event_ns(l, f->ns, 0) == LAPIC_NEVER);
 
 	/* Leaving the mode disarms it. */
 	wr(l, OFF_LVT_TIMER, 0xec);
-	assert_int_equal(msr(l, LAPIC_MSR_TSC_DEADLINE), 0);
+	assert_int_equal(msr(l, MSR_TSC_DEADLINE), 0);
 	assert_true(lapic_next_event_ns(l, f->ns, f->tsc) == LAPIC_NEVER);
 }
 
@@ -510,21 +509,21 @@ static void test_base(void **state)
 	assert_false(lapic_claims(l, gpa(0xfee01000)));
 	assert_false(lapic_claims(l, gpa(0xfedfffff)));
 	/* Reserved bits, address too wide. */
-	assert_false(lapic_msr_write(l, LAPIC_MSR_BASE, 0xfee00901));
-	assert_false(lapic_msr_write(l, LAPIC_MSR_BASE,
+	assert_false(lapic_msr_write(l, MSR_APIC_BASE, 0xfee00901));
+	assert_false(lapic_msr_write(l, MSR_APIC_BASE,
 				     0xfee00900 | UINT64_C(1) << 40));
 	/* x2APIC without enable, and back from x2APIC to xAPIC. */
-	assert_false(lapic_msr_write(l, LAPIC_MSR_BASE, 0xfee00500));
+	assert_false(lapic_msr_write(l, MSR_APIC_BASE, 0xfee00500));
 	to_x2(l);
 	assert_false(lapic_claims(l, gpa(0xfee00000)));
-	assert_false(lapic_msr_write(l, LAPIC_MSR_BASE, 0xfee00900));
-	assert_int_equal(msr(l, LAPIC_MSR_BASE), 0xfee00d00);
+	assert_false(lapic_msr_write(l, MSR_APIC_BASE, 0xfee00900));
+	assert_int_equal(msr(l, MSR_APIC_BASE), 0xfee00d00);
 	/* Off: everything is reset; from off not straight to x2APIC. */
-	assert_true(lapic_msr_write(l, LAPIC_MSR_BASE, 0xfee00100));
-	assert_false(lapic_msr_write(l, LAPIC_MSR_BASE, 0xfee00d00));
+	assert_true(lapic_msr_write(l, MSR_APIC_BASE, 0xfee00100));
+	assert_false(lapic_msr_write(l, MSR_APIC_BASE, 0xfee00d00));
 	assert_false(lapic_deliver(l, 0x44, false));
 	/* On again, somewhere else. */
-	assert_true(lapic_msr_write(l, LAPIC_MSR_BASE, 0x12345900));
+	assert_true(lapic_msr_write(l, MSR_APIC_BASE, 0x12345900));
 	assert_true(lapic_claims(l, gpa(0x12345020)));
 	assert_int_equal(rd(l, OFF_SVR), 0xff);
 }
@@ -552,7 +551,7 @@ static void test_x2_registers(void **state)
 	assert_false(lapic_msr_write(l, X2(OFF_LDR), 1));
 	assert_false(lapic_msr_write(l, X2(OFF_CUR_COUNT), 1));
 	assert_false(lapic_msr_read(l, X2(OFF_ICR_HIGH), &v));
-	assert_false(lapic_msr_read(l, LAPIC_MSR_X2_LAST, &v));
+	assert_false(lapic_msr_read(l, MSR_X2APIC_LAST, &v));
 	assert_false(lapic_msr_write(l, X2(OFF_LVT_TIMER), 0x80000));
 	assert_true(lapic_msr_write(l, X2(OFF_LVT_TIMER), 0x400ec));
 	assert_int_equal(msr(l, X2(OFF_LVT_TIMER)), 0x400ec);
@@ -593,9 +592,9 @@ static void test_x2_ipis(void **state)
 	assert_int_equal(lapic_pending(&f->cpus[1]), 0x49);
 	assert_false(lapic_msr_write(f->cpu, X2(OFF_ICR_LOW), 0x100000));
 	/* SELF IPI. */
-	assert_true(lapic_msr_write(f->cpu, LAPIC_MSR_X2_FIRST + 0x3f, 0x77));
+	assert_true(lapic_msr_write(f->cpu, MSR_X2APIC_FIRST + 0x3f, 0x77));
 	assert_int_equal(lapic_pending(f->cpu), 0x77);
-	assert_false(lapic_msr_write(f->cpu, LAPIC_MSR_X2_FIRST + 0x3f, 0x177));
+	assert_false(lapic_msr_write(f->cpu, MSR_X2APIC_FIRST + 0x3f, 0x177));
 }
 
 static void test_svr_off(void **state)
