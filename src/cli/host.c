@@ -163,7 +163,11 @@ int cmd_host(int argc, char *argv[])
 
 	if (status >= 0)
 		return status;
-	if (cli.values[HOST_ENGINE])
+	if (cli.values[HOST_ENGINE] && cli.json) {
+		fprintf(stderr,
+			"mezz: --engine is no answer of mezzd, and knows no --json\n");
+		status = CLI_USAGE;
+	} else if (cli.values[HOST_ENGINE])
 		status = show_engine();
 	else if (cli.values[HOST_SET])
 		status = set_option(&cli, cli.values[HOST_SET]);

@@ -1,10 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mezz pool: resource pools. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include <cli/commands.h>
 #include <cli/common.h>
+
+static void print_pool(const struct api_pool *p)
+{
+	const struct mem_alloc *a = &p->config.alloc;
+	char limit[16] = "-";
+
+	if (a->limit_pages != ALLOC_UNLIMITED)
+		snprintf(limit, sizeof(limit), "%.1f", mib(a->limit_pages));
+	printf("%-20s %-16s %10.1f %10.1f %10.1f %10s %10" PRIu32
+	       " %10.1f %10.1f\n",
+	       *p->name ? p->name : "(host)", p->config.parent,
+	       mib(a->reservation_pages), mib(p->reservation_used_pages),
+	       mib(p->unreserved_pages), limit, a->shares,
+	       mib(p->entitlement_pages), mib(p->consumed_pages));
+}
 
 static int list(struct cli *cli)
 {
@@ -14,16 +30,11 @@ static int list(struct cli *cli)
 	const struct api_pool *p = pools.pools.v;
 
 	if (status == CLI_OK)
-		printf("%-20s %-16s %10s %10s %10s %10s %10s\n", "POOL",
-		       "PARENT", "RESERVED", "USED", "UNRESERVED", "ENTITLED",
-		       "CONSUMED");
+		printf("%-20s %-16s %10s %10s %10s %10s %10s %10s %10s\n",
+		       "POOL", "PARENT", "RESERVED", "USED", "UNRESERVED",
+		       "LIMIT", "SHARES", "ENTITLED", "CONSUMED");
 	for (size_t i = 0; status == CLI_OK && i < pools.pools.n; i++)
-		printf("%-20s %-16s %10.1f %10.1f %10.1f %10.1f %10.1f\n",
-		       *p[i].name ? p[i].name : "(host)", p[i].config.parent,
-		       mib(p[i].config.alloc.reservation_pages),
-		       mib(p[i].reservation_used_pages),
-		       mib(p[i].unreserved_pages), mib(p[i].entitlement_pages),
-		       mib(p[i].consumed_pages));
+		print_pool(&p[i]);
 	api_release(&api_pools_schema, &pools);
 	return status;
 }

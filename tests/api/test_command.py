@@ -68,6 +68,11 @@ class Command(unittest.TestCase):
             (p["config"]["memoryAllocation"]["limit"],
              p["config"]["memoryAllocation"]["expandableReservation"])
             for p in pool if p["name"] == "p"])
+        heads, host, row = (line.split() for line in self.mezz("pool", "ls").splitlines())
+        self.assertEqual("POOL PARENT RESERVED USED UNRESERVED LIMIT SHARES ENTITLED CONSUMED".split(),
+                         heads)
+        # The host has no parent, nor has a pool right below it.
+        self.assertEqual((["(host)", "-"], ["p", "100.0"]), ([host[0], host[4]], [row[0], row[4]]))
         self.mezz("pool", "rm", "p")
 
     def test_options_of_the_vm(self):
@@ -167,6 +172,7 @@ class Command(unittest.TestCase):
                 (["create", "c", "--link", "/tmp"], "--link"),
                 (["create", "c", "colour=red"], "there is no setting 'colour'"),
                 (["pool", "set", "c", "--memory", "5M"], "there is no option --memory"),
+                (["host", "--engine", "--json"], "--engine is no answer of mezzd"),
                 (["ls", "--memory", "5M"], "there is no option --memory")):
             self.assertIn(wanted, self.refused(*words))
         self.assertEqual(404, self.daemon.get("/v1/vms/c").status)
