@@ -93,6 +93,13 @@ class Boot(unittest.TestCase):
             with self.subTest(mode=mode):
                 self.check(mode)
 
+    def test_least_memory(self):
+        """As little as the documentation promises to be enough."""
+        for mode in harness.MODES:
+            with self.subTest(mode=mode):
+                run = harness.boot("patterns 4 1", mode, ["--memory", "76M"])
+                self.assertIn("patterns 4 ok", run.out)
+
     def test_host_is_right(self):
         """The commands do succeed on the host, so that equal does not mean equally broken."""
         for name, lines in self.want.items():
