@@ -72,6 +72,32 @@ class Mezzd:
         self.command = [str(built.MEZZD), "--state-dir", str(self.state), "--socket",
                         str(self.socket), "--memory", memory, *options]
         self.proc = None
+        self.has_disk = False
+
+    def mount_state(self, size_mib):
+        """Put the state directory on a disk of its own, with a file system that does not keep
+        space for files that have a length. Return: whether that is permitted here."""
+        image = self.path / "disk"
+        with image.open("wb") as out:
+            out.truncate(size_mib * built.MIB)
+        self.state.mkdir()
+        self.has_disk = all(
+            shutil.which(words[0]) and
+            not subprocess.run(words, check=False, capture_output=True).returncode
+            for words in (["mkfs.ext2", "-q", "-m", "0", image],
+                          ["mount", "-o", "loop", image, self.state]))
+        return self.has_disk
+
+    def fill_disk(self, name="filler"):
+        """Write to a file on the disk of the state directory until nothing fits any more.
+        Return: its path."""
+        path = self.state / name
+        with path.open("wb", buffering=0) as out:
+            for size in (1 << 20, 4096, 1024):
+                with contextlib.suppress(OSError):
+                    while out.write(bytes(size)):
+                        pass
+        return path
 
     def __enter__(self):
         try:
@@ -114,6 +140,12 @@ class Mezzd:
                 os.kill(pid, signal.SIGKILL)
         while self.vm_pids():
             time.sleep(0.02)
+        if self.has_disk:
+            # Those that end may have something open there yet.
+            until(lambda: not subprocess.run(["umount", self.state], check=False,
+                                             capture_output=True).returncode,
+                  f"{self.state} is in use", 20)
+            self.has_disk = False
         if os.environ.get("MEZZ_TEST_KEEP"):
             print(f"kept {self.path}")
         else:

@@ -7,6 +7,7 @@
  *
  * In each phase MIB are filled, and the first ACTIVE MiB of them are verified and written once
  * a second, or as fast as it goes. What a smaller phase does not need is given back to the kernel.
+ * A phase whose SECONDS are the word "line" lasts until a line comes from standard input.
  * At the end all that is left is verified. MIX is the percentage of pages whose contents cannot
  * be compressed; the rest can, to about a third.
  *
@@ -14,9 +15,12 @@
  * the page's number, so SUM is the same on every machine.
  */
 #define _GNU_SOURCE
+#include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -29,6 +33,7 @@ struct phase {
 	uint64_t pages;
 	uint64_t active;
 	uint64_t seconds;
+	bool until_line;
 };
 
 static uint64_t seed;
@@ -107,6 +112,13 @@ static void use(uint64_t active)
 	}
 }
 
+static bool is_over(const struct phase *p, uint64_t end, uint64_t now)
+{
+	struct pollfd in = {.events = POLLIN};
+
+	return p->until_line ? poll(&in, 1, 0) != 0 : now >= end;
+}
+
 static void run(const struct phase *p)
 {
 	uint64_t passes = 0;
@@ -117,7 +129,7 @@ static void run(const struct phase *p)
 	const uint64_t end = start + p->seconds * SECOND_NS;
 	uint64_t now = start;
 
-	while (now < end) {
+	while (!is_over(p, end, now)) {
 		use(p->active);
 		passes++;
 		if (now_ns() < now + PERIOD_NS)
@@ -132,14 +144,19 @@ static void run(const struct phase *p)
 
 static struct phase parse(const char *text)
 {
-	unsigned long mib, active, seconds;
+	unsigned long mib, active, seconds = 0;
+	int at = 0;
+	bool until_line;
 
-	if (sscanf(text, "%lu:%lu:%lu", &mib, &active, &seconds) != 3 ||
-	    active > mib) {
+	sscanf(text, "%lu:%lu:%n", &mib, &active, &at);
+	until_line = at && !strcmp(text + at, "line");
+	if (!at || active > mib ||
+	    (!until_line && sscanf(text + at, "%lu", &seconds) != 1)) {
 		fprintf(stderr, "hold: '%s' is not MIB:ACTIVE:SECONDS\n", text);
 		exit(2);
 	}
-	return (struct phase){mib * MIB_PAGES, active * MIB_PAGES, seconds};
+	return (struct phase){mib * MIB_PAGES, active * MIB_PAGES, seconds,
+			      until_line};
 }
 
 int main(int argc, char **argv)

@@ -8,7 +8,6 @@ import http.client
 import os
 import pathlib
 import resource
-import shutil
 import signal
 import socket
 import statistics
@@ -330,40 +329,6 @@ class Places(unittest.TestCase):
         self.assertEqual(200, mezzd.ask("POST", "/v1/vms/a/start").status)
         mezzd.ask("POST", "/v1/vms/a/stop", {"how": "kill", "waitMs": 9000})
 
-    def daemon_on_image(self, mib):
-        """A mezzd on a disk of that size, which knows no space that is set aside."""
-        mezzd = self.daemon()
-        image = mezzd.path / "disk"
-        with image.open("wb") as out:
-            out.truncate(mib * MIB)
-        mezzd.state.mkdir()
-        for words in (["mkfs.ext2", "-q", "-m", "0", image], ["mount", "-o", "loop", image, mezzd.state]):
-            if not shutil.which(words[0]) or subprocess.run(
-                    words, check=False, capture_output=True).returncode:
-                self.skipTest("mounting is not permitted here")
-        self.addCleanup(self.unmount, mezzd)
-        return mezzd
-
-    def unmount(self, mezzd):
-        """End all who have something open there, and wait until they are gone."""
-        mezzd.proc.kill()
-        mezzd.proc.wait()
-        for pid in mezzd.vm_pids():
-            os.kill(pid, signal.SIGKILL)
-        end = time.monotonic() + 20
-        while subprocess.run(["umount", str(mezzd.state)], check=False,
-                             capture_output=True).returncode:
-            self.assertLess(time.monotonic(), end)
-            time.sleep(0.05)
-
-    def fill(self, path):
-        """Write until nothing fits any more."""
-        with path.open("wb", buffering=0) as out:
-            for size in (1 << 20, 4096, 1024):
-                with contextlib.suppress(OSError):
-                    while out.write(bytes(size)):
-                        pass
-
     def expect(self, mezzd, method, path, body, status, word=""):
         """One request, and what comes of it."""
         answer = mezzd.ask(method, path, body)
@@ -401,7 +366,9 @@ class Places(unittest.TestCase):
     @unittest.skipIf(os.geteuid(), "only root can mount")
     def test_disk_fills_up(self):
         """The disk fills up while VMs are swapped, and mezzd is killed: they go on, and all does later."""
-        mezzd = self.daemon_on_image(256)
+        mezzd = self.daemon()
+        if not mezzd.mount_state(256):
+            self.skipTest("mounting is not permitted here")
         mezzd.start()
         mezzd.ask("PUT", "/v1/options/Mem.MemZipEnable", {"value": "0"})
         mezzd.create("calm", 16 * MIB, start=True, memoryAllocation={"reservation": 16 * MIB})
@@ -412,12 +379,11 @@ class Places(unittest.TestCase):
         self.expect(mezzd, "POST", "/v1/vms/a/start", None, 200)
         self.wait_vm(mezzd, lambda stats: stats["private"] == 64 * MIB)
         # The swap file is made, but this disk gives it no room before it is needed.
-        filler = mezzd.state / "filler"
-        self.fill(filler)
+        filler = mezzd.fill_disk()
         os.truncate(filler, filler.stat().st_size - MIB)
         limit = {"memoryAllocation": {"limit": 24 * MIB}}
         self.expect(mezzd, "PATCH", "/v1/vms/a", limit, 200)
-        self.fill(mezzd.state / "rest")
+        mezzd.fill_disk("rest")
         full = "the swap file of VM a cannot be written: No space left on device"
         self.wait_log(mezzd, full)
         self.expect(mezzd, "POST", "/v1/vms/b/start", None, 507, "64 MiB needed, 0 MiB available")

@@ -5,6 +5,7 @@ soft, all shared pages broken at once in hard, a disk that takes nothing, and ev
 blocked in low. Nobody is killed, nothing is lost, and they get on when there is memory."""
 
 import hashlib
+import os
 import resource
 import time
 import unittest
@@ -198,6 +199,60 @@ class Stuck(unittest.TestCase):
                   lambda: f"trust: {host.log()[-300:]}", WAIT_S)
             until(lambda: "hold ok 120 " in host.said("mute"),
                   lambda: f"its data: {host.said('mute')[-300:]}", WAIT_S)
+            self.assertEqual(0, host.wrong())
+
+
+@unittest.skipIf(os.geteuid(), "only root can mount")
+class Disk(unittest.TestCase):
+    """A disk that is full when guests are to be swapped, on a file system that had not kept space
+    for their swap files."""
+
+    FILLED_MIB = 110
+    LIMIT_MIB = 70
+
+    def test_fills_up_under_guests(self):
+        """They go on, beyond their limits; with room again they are swapped, and all is right."""
+        names = {"one": 1, "two": 2}
+        host = lab.Lab(600)
+        if not host.mount_state(256):
+            host.close()
+            self.skipTest("mounting is not permitted here")
+        with host:
+            host.must("host", "--set", "Mem.MemZipEnable=0")
+            for name, seed in names.items():
+                host.create(name, ["memory=192M", "sharing=off"],
+                            f"echo filling; hold {seed} 100 {self.FILLED_MIB}:40:line")
+                host.must("start", name)
+            for name in names:
+                until(lambda name=name: host.stats(name)["private"] > self.FILLED_MIB * MIB, name,
+                      WAIT_S)
+            filler = host.fill_disk()
+            os.truncate(filler, filler.stat().st_size - 8 * MIB)
+            for name in names:
+                # The balloon would have enough.
+                host.must("set", name, "floor=192M", f"limit={self.LIMIT_MIB}M")
+            for name in names:
+                until(lambda name=name: f"the swap file of VM {name} cannot be written: No space "
+                      "left on device" in host.log(), lambda: host.log()[-500:], WAIT_S)
+            host.fill_disk("rest")
+            time.sleep(3)
+            for name in names:
+                self.assertEqual("poweredOn", host.vms()[name]["runtime"]["powerState"])
+                self.assertLess(host.stats(name)["swapped"], 9 * MIB)
+            self.assertEqual(0, host.wrong())
+            filler.unlink()
+            for name in names:
+                until(lambda name=name: host.stats(name)["consumed"] <= self.LIMIT_MIB * MIB,
+                      lambda: f"the limits: {host.log()[-500:]}", WAIT_S)
+                self.assertGreater(host.stats(name)["swapped"], 30 * MIB)
+                host.must("set", name, "limit=unlimited")
+                host.tell(name)
+            for name, seed in names.items():
+                until(lambda name=name: host.status(name) is not None,
+                      lambda name=name: f"its end: {host.said(name)[-300:]}", WAIT_S)
+                there = f"hold ok {self.FILLED_MIB} "
+                self.assertIn(lab.on_host("hold", seed, 100, f"{self.FILLED_MIB}:0:0").split(
+                    there)[1].strip(), host.said(name).split(there)[1])
             self.assertEqual(0, host.wrong())
 
 
