@@ -130,6 +130,7 @@ static inline uint64_t physmap_zipped(uint64_t slot, unsigned size_bytes)
 /** physmap_swapped() - entry of a page in a slot of the swap file. */
 static inline uint64_t physmap_swapped(uint64_t slot)
 {
+	/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): it is unsigned */
 	return slot << PHYSMAP_SLOT_SHIFT | PHYSMAP_SWAPPED;
 }
 

@@ -89,7 +89,7 @@ unsigned int pcid_now(const struct program *p)
 static uint8_t *world_host(struct world *w, uint64_t addr,
 			   enum mem_access access)
 {
-	struct mem_page page;
+	struct mem_page page = {.ma = ma(0)};
 
 	assert_int_equal(guestmem_resolve(w->rig.mem, gpa(addr), access, &page),
 			 MEM_OK);
