@@ -21,7 +21,6 @@ static void progress_judge(struct balloon_watch *w,
 
 	if (!r->present) {
 		w->driver = BALLOON_NONE;
-		w->idle_since_ms = r->now_ms;
 		return;
 	}
 	/* A stuck driver is trusted again once it moves, not because nobody asks. */

@@ -97,7 +97,6 @@ static void begin(struct sweep *s, const struct sweep_report *r,
 	s->start_used = used(r);
 	s->start_ooms = r->ooms;
 	s->poor_steps = 0;
-	s->failed = false;
 	phase_set(s, SWEEP_IN, r->now_ms);
 	step(s, r, options);
 }

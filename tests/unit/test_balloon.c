@@ -13,7 +13,8 @@
 #include <base/units.h>
 #include <policy/balloon.h>
 
-#define SIZE (256 * MIB_PAGES)
+#define SIZE    (256 * MIB_PAGES)
+#define LATE_MS UINT64_C(1000000000) /* any epoch will do */
 
 static struct balloon_report report(uint64_t now_ms, uint64_t target,
 				    uint64_t actual)
@@ -118,19 +119,22 @@ static void old_statistics_are_missing(void **state)
 static void distress_lasts(void **state)
 {
 	struct balloon_watch w;
-	struct balloon_report r = report(1000, 100, 100);
+	struct balloon_report r = report(LATE_MS, 100, 100);
 
 	(void)state;
 	balloon_watch_init(&w);
 	balloon_watch_update(&w, &r, SIZE);
 	assert_false(w.distress);
+	r.available_pages = balloon_keep_pages(SIZE) / 2;
+	balloon_watch_update(&w, &r, SIZE);
+	assert_false(w.distress);
 	r.available_pages = balloon_keep_pages(SIZE) / 2 - 1;
 	balloon_watch_update(&w, &r, SIZE);
 	assert_true(w.distress);
-	r = report(1000 + BALLOON_DISTRESS_MS - 1, 0, 0);
+	r = report(LATE_MS + BALLOON_DISTRESS_MS - 1, 0, 0);
 	balloon_watch_update(&w, &r, SIZE);
 	assert_true(w.distress);
-	r = report(1000 + BALLOON_DISTRESS_MS, 0, 0);
+	r = report(LATE_MS + BALLOON_DISTRESS_MS, 0, 0);
 	balloon_watch_update(&w, &r, SIZE);
 	assert_false(w.distress);
 	/* Killed for want of memory without a balloon: not the balloon's fault. */
@@ -156,6 +160,14 @@ static void distress_lasts(void **state)
 	r.now_ms = r.stats_ms = r.now_ms + BALLOON_DISTRESS_MS;
 	balloon_watch_update(&w, &r, SIZE);
 	assert_false(w.distress);
+	/* It has let everything out by the time that the kill is seen. */
+	balloon_watch_init(&w);
+	r = report(LATE_MS, 100, 100);
+	balloon_watch_update(&w, &r, SIZE);
+	r = report(LATE_MS + 1000, 100, 0);
+	r.ooms = 1;
+	balloon_watch_update(&w, &r, SIZE);
+	assert_true(w.distress);
 	/* A guest short of memory without a balloon does not suffer from one. */
 	balloon_watch_init(&w);
 	r = report(1000, 100, 0);

@@ -91,6 +91,8 @@ static void plenty_means_no_work(void **state)
 		assert_int_equal(w.actions[i].share_rate, 19);
 	}
 	assert_int_equal(w.sum.period_ms, 15000);
+	assert_int_equal(w.sum.wake_below_pages,
+			 host_state_enter_pages(HOST_CLEAR, w.sum.minfree_pages));
 }
 
 static void paper_targets_at_the_host(void **state)
@@ -135,6 +137,8 @@ static void soft_balloons_in_steps(void **state)
 	assert_int_equal(w.actions[0].compress_pages + w.actions[0].swap_pages,
 			 0);
 	assert_int_equal(w.sum.period_ms, 1000);
+	assert_int_equal(w.sum.wake_below_pages,
+			 host_state_enter_pages(HOST_HARD, w.sum.minfree_pages));
 	world_init(&w, 1, 190);
 	w.host.state = HOST_SOFT;
 	w.host.free_pages = MIB(5);
@@ -202,11 +206,16 @@ static void hard_pages_and_low_blocks(void **state)
 	w.nodes[2].alloc.reservation_pages = MIB(190);
 	decide(&w);
 	assert_int_equal(w.sum.state, HOST_LOW);
+	assert_int_equal(w.sum.wake_below_pages, 0);
 	assert_true(w.actions[0].blocked);
 	assert_int_equal(w.actions[0].allowance_pages, 0);
 	assert_false(w.actions[1].blocked);
 	assert_int_equal(w.actions[1].allowance_pages, MIB(2));
 	assert_int_equal(w.actions[1].reclaim_pages, 0);
+	/* One that has all it deserves waits as well. */
+	w.nodes[2].alloc.reservation_pages = MIB(180);
+	decide(&w);
+	assert_true(w.actions[1].blocked);
 }
 
 /* VMs that take all they may, as they do when they wait for memory, and nothing comes back. */
@@ -292,6 +301,12 @@ static void the_cache_itself_is_swapped_last(void **state)
 			 MIB(1));
 	assert_int_equal(w.actions[0].evict_pages, 2 * (MIB(11) + 64 - MIB(1)));
 	assert_int_equal(w.actions[0].unmet_pages, 0);
+	/* As far as the swap file has room. */
+	w.vms[0].swap_free_pages = MIB(3);
+	decide(&w);
+	assert_int_equal(w.actions[0].evict_pages, MIB(2));
+	assert_int_equal(w.actions[0].unmet_pages,
+			 w.actions[0].reclaim_pages - MIB(1) - MIB(1));
 }
 
 static void compression_is_bounded_and_swap_takes_over(void **state)
@@ -354,6 +369,19 @@ static void balloons_are_given_back(void **state)
 	w.host.free_pages -= w.actions[1].target_pages - MIB(180) - MIB(16);
 	decide(&w);
 	assert_int_equal(w.actions[1].balloon_target_pages, MIB(76));
+	/* Nothing is given back while everybody above target is paged. */
+	world_init(&w, 2, 366);
+	w.vms[1].private_pages = MIB(60);
+	w.vms[1].balloon_pages = w.vms[1].balloon_target_pages = MIB(76);
+	decide(&w);
+	assert_int_equal(w.sum.state, HOST_HARD);
+	assert_true(w.actions[1].target_pages > MIB(60) + MIB(16));
+	assert_int_equal(w.actions[1].balloon_target_pages, MIB(76));
+	w.host.state = HOST_SOFT;
+	w.host.free_pages = MIB(10);
+	decide(&w);
+	assert_int_equal(w.sum.state, HOST_SOFT);
+	assert_true(w.actions[1].balloon_target_pages < MIB(76));
 	/* A running inflation that is no longer wanted stops where it is. */
 	world_init(&w, 2, 392);
 	w.nodes[1].active_pages = w.nodes[2].active_pages = MIB(180);
@@ -451,6 +479,8 @@ static void limits_bind_in_high(void **state)
 	assert_int_equal(w.actions[0].balloon_target_pages, MIB(8));
 	assert_int_equal(w.actions[0].allowance_pages, 0);
 	assert_int_equal(w.actions[0].compress_pages, 0);
+	assert_true(w.actions[0].break_large);
+	assert_false(w.actions[1].break_large);
 	/* A guest that waits gives nothing to a balloon. */
 	w.vms[0].waiting = true;
 	decide(&w);

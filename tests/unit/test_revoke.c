@@ -338,7 +338,11 @@ static void nothing_to_take_sends_nothing(void **state)
 	const ppn_t page = ppn(3);
 
 	(void)state;
-	assert_int_equal(revoke_take(vm->host, &page, 1, HOME_ONLY, &batch), 0);
+	/* Nor does it count as a request under way. */
+	for (unsigned i = 0; i <= REVOKE_MAX_REQUESTS; i++)
+		assert_int_equal(revoke_take(vm->host, &page, 1, HOME_ONLY,
+					     &batch),
+				 0);
 	assert_false(guestmem_pending(vm->mem));
 	/* A word that is no entry, written by a broken VM. */
 	atomic_store(&physmap_entries(vm->map)[3], 7);
@@ -439,9 +443,11 @@ static void a_failed_send_takes_nothing(void **state)
 	assert_int_equal(revoke_host_new(vm->map, vm->machine->home_fd,
 					 send_fails, NULL, &host),
 			 0);
-	assert_int_equal(revoke_take(host, &page, 1, HOME_ONLY, &batch),
-			 -ECONNRESET);
-	assert_int_equal(physmap_load(vm->map, page), physmap_home());
+	for (unsigned i = 0; i <= REVOKE_MAX_REQUESTS; i++) {
+		assert_int_equal(revoke_take(host, &page, 1, HOME_ONLY, &batch),
+				 -ECONNRESET);
+		assert_int_equal(physmap_load(vm->map, page), physmap_home());
+	}
 	revoke_host_free(host);
 	assert_null(revoke_host_free(NULL));
 	vm_free(vm);

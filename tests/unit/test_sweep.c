@@ -147,6 +147,51 @@ static void what_is_freed_comes_back(void **state)
 	assert_int_equal(w.sweep.sweeps, 1);
 }
 
+/* Processes that were killed before are not the sweep's doing, nor is a sweep that failed. */
+static void each_sweep_begins_anew(void **state)
+{
+	struct world w;
+	uint64_t before;
+
+	(void)state;
+	world_init(&w, MIB(150), MIB(50));
+	w.report.ooms = 3;
+	run_until(&w, SWEEP_IN);
+	w.report.allowed = false;
+	run_until(&w, SWEEP_OUT);
+	w.report.allowed = true;
+	run_until(&w, SWEEP_REST);
+	assert_true(w.sweep.failed);
+	before = w.sweep.swept_pages;
+	run_until(&w, SWEEP_IN);
+	run_until(&w, SWEEP_OUT);
+	run_until(&w, SWEEP_REST);
+	assert_false(w.sweep.failed);
+	assert_int_equal(w.sweep.sweeps, 2);
+	assert_int_equal(w.sweep.brought_pages, w.sweep.swept_pages - before);
+	/* It was worth it: after the time that proves that, nothing is remembered. */
+	run(&w, SWEEP_KEPT_MS + TICK_MS);
+	assert_int_equal(w.sweep.brought_pages, 0);
+	assert_int_equal(w.sweep.pause_ms, SWEEP_PAUSE_MIN_MS);
+}
+
+static void a_sweep_is_not_followed_by_the_next(void **state)
+{
+	struct world w;
+	uint64_t since;
+
+	(void)state;
+	world_init(&w, MIB(150), MIB(50));
+	run_until(&w, SWEEP_IN);
+	run_until(&w, SWEEP_OUT);
+	run_until(&w, SWEEP_REST);
+	since = w.report.now_ms;
+	free_pages(&w, MIB(50));
+	run_until(&w, SWEEP_IN);
+	assert_in_range(w.report.now_ms - since, SWEEP_PAUSE_MIN_MS,
+			SWEEP_PAUSE_MIN_MS + 2 * STATS_MS);
+}
+
 static void little_is_left_alone(void **state)
 {
 	struct world w;
@@ -197,6 +242,10 @@ static void enough_stays_free(void **state)
 	w.options.v[OPT_CTL_MAX_PERCENT] = 25;
 	run(&w, 10000);
 	assert_int_equal(w.most_balloon, MIB(64));
+	/* That is an end like any other: it has brought what it may. */
+	assert_int_equal(w.sweep.phase, SWEEP_REST);
+	assert_false(w.sweep.failed);
+	assert_int_equal(w.balloon, 0);
 	world_init(&w, MIB(10), MIB(240));
 	w.options.v[OPT_CTL_MAX_PERCENT] = 0;
 	run(&w, 10000);
@@ -328,6 +377,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_freed_comes_back),
+		cmocka_unit_test(each_sweep_begins_anew),
+		cmocka_unit_test(a_sweep_is_not_followed_by_the_next),
 		cmocka_unit_test(little_is_left_alone),
 		cmocka_unit_test(what_comes_and_goes_is_left_alone),
 		cmocka_unit_test(enough_stays_free),
