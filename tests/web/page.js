@@ -206,9 +206,10 @@ const tests = {
 
 	async "pools are a table"() {
 		assert(byId("poolsection").hidden);
-		await api("PUT", "/v1/pools/lab", {memoryAllocation: {reservation: 8 * MIB}});
+		await api("PUT", "/v1/pools/lab", {memoryAllocation: {reservation: 8 * MIB, limit: 32 * MIB}});
 		await until(() => !byId("poolsection").hidden, "the pools");
-		assert(/lab8\.0 MiB/.test(byId("pools").textContent), byId("pools").textContent);
+		assert(/lab8\.0 MiB.*MiB32\.0 MiB/.test(byId("pools").textContent), byId("pools").textContent);
+		assert(/the host.*unlimited/.test(byId("pools").textContent), byId("pools").textContent);
 		await api("DELETE", "/v1/pools/lab");
 	},
 
