@@ -43,13 +43,22 @@ static void show_args(const struct api_strings *args)
 	putchar('\n');
 }
 
+/* Without what is a pool's: whether it borrows. */
+static void show_alloc(const struct mem_alloc *alloc)
+{
+	char text[ALLOC_TEXT];
+	const char *end;
+
+	mem_alloc_format(alloc, text);
+	end = strstr(text, " expandable");
+	printf("  %.*s\n", end ? (int)(end - text) : ALLOC_TEXT, text);
+}
+
 static void show_config(const struct api_vm_config *c)
 {
-	char promises[ALLOC_TEXT];
-
 	printf("%s\n", c->name);
 	line("memory", mib(c->size_pages));
-	printf("  %s\n", mem_alloc_format(&c->alloc, promises));
+	show_alloc(&c->alloc);
 	printf("  pool=%s group=%s sharing=%s autostart=%s\n",
 	       *c->pool ? c->pool : "(host)", *c->group ? c->group : "(alone)",
 	       c->share ? "on" : "off", c->autostart ? "on" : "off");

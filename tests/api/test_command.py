@@ -101,6 +101,7 @@ class Command(unittest.TestCase):
         self.mezz("create", "q", *words)
         line = next(line for line in self.mezz("show", "q").splitlines() if "args:" in line)
         self.assertEqual(words, shlex.split(line.split("args:", 1)[1]))
+        self.assertIn("\n  reservation=0B limit=unlimited shares=normal\n", self.mezz("show", "q"))
         self.mezz("rm", "q")
 
     def test_times(self):
