@@ -116,7 +116,7 @@ class Mezzd:
             self.proc = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, env={**os.environ, "MEZZ_IMAGE": str(built.IMAGE)})
-        end = time.monotonic() + 30
+        end = time.monotonic() + 30 * built.PATIENCE
         while self.proc.poll() is None and time.monotonic() < end:
             with contextlib.suppress(OSError):
                 self.ask("GET", "/v1/host")
@@ -127,7 +127,7 @@ class Mezzd:
     def end(self, how=signal.SIGTERM):
         """End it alone; its VMs go on. Return: its status."""
         self.proc.send_signal(how)
-        return self.proc.wait(20)
+        return self.proc.wait(20 * built.PATIENCE)
 
     def close(self):
         """End everything that belongs to it."""
@@ -168,7 +168,7 @@ class Mezzd:
 
     def connection(self, timeout_s=30):
         """A new connection to it."""
-        return UnixConnection(self.socket, timeout_s)
+        return UnixConnection(self.socket, timeout_s * built.PATIENCE)
 
     def ask(self, method, path, body=None, headers=None, connection=None):
         """One request; the body is JSON unless it is bytes. Return: the answer."""
@@ -187,7 +187,8 @@ class Mezzd:
     def mezz(self, *words, stdin=subprocess.DEVNULL, timeout=60):
         """The command line program on it. Return: its status, output and errors."""
         done = subprocess.run([str(built.MEZZ), *map(str, words)], check=False,
-                              capture_output=True, stdin=stdin, timeout=timeout, text=True,
+                              capture_output=True, stdin=stdin, text=True,
+                              timeout=timeout * built.PATIENCE,
                               env={**os.environ, "MEZZ_SOCKET": str(self.socket)})
         return done.returncode, done.stdout, done.stderr
 
@@ -289,7 +290,7 @@ class Lab(Mezzd):
     def tell(self, name, line=""):
         """Type a line on a guest's console, where its script may read it."""
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(10)
+            sock.settimeout(10 * built.PATIENCE)
             sock.connect(str(self.state / "vms" / name / "console.sock"))
             # What the guest has said comes first: then the VM knows of us, and reads what is
             # typed although we leave.
@@ -322,7 +323,8 @@ class Lab(Mezzd):
 def on_host(program, *words):
     """What a program of the guest image prints here, on the real processor."""
     done = subprocess.run([built.IMAGE / "bin" / program, *map(str, words)], check=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=120)
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          timeout=120 * built.PATIENCE)
     return done.stdout.decode()
 
 

@@ -80,8 +80,8 @@ def spawn(options, image=IMAGE, **kwargs):
 
 def program(words):
     """Run `mezz` with any arguments."""
-    done = subprocess.run([str(MEZZ), *words], check=False, capture_output=True, timeout=20,
-                          stdin=subprocess.DEVNULL)
+    done = subprocess.run([str(MEZZ), *words], check=False, capture_output=True,
+                          timeout=20 * PATIENCE, stdin=subprocess.DEVNULL)
     return Run(done.returncode, clean(done.stdout), clean(done.stderr))
 
 
@@ -126,8 +126,8 @@ def boot(script, mode, options=(), append="", timeout_s=110):
         initrd.write(initrd_with(script))
         initrd.flush()
         line = f'{append} mezz.run="sh /test.sh"'.strip()
-        run = mezz_run([*mode_options(mode), "--timeout", str(int((timeout_s - 10) * PATIENCE)), "--initrd",
-                        initrd.name, "--append", line, *options], timeout_s=timeout_s)
+        run = mezz_run([*mode_options(mode), "--timeout", str(int((timeout_s - 10) * PATIENCE)),
+                        "--initrd", initrd.name, "--append", line, *options], timeout_s=timeout_s)
     start, end = START.search(run.out), END.search(run.out)
     if run.status or not start or not end:
         raise AssertionError(f"{mode} {options}: the guest did not run to its end: {run.said()}")
@@ -158,7 +158,8 @@ class HostRoot:
             done = subprocess.run(
                 [os.path.join(self.folder.name, "sh"), "-c", script], cwd=cwd, check=False,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                timeout=120, env={"PATH": self.folder.name, "HOME": cwd, "TERM": "vt102"})
+                timeout=120 * PATIENCE,
+                env={"PATH": self.folder.name, "HOME": cwd, "TERM": "vt102"})
         if done.returncode:
             raise AssertionError(f"on the host: status {done.returncode}: {clean(done.stdout)}")
         return clean(done.stdout)

@@ -15,8 +15,11 @@ import time
 import unittest
 
 import harness
+from harness import PATIENCE
 
 PROMPT = b"mezz:~# "
+LIMIT = ["--timeout", str(round(60 * PATIENCE))]
+LIMIT_S = 60 * PATIENCE
 
 
 class Terminal:
@@ -25,12 +28,13 @@ class Terminal:
     def __init__(self, options=()):
         self.master, self.slave = pty.openpty()
         self.before = termios.tcgetattr(self.slave)
-        self.proc = harness.spawn(["--timeout", "100", *options], stdin=self.slave,
-                                  stdout=self.slave, stderr=self.slave)
+        self.proc = harness.spawn(["--timeout", round(100 * PATIENCE), *options],
+                                  stdin=self.slave, stdout=self.slave, stderr=self.slave)
         self.seen = b""
 
     def read_until(self, wanted, timeout_s=60):
         """Read until a pattern is there. Return what came before it and it."""
+        timeout_s *= PATIENCE
         end = time.monotonic() + timeout_s
         while not (found := re.search(wanted, self.seen)):
             left = end - time.monotonic()
@@ -59,7 +63,7 @@ class Terminal:
 
     def wait(self, timeout_s=20):
         """Until the program has ended. Return its status."""
-        end = time.monotonic() + timeout_s
+        end = time.monotonic() + timeout_s * PATIENCE
         while self.proc.poll() is None:
             if time.monotonic() > end:
                 raise AssertionError(f"still running: {self.seen[-2000:]!r}")
@@ -164,7 +168,7 @@ class Console(unittest.TestCase):
 
     def gone(self, condition):
         """Until something is no more."""
-        end = time.monotonic() + 10
+        end = time.monotonic() + 10 * PATIENCE
         while condition() and time.monotonic() < end:
             time.sleep(0.05)
         self.assertFalse(condition())
@@ -198,7 +202,7 @@ class Console(unittest.TestCase):
         """What a run left behind whose processes were all killed at once, the next one removes."""
         with tempfile.TemporaryDirectory(prefix="mezz-test-") as tmp:
             env = {**os.environ, "TMPDIR": tmp, "MEZZ_IMAGE": str(harness.IMAGE)}
-            command = [str(harness.MEZZ), "run", "--timeout", "60"]
+            command = [str(harness.MEZZ), "run", *LIMIT]
             proc = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                     start_new_session=True, env=env)
             while b"mezz-init: up" not in proc.stdout.readline():
@@ -261,7 +265,7 @@ class Pipe(unittest.TestCase):
 
     def test_pipe(self):
         """Commands from a pipe, sent when the guest listens; Ctrl-A is an ordinary byte there."""
-        proc = harness.spawn(["--timeout", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        proc = harness.spawn(LIMIT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE)
         try:
             seen = b""
@@ -269,7 +273,8 @@ class Pipe(unittest.TestCase):
                 data = os.read(proc.stdout.fileno(), 4096)
                 self.assertTrue(data, seen)
                 seen += data
-            out, err = proc.communicate(b"stty -echo; od -A n -t x1 -N 3\n\1xy\npoweroff -f\n", 60)
+            out, err = proc.communicate(b"stty -echo; od -A n -t x1 -N 3\n\1xy\npoweroff -f\n",
+                                        LIMIT_S)
         finally:
             harness.end_session(proc)
         self.assertEqual(0, proc.returncode, err)
@@ -277,11 +282,11 @@ class Pipe(unittest.TestCase):
 
     def test_early(self):
         """Commands that are there before the guest is: none is lost."""
-        proc = harness.spawn(["--timeout", "60"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        proc = harness.spawn(LIMIT, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE)
         try:
             out, err = proc.communicate(b"echo first $((1+1))\n" + b"true\n" * 100 +
-                                        b"echo last $((2+2))\nexit\n", 60)
+                                        b"echo last $((2+2))\nexit\n", LIMIT_S)
         finally:
             harness.end_session(proc)
         self.assertEqual(0, proc.returncode, err)
@@ -290,10 +295,10 @@ class Pipe(unittest.TestCase):
 
     def exec(self, text, stdin):
         """Status and output of a command in a guest."""
-        proc = harness.spawn(["--timeout", "60", "--memory", "128M", "--exec", text],
+        proc = harness.spawn([*LIMIT, "--memory", "128M", "--exec", text],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
-            out, err = proc.communicate(stdin, 60)
+            out, err = proc.communicate(stdin, LIMIT_S)
         finally:
             harness.end_session(proc)
         self.assertEqual(b"", err)
@@ -311,11 +316,11 @@ class Pipe(unittest.TestCase):
 
     def test_null(self):
         """No input at all does not spin or end the guest."""
-        proc = harness.spawn(["--timeout", "60", "--append", harness.command_parameter(
+        proc = harness.spawn([*LIMIT, "--append", harness.command_parameter(
             "sleep 4; echo waited")], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE)
         try:
-            out, _ = proc.communicate(timeout=60)
+            out, _ = proc.communicate(timeout=LIMIT_S)
         finally:
             harness.end_session(proc)
         self.assertEqual(0, proc.returncode)
@@ -325,11 +330,11 @@ class Pipe(unittest.TestCase):
         """Nobody reads what the guest prints: it runs to its end all the same."""
         read, write = os.pipe()
         os.close(read)
-        proc = harness.spawn(["--timeout", "60", "--append", harness.command_parameter("true")],
+        proc = harness.spawn([*LIMIT, "--append", harness.command_parameter("true")],
                              stdin=subprocess.DEVNULL, stdout=write, stderr=subprocess.PIPE)
         os.close(write)
         try:
-            _, err = proc.communicate(timeout=60)
+            _, err = proc.communicate(timeout=LIMIT_S)
         finally:
             harness.end_session(proc)
         self.assertEqual(0, proc.returncode, err)
