@@ -104,6 +104,7 @@ static void rx_put(struct serial *serial, uint8_t byte, uint32_t depth)
 	}
 	serial->rx[(serial->rx_head + serial->rx_count) % SERIAL_RX_BYTES] = byte;
 	serial->rx_count++;
+	serial->rx_burst++;
 }
 
 /*
@@ -131,6 +132,13 @@ static void tell_room(struct serial *serial)
 		serial->ops->room(serial->ctx);
 }
 
+/* The driver sees that nothing is there, and is about to do something else. */
+static void end_burst(struct serial *serial)
+{
+	serial->rx_burst = 0;
+	tell_room(serial);
+}
+
 static uint8_t rx_get(struct serial *serial)
 {
 	if (!serial->rx_count)
@@ -142,7 +150,6 @@ static uint8_t rx_get(struct serial *serial)
 	serial->rx_count--;
 	serial->stats.rx_bytes++;
 	update_line(serial);
-	tell_room(serial);
 	return byte;
 }
 
@@ -151,7 +158,9 @@ size_t serial_room(const struct serial *serial)
 	/* In loopback the wire from outside is cut; let the bytes wait there. */
 	if (serial->mcr & MCR_LOOP || !listens(serial))
 		return 0;
-	return SERIAL_RX_BYTES - serial->rx_count;
+	return serial->rx_burst < SERIAL_RX_BYTES
+		       ? SERIAL_RX_BYTES - serial->rx_burst
+		       : 0;
 }
 
 size_t serial_receive(struct serial *serial, const uint8_t *bytes, size_t len)
@@ -244,6 +253,7 @@ static void write_fcr(struct serial *serial, uint8_t value)
 	if (value & FCR_CLEAR_RX) {
 		serial->rx_head = 0;
 		serial->rx_count = 0;
+		serial->rx_burst = 0;
 	}
 	serial->fcr = value & (FCR_ENABLE | FCR_TRIGGER);
 	update_line(serial);
@@ -270,6 +280,14 @@ static uint8_t read_iir(struct serial *serial)
 		serial->thre_pending = false;
 		update_line(serial);
 	}
+	if (cause != IIR_NONE) {
+		serial->told_cause = true;
+	} else {
+		serial->loops |= serial->told_cause;
+		serial->told_cause = false;
+		if (!serial->rx_count)
+			end_burst(serial);
+	}
 	return cause | (serial->fcr & FCR_ENABLE ? IIR_FIFO : 0);
 }
 
@@ -279,6 +297,8 @@ static uint8_t read_lsr(struct serial *serial)
 
 	if (serial->rx_count)
 		value |= LSR_DATA;
+	else if (!serial->loops || !(serial->ier & IER_RX))
+		end_burst(serial);
 	if (serial->overrun) {
 		value |= LSR_OVERRUN;
 		serial->overrun = false;

@@ -11,6 +11,11 @@
  * and its receive interrupt is on, or it polls. ops->room tells that there is room again.
  * The receive queue is deeper than the 16 bytes of the chip so that a paste
  * costs few interrupts. The character timeout of the chip is immediate.
+ *
+ * A line is slow, and a driver may rely on that: its interrupt handler goes on until nothing is
+ * pending. Bytes that came as fast as it reads would keep it there, with everything else
+ * of the guest waiting, until it gives up and loses them. So it gets a queue full at most
+ * before it has seen that there is nothing.
  */
 #ifndef DEV_SERIAL_H
 #define DEV_SERIAL_H
@@ -67,6 +72,9 @@ struct serial_stats {
  * @room_wanted: serial_receive() was refused something
  * @polls: reads of the line status since a byte was sent, up to what counts as listening
  * @accesses: to registers since the receive interrupt was switched on, likewise
+ * @told_cause: the last read of the interrupt identification told a cause
+ * @loops: the driver reads that again after a cause, until there is none
+ * @rx_burst: bytes put into the queue since the driver last saw that there was nothing
  * @rx: ring of received bytes
  * @rx_head: index of the oldest
  * @rx_count: how many
@@ -91,6 +99,9 @@ struct serial {
 	bool room_wanted;
 	uint8_t polls;
 	uint8_t accesses;
+	bool told_cause;
+	bool loops;
+	uint32_t rx_burst;
 	uint8_t rx[SERIAL_RX_BYTES];
 	uint32_t rx_head;
 	uint32_t rx_count;

@@ -186,12 +186,76 @@ static void test_flow(void **state)
 			 SERIAL_RX_BYTES);
 	assert_int_equal(serial_room(&f->port), 0);
 	for (unsigned int i = 0; i < SERIAL_RX_BYTES; i++) {
-		/* Not for each byte, but once half is free. */
-		assert_int_equal(f->rooms, i > SERIAL_RX_BYTES / 2 - 1);
 		assert_int_equal(rd(f, DATA), bytes[i]);
+		assert_int_equal(serial_room(&f->port), 0);
 	}
-	assert_int_equal(f->rooms, 1);
+	/* Not before it has seen that there is no more. */
+	assert_int_equal(f->rooms, 0);
 	assert_int_equal(rd(f, LSR), 0x60); /* nothing was lost */
+	assert_int_equal(f->rooms, 1);
+	assert_int_equal(serial_room(&f->port), SERIAL_RX_BYTES);
+}
+
+/* As Linux has it: until nothing is pending. Return: bytes, or -1 if it gives up before that. */
+static int handle_interrupt(struct fixture *f, bool refill)
+{
+	const uint8_t bytes[SERIAL_RX_BYTES] = {0};
+	int n = 0;
+
+	for (unsigned int passes = 0; passes < 512; passes++) {
+		if (rd(f, IIR) & 1)
+			return n;
+		for (unsigned int i = 0; i < 256 && rd(f, LSR) & 1; i++) {
+			rd(f, DATA);
+			n++;
+			if (refill)
+				serial_receive(&f->port, bytes, sizeof(bytes));
+		}
+		rd(f, MSR);
+	}
+	return -1;
+}
+
+/* However fast bytes come, a handler gets to its end, and none is lost between two. */
+static void test_handler_ends(void **state)
+{
+	struct fixture *f = *state;
+	const uint8_t bytes[SERIAL_RX_BYTES] = {0};
+
+	wr(f, IIR, 0x81);
+	wr(f, MCR, 0x0b);
+	wr(f, IER, 0x01);
+	/* It is seen to look again at its first interrupt. */
+	assert_int_equal(serial_receive(&f->port, bytes, 1), 1);
+	assert_int_equal(handle_interrupt(f, false), 1);
+	for (unsigned int i = 0; i < 20; i++) {
+		f->rooms = 0;
+		assert_int_equal(serial_receive(&f->port, bytes, 100), 100);
+		assert_true(f->line);
+		assert_int_equal(handle_interrupt(f, true), SERIAL_RX_BYTES);
+		assert_false(f->line);
+		assert_int_equal(f->rooms, 1);
+	}
+}
+
+/* Who never asks what the interrupt was for has seen the end in the line status. */
+static void test_handler_without_iir(void **state)
+{
+	struct fixture *f = *state;
+	const uint8_t bytes[SERIAL_RX_BYTES] = {0};
+
+	rd(f, IIR);
+	wr(f, MCR, 0x0b);
+	wr(f, IER, 0x01);
+	for (unsigned int i = 0; i < 20; i++) {
+		f->rooms = 0;
+		assert_int_equal(serial_receive(&f->port, bytes, sizeof(bytes)),
+				 sizeof(bytes));
+		assert_int_equal(serial_receive(&f->port, bytes, 1), 0);
+		while (rd(f, LSR) & 1)
+			rd(f, DATA);
+		assert_int_equal(f->rooms, 1);
+	}
 }
 
 /* A driver that starts throws away what is in the queue: nothing is put there before. */
@@ -336,6 +400,8 @@ int main(void)
 		T(test_transmit_interrupt),
 		T(test_receive),
 		T(test_flow),
+		T(test_handler_ends),
+		T(test_handler_without_iir),
 		T(test_not_before_it_listens),
 		T(test_without_dtr),
 		T(test_polling),
