@@ -28,8 +28,8 @@ class Stopped(unittest.TestCase):
     def stop(self, mode, work):
         """Stop and continue a guest at work; return what it says from then on."""
         script = harness.command_parameter(SCRIPT.format(work=work))
-        proc = harness.spawn(["--no-host", "--timeout", round(100 * harness.PATIENCE), "--append", script,
-                              *harness.mode_options(mode)],
+        proc = harness.spawn(["--no-host", "--timeout", round(100 * harness.PATIENCE),
+                              "--append", script, *harness.mode_options(mode)],
                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self.addCleanup(proc.stdout.close)
         self.addCleanup(harness.end_session, proc)
