@@ -2,6 +2,8 @@
 /*
  * A sharing group: a memory file whose frames hold contents that several guest pages
  * share, their reference counts, and the table of what the group's pages contain.
+ *
+ * Used by one thread at a time, which holds the gate, but for what any thread may call.
  */
 #ifndef HOST_GROUP_H
 #define HOST_GROUP_H
@@ -21,7 +23,7 @@ struct vmmem;
  * @name: of the group, or of the VM that is alone in it
  * @ino: inode of its file, which tells it from any other
  * @hints: what its pages contain; the mover's
- * @members: VMs in it, by @base; the mover's
+ * @members: VMs in it, by @base; changed under the gate and the host's lock
  * @n_members: how many
  * @adopting: VMs of a former host may still turn up: frames without references stay
  * @n_frames_used: frames with references. Any thread
@@ -43,7 +45,7 @@ struct group {
 	int fd;
 	uint8_t *map;
 	uint64_t n_frames;
-	uint32_t *refs;            /* by frame */
+	_Atomic uint32_t *refs;    /* by frame; read by any thread */
 	uint32_t *tags;            /* by frame */
 	uint64_t first_free;       /* no free frame before it */
 	_Atomic uint64_t end_used; /* no frame was used from here on */
@@ -118,7 +120,7 @@ void group_ref(struct group *g, uint64_t frame);
 /** group_unref() - one page less; the last one frees the frame. */
 void group_unref(struct group *g, uint64_t frame);
 
-/** group_refs() - how many pages share a frame; 0 for numbers that are none. */
+/** group_refs() - how many pages share a frame; 0 for numbers that are none. Any thread. */
 uint32_t group_refs(const struct group *g, uint64_t frame);
 
 /** group_claim() - a page found to share a frame. Return: false if there is no such frame. */
@@ -127,7 +129,7 @@ bool group_claim(struct group *g, uint64_t frame);
 /** group_trim() - all pages are claimed: free the other frames, enter the rest's contents. */
 void group_trim(struct group *g);
 
-/** group_book_bytes() - memory of table and counts. */
+/** group_book_bytes() - memory of table and counts. Under the host's lock. */
 uint64_t group_book_bytes(const struct group *g);
 
 /** page_hash() - the hash that tags come from. */

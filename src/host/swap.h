@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The swap file of one VM: slots of a page each, written in runs. */
+/*
+ * The swap file of one VM: slots of a page each, written in runs.
+ *
+ * Used by one thread at a time, which holds the gate, but for what any thread may call.
+ */
 #ifndef HOST_SWAP_H
 #define HOST_SWAP_H
 #include <base/error.h>

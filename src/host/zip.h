@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The compression cache of one VM: slots of a zip file, by size class, oldest first. */
+/*
+ * The compression cache of one VM: slots of a zip file, by size class, oldest first.
+ *
+ * Used by one thread at a time, which holds the gate, but for what any thread may call.
+ */
 #ifndef HOST_ZIP_H
 #define HOST_ZIP_H
 #include <base/error.h>
