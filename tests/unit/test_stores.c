@@ -131,6 +131,147 @@ static void a_cache_is_found_again(void **state)
 	ledger_release(&second);
 }
 
+/* Of @n pages of one class: the file has no more pages than they need. */
+static void slots_share_pages(void **state)
+{
+	uint8_t page[PAGE_SIZE];
+	char packed[ZIP_MAX_BYTES];
+	struct err err = {0};
+	struct ledger l;
+
+	(void)state;
+	ledger_init(&l, 1000);
+	for (unsigned what = 1; what < 64; what += 20) {
+		const unsigned bytes = pack(what, page, packed);
+		const unsigned per_page = zip_class_slots(zip_class_of(bytes));
+		uint64_t entry[N];
+		struct zip *zip;
+
+		assert_int_equal(zip_new(256, &l, &zip, &err), 0);
+		for (unsigned i = 0; i < N; i++) {
+			assert_int_equal(zip_put(zip, i, packed, bytes, 256,
+						 &entry[i]),
+					 0);
+			assert_int_equal(zip_slots(zip), i + 1);
+			assert_int_equal(zip_pages(zip), i / per_page + 1);
+		}
+		/* A slot that is free again is the next, wherever it is. */
+		for (unsigned i = 0; i < N; i += per_page) {
+			uint64_t again;
+
+			zip_drop(zip, entry[i]);
+			assert_false(zip_uses(zip, entry[i]));
+			assert_int_equal(zip_put(zip, i, packed, bytes, 256,
+						 &again),
+					 0);
+			assert_int_equal(zip_slots(zip), N);
+			assert_int_equal(zip_pages(zip), (N - 1) / per_page + 1);
+		}
+		zip_free(zip);
+		assert_int_equal(ledger_free_pages(&l), 1000);
+	}
+	ledger_release(&l);
+}
+
+static void put_many(struct zip *zip, unsigned first, unsigned n,
+		     uint64_t *entries)
+{
+	uint8_t page[PAGE_SIZE];
+	char packed[ZIP_MAX_BYTES];
+	const unsigned bytes = pack(1, page, packed);
+
+	for (unsigned i = first; i < first + n; i++)
+		assert_int_equal(zip_put(zip, i, packed, bytes, 1000,
+					 &entries[i]),
+				 0);
+}
+
+static void take_oldest(struct zip *zip, unsigned first, unsigned n)
+{
+	uint64_t page;
+
+	for (unsigned i = first; i < first + n; i++) {
+		assert_true(zip_oldest(zip, &page));
+		assert_int_equal(page, i);
+	}
+}
+
+/* However many there are, and wherever in its ring the oldest is. */
+static void the_oldest_comes_first(void **state)
+{
+	static uint64_t entries[2000];
+	struct err err = {0};
+	struct ledger l;
+	struct zip *zip;
+	uint64_t page;
+
+	(void)state;
+	ledger_init(&l, 1000);
+	assert_int_equal(zip_new(1000, &l, &zip, &err), 0);
+	assert_false(zip_oldest(zip, &page));
+	put_many(zip, 0, 200, entries);
+	take_oldest(zip, 0, 150);
+	put_many(zip, 200, 150, entries);
+	take_oldest(zip, 150, 100);
+	put_many(zip, 350, 900, entries);
+	take_oldest(zip, 250, 1000);
+	assert_false(zip_oldest(zip, &page));
+	zip_free(zip);
+	ledger_release(&l);
+}
+
+/* What a new host does with the cache of a VM that goes on, and with its own after a loss. */
+static void a_cache_is_counted_anew(void **state)
+{
+	uint8_t page[PAGE_SIZE], got[PAGE_SIZE];
+	char packed[ZIP_MAX_BYTES];
+	uint64_t entries[N], small, oldest;
+	struct err err = {0};
+	struct ledger l;
+	struct zip *zip;
+
+	(void)state;
+	ledger_init(&l, 1000);
+	assert_int_equal(zip_new(1000, &l, &zip, &err), 0);
+	put_many(zip, 0, N, entries);
+	assert_int_equal(zip_put(zip, 99, packed, pack(60, page, packed), 1000,
+				 &small),
+			 0);
+	zip_clear(zip);
+	assert_int_equal(zip_slots(zip), 0);
+	assert_int_equal(zip_pages(zip), 0);
+	assert_int_equal(ledger_free_pages(&l), 1000);
+	assert_false(zip_oldest(zip, &oldest));
+	assert_false(zip_uses(zip, entries[0]));
+	/* The last first; the page of another class is not theirs. */
+	for (unsigned i = N; i-- > N / 2;)
+		assert_true(zip_claim(zip, i, entries[i]));
+	assert_false(zip_claim(
+		zip, 7,
+		(entries[N - 1] & ~(PHYSMAP_SIZE_MASK << PHYSMAP_SIZE_SHIFT)) |
+			(uint64_t)ZIP_MAX_BYTES << PHYSMAP_SIZE_SHIFT));
+	assert_int_equal(zip_slots(zip), N / 2);
+	assert_int_equal(1000 - ledger_free_pages(&l), zip_pages(zip));
+	zip_trim(zip);
+	assert_int_equal(file_pages(zip_fd(zip)), zip_pages(zip));
+	assert_int_equal(zip_get(zip, entries[N - 1], got), 0);
+	(void)pack(1, page, packed);
+	assert_memory_equal(got, page, PAGE_SIZE);
+	for (unsigned i = N; i-- > N / 2;) {
+		assert_true(zip_oldest(zip, &oldest));
+		assert_int_equal(oldest, i);
+		zip_drop(zip, entries[i]);
+	}
+	assert_false(zip_oldest(zip, &oldest));
+	assert_int_equal(zip_pages(zip), 0);
+	/* And from the beginning of the file again. */
+	put_many(zip, 0, 1, entries);
+	assert_int_equal(physmap_slot(entries[0]), 0);
+	zip_free(zip);
+	assert_int_equal(ledger_free_pages(&l), 1000);
+	ledger_release(&l);
+}
+
 static void a_full_cache_refuses(void **state)
 {
 	uint8_t page[PAGE_SIZE];
@@ -217,6 +358,9 @@ int main(void)
 		cmocka_unit_test(classes_fit_their_pages),
 		cmocka_unit_test(packed_pages_come_back),
 		cmocka_unit_test(a_cache_is_found_again),
+		cmocka_unit_test(slots_share_pages),
+		cmocka_unit_test(the_oldest_comes_first),
+		cmocka_unit_test(a_cache_is_counted_anew),
 		cmocka_unit_test(a_full_cache_refuses),
 		cmocka_unit_test(swapped_pages_come_back),
 		cmocka_unit_test(zeros_and_hashes),
