@@ -403,25 +403,40 @@ static void an_unacknowledged_page_is_given_back(void **state)
 /* Ending a batch leaves alone what was finished, even if another batch has it now. */
 static void a_finished_page_may_be_taken_again(void **state)
 {
-	struct vm *vm = vm_new();
-	struct revoke_batch first;
-	struct revoke_batch second;
-	const ppn_t page = ppn(3);
-
 	(void)state;
-	touch_all(vm);
-	assert_int_equal(revoke_take(vm->host, &page, 1, HOME_ONLY, &first), 1);
-	guestmem_service(vm->mem);
-	assert_int_equal(revoke_wait(vm->host, &first, SECOND_NS), 0);
-	assert_int_equal(revoke_finish(vm->host, &first, 0, physmap_home()), 0);
-	assert_int_equal(revoke_take(vm->host, &page, 1, HOME_ONLY, &second), 1);
-	revoke_end(vm->host, &first);
-	assert_int_equal(physmap_state(physmap_load(vm->map, page)),
-			 PHYSMAP_BUSY);
-	guestmem_service(vm->mem);
-	revoke_end(vm->host, &second);
-	assert_int_equal(physmap_load(vm->map, page), physmap_home());
-	vm_free(vm);
+	for (unsigned together = 0; together < 2; together++) {
+		struct vm *vm = vm_new();
+		struct revoke_batch first, second;
+		const ppn_t pages[] = {ppn(3), ppn(4)};
+		const uint64_t finals[] = {REVOKE_KEEP, physmap_home()};
+
+		touch_all(vm);
+		assert_int_equal(revoke_take(vm->host, pages, 2, HOME_ONLY,
+					     &first),
+				 2);
+		guestmem_service(vm->mem);
+		assert_int_equal(revoke_wait(vm->host, &first, SECOND_NS), 0);
+		if (together)
+			assert_int_equal(revoke_finish_all(vm->host, &first,
+							   finals),
+					 2);
+		else
+			assert_int_equal(revoke_finish(vm->host, &first, 1,
+						       finals[1]),
+					 0);
+		assert_int_equal(revoke_take(vm->host, &pages[1], 1, HOME_ONLY,
+					     &second),
+				 1);
+		revoke_end(vm->host, &first);
+		assert_int_equal(physmap_load(vm->map, pages[0]),
+				 physmap_home());
+		assert_true(physmap_is_busy(physmap_load(vm->map, pages[1])));
+		guestmem_service(vm->mem);
+		revoke_end(vm->host, &second);
+		assert_int_equal(physmap_load(vm->map, pages[1]),
+				 physmap_home());
+		vm_free(vm);
+	}
 }
 
 static int send_fails(void *ctx, const struct revoke_request *request)
