@@ -292,11 +292,10 @@ class Managed(unittest.TestCase):
         log = pathlib.Path(answer.json["runtime"]["log"])
         until(lambda: b"fetched" in log.read_bytes(), "the guest fetches")
         alone, helpers = own_bytes(pid), own_bytes(helper)
-        self.assertGreater(helpers, 0)
-        # Its tables are counted besides, but are smaller than mezz-net.
-        self.assertGreater(helpers, PHYSMAP_BYTES)
+        # The VM's tables are counted besides. Without mezz-net it would be less than this.
+        self.assertGreater(helpers, PHYSMAP_BYTES // 2)
         until(lambda: self.daemon.get("/v1/vms/web").json["quickStats"]["overhead"] >=
-              alone + helpers + PHYSMAP_BYTES // 2, "mezz-net is counted", 10)
+              alone + helpers + PHYSMAP_BYTES * 3 // 4, "mezz-net is counted", 10)
         os.kill(pid, 9)
         until(lambda: not pathlib.Path(f"/proc/{helper}").exists(), "the end of mezz-net", 10)
 
