@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include <base/rng.h>
 #include <host/ledger.h>
 #include <host/swap.h>
 #include <host/vmmem.h>
@@ -52,10 +53,12 @@ static void classes_fit_their_pages(void **state)
 
 static unsigned pack(unsigned what, uint8_t *page, char *packed)
 {
+	struct rng rng = {what};
+
 	memset(page, (int)what, PAGE_SIZE);
 	/* Different sizes, for different classes. */
 	for (unsigned i = 0; i < what * 24; i++)
-		page[i] = (uint8_t)(i * i * 31 + what);
+		page[i] = (uint8_t)rng_next(&rng);
 	return (unsigned)LZ4_compress_default((char *)page, packed, PAGE_SIZE,
 					      ZIP_MAX_BYTES);
 }
@@ -166,7 +169,14 @@ static void slots_share_pages(void **state)
 					 0);
 			assert_int_equal(zip_slots(zip), N);
 			assert_int_equal(zip_pages(zip), (N - 1) / per_page + 1);
+			entry[i] = again;
 		}
+		/* So is a page that is free again, for any class. */
+		for (unsigned i = 0; i < N; i++)
+			zip_drop(zip, entry[i]);
+		assert_int_equal(zip_pages(zip), 0);
+		assert_int_equal(zip_put(zip, 0, packed, 2000, 256, entry), 0);
+		assert_int_equal(physmap_slot(entry[0]), 0);
 		zip_free(zip);
 		assert_int_equal(ledger_free_pages(&l), 1000);
 	}
@@ -243,24 +253,23 @@ static void a_cache_is_counted_anew(void **state)
 	assert_int_equal(ledger_free_pages(&l), 1000);
 	assert_false(zip_oldest(zip, &oldest));
 	assert_false(zip_uses(zip, entries[0]));
-	/* The last first; the page of another class is not theirs. */
-	for (unsigned i = N; i-- > N / 2;)
-		assert_true(zip_claim(zip, i, entries[i]));
-	assert_false(zip_claim(
-		zip, 7,
-		(entries[N - 1] & ~(PHYSMAP_SIZE_MASK << PHYSMAP_SIZE_SHIFT)) |
-			(uint64_t)ZIP_MAX_BYTES << PHYSMAP_SIZE_SHIFT));
-	assert_int_equal(zip_slots(zip), N / 2);
+	/* The last first, and each other one; their pages have no slots of another class. */
+	for (unsigned i = N; i > N / 2; i -= 2)
+		assert_true(zip_claim(zip, i - 1, entries[i - 1]));
+	assert_false(zip_claim(zip, 7,
+			       physmap_zipped(physmap_slot(entries[N - 16]),
+					      ZIP_MAX_BYTES)));
+	assert_int_equal(zip_slots(zip), N / 4);
 	assert_int_equal(1000 - ledger_free_pages(&l), zip_pages(zip));
 	zip_trim(zip);
 	assert_int_equal(file_pages(zip_fd(zip)), zip_pages(zip));
 	assert_int_equal(zip_get(zip, entries[N - 1], got), 0);
 	(void)pack(1, page, packed);
 	assert_memory_equal(got, page, PAGE_SIZE);
-	for (unsigned i = N; i-- > N / 2;) {
+	for (unsigned i = N; i > N / 2; i -= 2) {
 		assert_true(zip_oldest(zip, &oldest));
-		assert_int_equal(oldest, i);
-		zip_drop(zip, entries[i]);
+		assert_int_equal(oldest, i - 1);
+		zip_drop(zip, entries[i - 1]);
 	}
 	assert_false(zip_oldest(zip, &oldest));
 	assert_int_equal(zip_pages(zip), 0);
