@@ -183,9 +183,17 @@ static void mmio_write(void *ctx, gpa_t addr, unsigned int size, uint64_t value)
 		vm_kick(vm);
 }
 
+/*
+ * A guest that was stopped in the midst of a slice, perhaps in the handler of its watchdog's
+ * timer, must know before it sees how late it is.
+ */
 static uint64_t tsc(void *ctx)
 {
-	return now_ns(ctx);
+	struct vm *vm = ctx;
+	const uint64_t now = now_ns(vm);
+
+	vm_tell_stopped(vm, now);
+	return now;
 }
 
 static bool msr_read(void *ctx, uint32_t msr, uint64_t *ret_value)

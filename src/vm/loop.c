@@ -40,8 +40,7 @@ void vm_finish(struct vm *vm)
 	vm->cb->ended(vm->ctx);
 }
 
-/* The host had no memory or no processor for it, or has stopped it: no fault of the guest's. */
-static void tell_stopped(struct vm *vm, uint64_t now)
+void vm_tell_stopped(struct vm *vm, uint64_t now)
 {
 	if (vm->seen_ns && now - vm->seen_ns > STOPPED_NS)
 		kvmclock_tell_stopped(&vm->kvmclock);
@@ -58,7 +57,7 @@ static bool serve_interrupts(struct vm *vm)
 	bool owes;
 	int vector;
 
-	tell_stopped(vm, now);
+	vm_tell_stopped(vm, now);
 	pthread_mutex_lock(&vm->device_lock);
 	lapic_poll(&vm->lapic, now, now);
 	vm_balloon_poll(vm, now);

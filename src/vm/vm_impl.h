@@ -101,7 +101,7 @@ struct vm {
 	uint64_t skipped_ns; /* p idle time left out by VM_CLOCK_INSTRUCTIONS */
 	uint64_t flushed_ns; /* p when the console was flushed last */
 	uint64_t flush_due_ns; /* d when the VM's thread will flush it; 0: nobody will */
-	uint64_t seen_ns; /* p when the processor was between two slices last */
+	uint64_t seen_ns; /* p when the processor was between two slices, or told the time, last */
 	uint64_t slices;  /* p */
 	uint64_t halts;   /* p */
 	uint64_t idle_ns; /* p */
@@ -121,6 +121,13 @@ extern const struct cpu_ops vm_io_ops;
 
 /** vm_kick() - make the processor look at its interrupts and requests. Any thread. */
 void vm_kick(struct vm *vm);
+
+/**
+ * vm_tell_stopped() - tell the guest if the host had no memory or no processor for it, or has
+ * stopped it, since it was seen last: no fault of the guest's. @now: time of the VM's clock.
+ * Processor thread.
+ */
+void vm_tell_stopped(struct vm *vm, uint64_t now);
 
 /** vm_request_end() - the run shall end like this; processor thread. */
 void vm_request_end(struct vm *vm, enum vm_end end);
