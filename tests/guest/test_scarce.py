@@ -4,6 +4,7 @@
 soft, all shared pages broken at once in hard, a disk that takes nothing, and everybody
 blocked in low. Nobody is killed, nothing is lost, and they get on when there is memory."""
 
+import contextlib
 import hashlib
 import os
 import resource
@@ -181,6 +182,16 @@ read -r word; kill -USR1 $liar; echo mended
 read -r word; echo >&4; wait $hold
 """
 
+    def find_stuck(self, host):
+        """In soft the balloon is what is asked. But the host may get to hard, and then what is taken
+        otherwise is enough before the verdict: then once more."""
+        for _ in range(5):
+            enter(host, "soft")
+            with contextlib.suppress(lab.LabError):
+                until(lambda: host.stats("mute")["balloonDriver"] == "stuck", "the verdict", 15)
+                return
+        self.fail(f"no verdict: {host.log()[-500:]}")
+
     def test_is_paged_instead(self):
         """It is asked in vain, then compression and swap take all, and the guest's data is right.
         Once the driver works it is trusted again."""
@@ -190,9 +201,7 @@ read -r word; echo >&4; wait $hold
             host.must("start", "mute")
             until(lambda: "liar ready" in host.said("mute") and
                   host.stats("mute")["private"] > 120 * MIB, "a full guest", WAIT_S)
-            enter(host, "soft")
-            until(lambda: host.stats("mute")["balloonDriver"] == "stuck",
-                  lambda: f"the verdict: {host.log()[-500:]}", WAIT_S)
+            self.find_stuck(host)
             self.assertEqual(0, host.stats("mute")["ballooned"])
             host.must("set", "mute", "limit=90M")
             until(lambda: host.stats("mute")["consumed"] <= 90 * MIB, "the limit", WAIT_S)
