@@ -8,9 +8,6 @@
 
 #include <vm/vm_impl.h>
 
-/* A slice takes milliseconds. One that took this long has waited for the host. */
-#define STOPPED_NS UINT64_C(1000000000)
-
 void vm_kick(struct vm *vm)
 {
 	atomic_store(&vm->kicked, true);
@@ -42,7 +39,7 @@ void vm_finish(struct vm *vm)
 
 void vm_tell_stopped(struct vm *vm, uint64_t now)
 {
-	if (vm->seen_ns && now - vm->seen_ns > STOPPED_NS)
+	if (vm->seen_ns && now - vm->seen_ns > VM_STOPPED_NS)
 		kvmclock_tell_stopped(&vm->kvmclock);
 	vm->seen_ns = now;
 }

@@ -18,9 +18,8 @@
 #include <base/thread.h>
 #include <vm/vm_impl.h>
 
-#define NEVER      UINT64_MAX
-#define ALIVE_MS   500
-#define STOPPED_NS UINT64_C(1000000000)
+#define NEVER    UINT64_MAX
+#define ALIVE_MS 500
 
 struct cpu_thread {
 	struct vm *vm;
@@ -67,7 +66,7 @@ static void tell_if_stopped(struct vm *vm)
 	uint64_t seen = atomic_load(&vm->alive_ns);
 
 	/* One of them tells all. */
-	if (now > seen && now - seen > STOPPED_NS &&
+	if (now > seen && now - seen > VM_STOPPED_NS &&
 	    atomic_compare_exchange_strong(&vm->alive_ns, &seen, now))
 		vm->engine_ops->tell_stopped(vm->engine);
 }

@@ -30,6 +30,8 @@
 
 /* Console output that is not a whole line waits no longer than this. */
 #define VM_FLUSH_NS UINT64_C(2000000)
+/* A slice takes milliseconds. A processor that was not seen for so long has waited for the host. */
+#define VM_STOPPED_NS UINT64_C(1000000000)
 
 /**
  * struct vm - see vm.h. Lock letters: I immutable after vm_new(), d device lock,

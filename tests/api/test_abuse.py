@@ -28,6 +28,13 @@ CLIENTS = 1000
 BODY_MAX = 64 << 10
 
 
+def wait_vm(mezzd, condition):
+    """Until what is told of the VM "a" is so."""
+    def told():
+        return mezzd.get("/v1/vms/a").json
+    lab.until(lambda: condition(told()), told, WAIT_S)
+
+
 def raw(daemon_, data, timeout=30):
     """Send bytes on a new connection; return all that comes back until the other side closes."""
     with socket.socket(socket.AF_UNIX) as sock:
@@ -347,12 +354,6 @@ class Places(unittest.TestCase):
         lab.until(lambda: all(ops(name) >= before[name] + 2000 for name in names),
                   lambda: f"{before}, and now {mezzd.get('/v1/vms').json}", WAIT_S)
 
-    def wait_vm(self, mezzd, condition):
-        """Until figures of the VM "a" are so."""
-        def stats():
-            return mezzd.get("/v1/vms/a").json["quickStats"]
-        lab.until(lambda: condition(stats()), stats, WAIT_S)
-
     def wait_log(self, mezzd, word, seen=0):
         """Until it has said that so many times more."""
         lab.until(lambda: mezzd.log().count(word) > seen,
@@ -372,7 +373,7 @@ class Places(unittest.TestCase):
                 "name": name, "memorySize": 64 * MIB, "pageSharing": False,
                 "args": ["--common", "0", "--drop", "0", "--seed", "1"]}, 201)
         self.expect(mezzd, "POST", "/v1/vms/a/start", None, 200)
-        self.wait_vm(mezzd, lambda stats: stats["private"] == 64 * MIB)
+        wait_vm(mezzd, lambda vm: vm["quickStats"]["private"] == 64 * MIB)
         # The swap file is made, but this disk gives it no room before it is needed.
         filler = mezzd.fill_disk()
         os.truncate(filler, filler.stat().st_size - MIB)
@@ -396,7 +397,7 @@ class Places(unittest.TestCase):
             self.wait_log(mezzd, full, times)
         filler.unlink()
         self.wait_log(mezzd, "the swap file of VM a can be written again")
-        self.wait_vm(mezzd, lambda stats: stats["swapped"] >= 36 * MIB)
+        wait_vm(mezzd, lambda vm: vm["quickStats"]["swapped"] >= 36 * MIB)
         self.expect(mezzd, "PATCH", "/v1/vms/calm", limit, 200)
         self.expect(mezzd, "DELETE", "/v1/vms/b", None, 200)
         self.get_on(mezzd, "a", "calm")
@@ -489,16 +490,6 @@ class Survival(unittest.TestCase):
         self.assertEqual(200, mezzd.create("a", start=True, **config).status)
         return mezzd
 
-    def wait_for(self, mezzd, condition):
-        """Until what is told of the VM is so. Return: that."""
-        seen = []
-
-        def is_so():
-            seen[:] = [mezzd.get("/v1/vms/a").json]
-            return condition(seen[0])
-        lab.until(is_so, lambda: seen, WAIT_S)
-        return seen[0]
-
     def stand_still(self, pid):
         """Stop a process, all its threads."""
         os.kill(pid, signal.SIGSTOP)
@@ -544,10 +535,10 @@ class Survival(unittest.TestCase):
                 answer = mezzd.ask(method, path, body)
                 self.assertEqual(status, answer.status, answer.body)
             # After some seconds it is taken to have all, so that others can go on.
-            self.wait_for(mezzd, lambda vm: vm["quickStats"]["private"] == 64 * MIB)
+            wait_vm(mezzd, lambda vm: vm["quickStats"]["private"] == 64 * MIB)
             self.assertEqual(200, mezzd.create("b", 16 * MIB, start=True).status)
         os.kill(pid, signal.SIGCONT)
-        self.wait_for(mezzd, lambda vm: vm["runtime"]["powerState"] == "poweredOn")
+        wait_vm(mezzd, lambda vm: vm["runtime"]["powerState"] == "poweredOn")
         self.assertEqual(pid, mezzd.get("/v1/vms/a").json["runtime"]["pid"])
         self.assertEqual(200, mezzd.ask("PATCH", "/v1/vms/a", {
             "memoryAllocation": {"limit": 32 * MIB}}).status)
@@ -556,7 +547,7 @@ class Survival(unittest.TestCase):
         """Such a VM can be killed, and then it is gone with all it had."""
         with self.unreachable(self.kill) as (mezzd, _):
             self.assertEqual((0, "a is off\n", ""), mezzd.mezz("stop", "a", "--kill"))
-            self.wait_for(mezzd, lambda vm: vm["runtime"]["powerState"] == "poweredOff")
+            wait_vm(mezzd, lambda vm: vm["runtime"]["powerState"] == "poweredOff")
             self.assertFalse((mezzd.state / "vms" / "a" / "swap").exists())
         self.assertEqual(200, mezzd.ask("POST", "/v1/vms/a/start").status)
 
@@ -572,9 +563,9 @@ class Survival(unittest.TestCase):
         mezzd.start()
         self.assertIn("cannot take over VM a: the settings are damaged; its memory counts",
                       mezzd.log())
-        self.wait_for(mezzd, lambda vm: vm["quickStats"]["private"] == 64 * MIB)
+        wait_vm(mezzd, lambda vm: vm["quickStats"]["private"] == 64 * MIB)
         settings.write_text(whole)
-        self.wait_for(mezzd, lambda vm: vm["runtime"]["powerState"] == "poweredOn")
+        wait_vm(mezzd, lambda vm: vm["runtime"]["powerState"] == "poweredOn")
         self.assertEqual((0, "a is off\n", ""), mezzd.mezz("stop", "a", "--kill"))
 
 
