@@ -389,6 +389,7 @@ const struct api_schema api_map_schema =
 
 static const struct api_field audit_fields[] = {
 	F(API_PAGES, "books", api_audit, book_pages, "memory in files, as the figures say"),
+	F(API_PAGES, "untouched", api_audit, untouched_pages, "what VMs under KVM have and have not touched, so no memory is behind it"),
 	F(API_PAGES, "kernel", api_audit, kernel_pages, "memory behind the same files, as the kernel says"),
 	F(API_UINT32, "wrongCounts", api_audit, wrong_counts, "VMs whose counters differ from their physmap"),
 	F(API_UINT, "wrongRefs", api_audit, wrong_refs, "shared frames with a wrong count"),

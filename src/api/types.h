@@ -293,6 +293,7 @@ struct api_map {
 /** struct api_audit - our books beside the kernel's, as in host.h. */
 struct api_audit {
 	uint64_t book_pages;
+	uint64_t untouched_pages;
 	uint64_t kernel_pages;
 	uint32_t wrong_counts;
 	uint64_t wrong_refs;

@@ -147,9 +147,9 @@ static int audit(struct cli *cli)
 
 	if (status != CLI_OK)
 		return status;
-	printf("books %.1f MiB, kernel %.1f MiB; wrong: %u counts, %llu references, %llu slots\n",
-	       mib(a.book_pages), mib(a.kernel_pages), a.wrong_counts,
-	       (unsigned long long)a.wrong_refs,
+	printf("books %.1f MiB, kernel %.1f MiB, untouched %.1f MiB; wrong: %u counts, %llu references, %llu slots\n",
+	       mib(a.book_pages), mib(a.kernel_pages), mib(a.untouched_pages),
+	       a.wrong_counts, (unsigned long long)a.wrong_refs,
 	       (unsigned long long)a.wrong_slots);
 	return a.wrong_counts || a.wrong_refs || a.wrong_slots ? CLI_FAILED
 							       : CLI_OK;

@@ -87,7 +87,10 @@ static uint64_t home_pages(const struct vmmem *m)
 	return counts.pages[PHYSMAP_HOME] + counts.pages[PHYSMAP_BUSY];
 }
 
-/* Both figures at a moment at which they are equal, if there is one. */
+/*
+ * Both figures at a moment at which they are equal, if there is one. What the books have and
+ * the kernel has not was never touched, as under KVM, or is lost.
+ */
 static void add_home(struct vmmem *m, struct host_audit *a)
 {
 	uint64_t book = 0;
@@ -101,7 +104,8 @@ static void add_home(struct vmmem *m, struct host_audit *a)
 		if (book == kernel)
 			break;
 	}
-	a->book_pages += book;
+	a->book_pages += book > kernel ? kernel : book;
+	a->untouched_pages += book > kernel ? book - kernel : 0;
 	a->kernel_pages += kernel;
 }
 

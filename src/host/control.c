@@ -77,6 +77,7 @@ static int get_audit(struct control *c, const struct api_request *req,
 	if (host_audit(c->host, &a))
 		return err_set(err, -ENOMEM, "no memory for the audit");
 	*ret = (struct api_audit){.book_pages = a.book_pages,
+				  .untouched_pages = a.untouched_pages,
 				  .overhead_pages = a.overhead_pages,
 				  .kernel_pages = a.kernel_pages,
 				  .wrong_counts = a.wrong_counts,

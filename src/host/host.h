@@ -501,6 +501,8 @@ void host_snapshot_release(struct host_snapshot *snapshot);
 /**
  * struct host_audit - our books beside the kernel's.
  * @book_pages: consumed + common + zip + tables, as the figures say
+ * @untouched_pages: pages that VMs have and that no memory is behind, which are not in
+ *                   @book_pages; 0 with our own processor, which touches what it takes
  * @kernel_pages: memory behind the same memory files, as the kernel says
  * @wrong_counts: VMs whose counters differ from their physmap
  * @wrong_refs: shared frames whose reference count differs from the physmaps
@@ -510,6 +512,7 @@ void host_snapshot_release(struct host_snapshot *snapshot);
  */
 struct host_audit {
 	uint64_t book_pages;
+	uint64_t untouched_pages;
 	uint64_t kernel_pages;
 	uint32_t wrong_counts;
 	uint64_t wrong_refs;

@@ -230,6 +230,7 @@ void audit_is_clean(struct world *w)
 	assert_int_equal(a.wrong_refs, 0);
 	assert_int_equal(a.wrong_slots, 0);
 	assert_int_equal(a.book_pages, a.kernel_pages);
+	assert_int_equal(a.untouched_pages, 0);
 }
 
 void print_host(struct world *w, const char *when)
