@@ -2,10 +2,10 @@
 /* The balloons of VMs: what drivers are thought of, what is asked of them, sweeping. */
 #include <errno.h>
 
+#include <base/arith.h>
 #include <base/clock.h>
 #include <host/host_impl.h>
 #include <mem/link_msg.h>
-#include <policy/arith.h>
 
 static uint64_t held_pages(const struct hvm *vm)
 {

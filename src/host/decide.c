@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <sys/statvfs.h>
 
+#include <base/arith.h>
 #include <base/clock.h>
 #include <base/verify.h>
 #include <host/host_impl.h>
-#include <policy/arith.h>
 
 static uint32_t pool_node(struct host *host, const char *name)
 {

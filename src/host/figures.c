@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <base/arith.h>
 #include <base/clock.h>
 #include <host/host_impl.h>
-#include <policy/arith.h>
 
 static uint64_t take(uint64_t *rest, uint64_t n)
 {

@@ -2,8 +2,8 @@
 /* The ledger of machine memory. */
 #include <host/ledger.h>
 
+#include <base/arith.h>
 #include <base/verify.h>
-#include <policy/arith.h>
 
 void ledger_init(struct ledger *l, uint64_t total_pages)
 {

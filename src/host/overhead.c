@@ -12,10 +12,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <base/arith.h>
 #include <base/clock.h>
 #include <base/units.h>
 #include <host/host_impl.h>
-#include <policy/arith.h>
 
 /* A sanitizer's own memory is many times the program's: it is left out of the books. */
 #if defined(__SANITIZE_ADDRESS__)

@@ -19,10 +19,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <base/arith.h>
 #include <base/clock.h>
 #include <host/share.h>
 #include <mem/zip_slot.h>
-#include <policy/arith.h>
 
 #define WATCH_MS         400
 #define WATCH_TIMEOUT_NS UINT64_C(200000000)

@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <base/arith.h>
 #include <base/units.h>
-#include <policy/arith.h>
 #include <policy/state.h>
 
 uint64_t admit_margin_pages(uint64_t managed_pages,

@@ -2,8 +2,8 @@
 /* Judging balloon drivers and bounding balloons. */
 #include <policy/balloon.h>
 
+#include <base/arith.h>
 #include <base/units.h>
-#include <policy/arith.h>
 
 #define KEEP_MIN_PAGES (8 * MIB_PAGES)
 

@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <base/arith.h>
 #include <base/verify.h>
-#include <policy/arith.h>
 
 /*
  * Weights of a page in the cost: active, idle in the lower bracket, idle above it.

@@ -2,8 +2,8 @@
 /* The guest model: rates and costs first, then demand, faults, balloon, reclaim. */
 #include <policy/guest.h>
 
+#include <base/arith.h>
 #include <base/units.h>
-#include <policy/arith.h>
 
 /* What guests and devices can do; measured figures of the real host may replace them. */
 #define TOUCH_RATE   (400 * MIB_PAGES) /* new pages per second */

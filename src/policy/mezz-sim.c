@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <base/arith.h>
 #include <base/log.h>
 #include <base/units.h>
-#include <policy/arith.h>
 #include <policy/scenario.h>
 #include <policy/sim.h>
 #include <policy/trace.h>

@@ -8,8 +8,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <base/arith.h>
 #include <base/units.h>
-#include <policy/arith.h>
 #include <policy/entitle.h>
 #include <policy/split.h>
 

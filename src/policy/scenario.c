@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <base/arith.h>
 #include <base/units.h>
-#include <policy/arith.h>
 
 #define LINE_MAX_LEN 512
 #define SECTIONS_MAX 4096u

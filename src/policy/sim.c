@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <base/arith.h>
 #include <base/units.h>
 #include <policy/admit.h>
-#include <policy/arith.h>
 
 /* Pages that can be compressed per second and GHz, with part of the processors' time. */
 #define ZIP_RATE_PER_GHZ (60 * MIB_PAGES)

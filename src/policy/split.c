@@ -2,7 +2,7 @@
 /* Proportional division by running sums: each part is the step between two roundings. */
 #include <policy/split.h>
 
-#include <policy/arith.h>
+#include <base/arith.h>
 
 uint64_t split_pages(const uint64_t *room, size_t n, uint64_t total_pages,
 		     uint64_t *ret_pages)

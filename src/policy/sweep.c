@@ -2,8 +2,8 @@
 /* When to sweep, how far, and when to stop. */
 #include <policy/sweep.h>
 
+#include <base/arith.h>
 #include <base/units.h>
-#include <policy/arith.h>
 #include <policy/balloon.h>
 
 /* A step brings little if it brings less than this part of its pages, and two in a row end it. */

@@ -2,7 +2,7 @@
 /* Fixed-point averages of the fraction of sampled pages that were touched. */
 #include <policy/workset.h>
 
-#include <policy/arith.h>
+#include <base/arith.h>
 
 /*
  * Gains of the averages, as 1 / WORKSET_ONE. ESX's are not published. With these, a

@@ -21,8 +21,8 @@
 
 #include <cmocka.h>
 
+#include <base/arith.h>
 #include <base/clock.h>
-#include <policy/arith.h>
 
 #include "world.h"
 

@@ -10,10 +10,10 @@
 
 #include <cmocka.h>
 
+#include <base/arith.h>
 #include <base/rng.h>
 #include <base/units.h>
 #include <policy/admit.h>
-#include <policy/arith.h>
 
 /* host { gold (reserves 300 MiB, expandable by choice) { inner } } */
 struct fixture {

@@ -12,9 +12,9 @@
 
 #include <cmocka.h>
 
+#include <base/arith.h>
 #include <base/rng.h>
 #include <base/units.h>
-#include <policy/arith.h>
 #include <policy/entitle.h>
 
 #define MAX_CLAIMS 40

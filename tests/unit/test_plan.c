@@ -10,9 +10,9 @@
 
 #include <cmocka.h>
 
+#include <base/arith.h>
 #include <base/rng.h>
 #include <base/units.h>
-#include <policy/arith.h>
 #include <policy/plan.h>
 
 #define MIB(n) ((uint64_t)(n)*MIB_PAGES)

@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
+#include <base/arith.h>
 #include <base/units.h>
-#include <policy/arith.h>
 #include <policy/sim.h>
 
 struct run {

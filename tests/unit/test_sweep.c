@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
+#include <base/arith.h>
 #include <base/units.h>
-#include <policy/arith.h>
 #include <policy/balloon.h>
 #include <policy/sweep.h>
 

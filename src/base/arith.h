@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Arithmetic on page counts that neither wraps nor loses. */
-#ifndef POLICY_ARITH_H
-#define POLICY_ARITH_H
+/* Arithmetic on counts that neither wraps nor loses. */
+#ifndef BASE_ARITH_H
+#define BASE_ARITH_H
 #include <base/types.h>
 
 /* Products of two page counts, or of a cost and shares. */
