@@ -9,20 +9,42 @@
 #define ASK_NS   UINT64_C(2000000000)
 #define AGAIN_NS UINT64_C(50000000)
 
+/*
+ * The host wants to know what each step of the balloon means to the guest before it decides on
+ * the next one. So it is asked at the end of each.
+ */
+static bool is_step_done(const struct vm *vm)
+{
+	return vm->balloon_moving &&
+	       physmap_counts(guestmem_physmap(vm->mem)).pages[PHYSMAP_BALLOON] ==
+		       vm->balloon_seen;
+}
+
+/* Under KVM nobody looks after the balloon meanwhile. */
+static void look_if_done(struct vm *vm)
+{
+	if (is_step_done(vm))
+		vm_kick(vm);
+}
+
 static void on_moved(void *ctx, uint64_t pages)
 {
-	const struct vm *vm = ctx;
+	struct vm *vm = ctx;
 
 	(void)pages;
 	if (vm->link)
 		link_update_counters(vm->link);
+	look_if_done(vm);
 }
 
 static void on_statistics(void *ctx, const struct virtio_balloon_guest *guest)
 {
-	const struct vm *vm = ctx;
+	struct vm *vm = ctx;
 	struct link_counters *c;
 
+	/* It can be asked again now, if these are older than the step. */
+	vm->balloon_again_ns = 0;
+	look_if_done(vm);
 	if (!vm->link)
 		return;
 	c = link_counters(vm->link);
@@ -70,20 +92,9 @@ static void look_at_target(struct vm *vm)
 	}
 }
 
-/*
- * The host wants to know what each step of the balloon means to the guest before it decides on
- * the next one. A guest that has still to answer is asked again.
- */
-static bool is_step_done(const struct vm *vm, uint64_t now)
-{
-	return vm->balloon_moving && now >= vm->balloon_again_ns &&
-	       physmap_counts(guestmem_physmap(vm->mem)).pages[PHYSMAP_BALLOON] ==
-		       vm->balloon_seen;
-}
-
 static void ask(struct vm *vm, uint64_t now)
 {
-	const bool done = is_step_done(vm, now);
+	const bool done = now >= vm->balloon_again_ns && is_step_done(vm);
 
 	if (now < vm->balloon_due_ns && !done)
 		return;

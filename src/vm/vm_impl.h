@@ -81,7 +81,7 @@ struct vm {
 	uint64_t balloon_due_ns; /* d when statistics are asked for next */
 	uint64_t balloon_seen; /* d the target that the device has been told */
 	bool balloon_moving; /* d there are no statistics since it was reached */
-	uint64_t balloon_again_ns; /* d then they are asked for not before this */
+	uint64_t balloon_again_ns; /* d until then no step counts as done */
 	struct vm_net *net;        /* d or NULL: there is no network card */
 	struct irq_line button;    /* I */
 	atomic_bool pressed;       /* a vm_press_power(), not yet seen */
