@@ -150,19 +150,16 @@ static void in(struct sweep *s, const struct sweep_report *r,
 {
 	const bool done = r->balloon_pages >= r->base_pages + s->extra_pages &&
 			  r->stats_ms > s->step_ms;
-	const bool late = r->now_ms - s->step_ms > SWEEP_PATIENCE_MS ||
-			  r->now_ms - s->phase_ms > SWEEP_MAX_MS;
+	const bool late = r->now_ms - s->phase_ms > SWEEP_MAX_MS;
 
 	if (!r->allowed || !options->v[OPT_SWEEP_ENABLE] ||
 	    r->ooms > s->start_ooms)
 		let_out(s, r, true);
-	else if (!done && late)
-		let_out(s, r, true);
-	else if (!done)
+	else if (!done && !late)
 		return;
 	else if (used(r) > s->start_used + balloon_keep_pages(r->size_pages) / 2)
 		let_out(s, r, true);
-	else if (is_swept(s, r) || late)
+	else if (late || is_swept(s, r))
 		let_out(s, r, false);
 	else
 		step(s, r, options);

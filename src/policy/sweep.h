@@ -20,8 +20,7 @@
 #include <base/types.h>
 #include <policy/options.h>
 
-#define SWEEP_PATIENCE_MS  1000 /* for a step, and for the statistics after it */
-#define SWEEP_MAX_MS       3000  /* for all steps */
+#define SWEEP_MAX_MS       3000 /* for all steps, and the statistics after each */
 #define SWEEP_OUT_MS       5000  /* for the way out, which nobody can hurry */
 #define SWEEP_PAUSE_MIN_MS 5000  /* between two sweeps */
 #define SWEEP_PAUSE_MAX_MS 80000 /* however often they were not worth it */

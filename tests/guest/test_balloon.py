@@ -203,7 +203,6 @@ grep -E '^(pgscan_|pgsteal_|oom_kill |balloon_inflate)' /proc/vmstat
         self.assertNotIn("distress", host.log())
         self.assertEqual(0, host.wrong())
 
-    @harness.needs_soft
     def test_as_of_files(self):
         """90 % within 15 s, of pieces of 64 KiB."""
         with lab.Lab(700, self.OPTIONS) as host:
@@ -214,7 +213,6 @@ grep -E '^(pgscan_|pgsteal_|oom_kill |balloon_inflate)' /proc/vmstat
             self.comes_back(host, full)
             self.finish(host)
 
-    @harness.needs_soft
     def test_single_pages(self):
         """The same of single pages; nothing as long as it is switched off."""
         with lab.Lab(700, {"Mem.SweepEnable": 0, **self.OPTIONS}) as host:
