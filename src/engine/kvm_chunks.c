@@ -304,7 +304,11 @@ void chunks_drop_strays(struct kvm_window *w)
 	pthread_mutex_unlock(w->cfg.lock);
 }
 
-/* Nobody but us can put memory there now: it is watched, and the lock is ours. */
+/*
+ * Nobody but us can put memory there now: it is watched, and the lock is ours. But what the
+ * kernel called a hole may have contents: before Linux 6.4 it says so of all pages of which
+ * khugepaged makes a large one at that moment. Reading waits for the end of that.
+ */
 static void drop_hole(struct kvm_window *w, uint64_t page)
 {
 	const uint64_t home = physmap_home();
@@ -313,6 +317,7 @@ static void drop_hole(struct kvm_window *w, uint64_t page)
 	const ppn_t p = ppn(page);
 
 	if (physmap_load(w->map, p) != home ||
+	    !memfile_page_is_zero(w->machine->home_fd, page * PAGE_SIZE) ||
 	    physmap_change(w->map, PHYSMAP_BY_VM, p, home, busy) !=
 		    PHYSMAP_CHANGED)
 		return;

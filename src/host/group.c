@@ -29,15 +29,6 @@ uint64_t page_hash(const uint8_t *bytes)
 	return XXH3_64bits(bytes, PAGE_SIZE);
 }
 
-bool page_is_zero(const uint8_t *bytes)
-{
-	uint64_t first;
-
-	memcpy(&first, bytes, sizeof(first));
-	/* Equal to itself one word further: then all words are the first. */
-	return !first && !memcmp(bytes, bytes + 8, PAGE_SIZE - 8);
-}
-
 static void *map_sparse(uint64_t bytes)
 {
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,

@@ -135,7 +135,4 @@ uint64_t group_book_bytes(const struct group *g);
 /** page_hash() - the hash that tags come from. */
 uint64_t page_hash(const uint8_t *bytes);
 
-/** page_is_zero() - whether a page is all zero. */
-bool page_is_zero(const uint8_t *bytes);
-
 #endif

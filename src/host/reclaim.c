@@ -22,6 +22,7 @@
 #include <base/arith.h>
 #include <base/clock.h>
 #include <host/share.h>
+#include <mem/memfile.h>
 #include <mem/zip_slot.h>
 
 #define WATCH_MS         400

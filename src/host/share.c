@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include <base/verify.h>
+#include <mem/memfile.h>
 
 static_assert(SHARE_WINDOW == 64, "a bit for each page of a window");
 

@@ -63,6 +63,26 @@ bool memfile_drop(int fd, uint64_t offset, uint64_t bytes)
 	return false;
 }
 
+bool page_is_zero(const uint8_t *bytes)
+{
+	uint64_t first;
+
+	memcpy(&first, bytes, sizeof(first));
+	/* Equal to itself one word further: then all words are the first. */
+	return !first && !memcmp(bytes, bytes + 8, PAGE_SIZE - 8);
+}
+
+bool memfile_page_is_zero(int fd, uint64_t offset)
+{
+	uint8_t bytes[PAGE_SIZE];
+	ssize_t n;
+
+	do
+		n = pread(fd, bytes, sizeof(bytes), (off_t)offset);
+	while (n < 0 && errno == EINTR);
+	return n == (ssize_t)sizeof(bytes) && page_is_zero(bytes);
+}
+
 bool memfile_data_next(int fd, uint64_t bytes, uint64_t start,
 		       uint64_t *ret_start, uint64_t *ret_end)
 {

@@ -31,6 +31,19 @@ int memfile_new(const char *name, uint64_t bytes, bool growable, int *ret_fd,
  */
 bool memfile_drop(int fd, uint64_t offset, uint64_t bytes);
 
+/** page_is_zero() - whether all of PAGE_SIZE bytes are zero. */
+bool page_is_zero(const uint8_t *bytes);
+
+/**
+ * memfile_page_is_zero() - whether a page of a file reads as zeros.
+ * @fd: memory file
+ * @offset: of the page's first byte
+ *
+ * A hole does, and gets no memory by being read. Waits for whoever is about to move the page, as
+ * the kernel is when it makes a large page of small ones. Return: false also if it cannot be read.
+ */
+bool memfile_page_is_zero(int fd, uint64_t offset);
+
 /**
  * memfile_data_next() - the next stretch of a file that has memory behind it.
  * @fd: memory file
@@ -40,7 +53,8 @@ bool memfile_drop(int fd, uint64_t offset, uint64_t bytes);
  * @ret_end: its end
  *
  * Used to scan sparse arrays: reading a hole through a mapping would allocate it. The
- * file position moves. A kernel without SEEK_DATA shows everything as data.
+ * file position moves. A kernel without SEEK_DATA shows everything as data. While a kernel before
+ * Linux 6.4 makes a large page of small ones, it shows them as a hole.
  *
  * Return: false if there is none.
  */

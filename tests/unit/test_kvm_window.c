@@ -35,6 +35,21 @@
 #define FRAMES    64
 #define SECOND_NS UINT64_C(1000000000)
 
+/* The kernel says that there is nothing in any file. */
+static _Atomic bool all_holes;
+off_t __real_lseek64(int fd, off_t at, int whence);
+off_t __wrap_lseek64(int fd, off_t at, int whence);
+
+off_t __wrap_lseek64(int fd, off_t at, int whence)
+{
+	if (!atomic_load(&all_holes))
+		return __real_lseek64(fd, at, whence);
+	if (whence == SEEK_HOLE)
+		return at;
+	errno = ENXIO;
+	return -1;
+}
+
 /* The guest's own pages. */
 #define CODE_PAGE  UINT64_C(1)
 #define TABLE_PAGE UINT64_C(2) /* PML4, PDPT, PD */
@@ -687,6 +702,31 @@ static void test_given_back(void **state)
 	free_box(b);
 }
 
+/* Before Linux 6.4 pages are a hole while the kernel makes a large page of them. */
+static void test_false_hole(void **state)
+{
+	struct box *b;
+
+	(void)state;
+	large_pages = true;
+	b = new_box(100, 0);
+	large_pages = false;
+	store(b, 1000, 77);
+	store(b, 3000, 78);
+	assert_int_equal(count(b, PHYSMAP_HOME), N_PAGES);
+	atomic_store(&all_holes, true);
+	kvm_window_set_large(b->window, false);
+	for (int i = 0; i < 100 && entry(b, 999) != physmap_zero(); i++)
+		nap_ms(20);
+	atomic_store(&all_holes, false);
+	assert_int_equal(entry(b, 999), physmap_zero());
+	assert_int_equal(load(b, 1000), 77);
+	assert_int_equal(load(b, 3000), 78);
+	assert_int_equal(entry(b, 1000), PHYSMAP_HOME_ENTRY);
+	audit(b);
+	free_box(b);
+}
+
 /* All of RAM could not be claimed: nothing stays behind that nobody uses and nobody may have. */
 static void test_half_claimed(void **state)
 {
@@ -800,6 +840,7 @@ int main(void)
 		cmocka_unit_test(test_limited),
 		cmocka_unit_test(test_rebuilt),
 		cmocka_unit_test(test_given_back),
+		cmocka_unit_test(test_false_hole),
 		cmocka_unit_test(test_half_claimed),
 		cmocka_unit_test(test_stress),
 		cmocka_unit_test(test_end_while_waiting),

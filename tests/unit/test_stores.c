@@ -345,21 +345,6 @@ static void swapped_pages_come_back(void **state)
 	free(got);
 }
 
-static void zeros_and_hashes(void **state)
-{
-	uint8_t page[PAGE_SIZE] = {0};
-
-	(void)state;
-	assert_true(page_is_zero(page));
-	for (unsigned i = 0; i < PAGE_SIZE; i++) {
-		page[i] = 1;
-		assert_false(page_is_zero(page));
-		page[i] = 0;
-	}
-	memset(page, 7, sizeof(page));
-	assert_false(page_is_zero(page));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -372,7 +357,6 @@ int main(void)
 		cmocka_unit_test(a_cache_is_counted_anew),
 		cmocka_unit_test(a_full_cache_refuses),
 		cmocka_unit_test(swapped_pages_come_back),
-		cmocka_unit_test(zeros_and_hashes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
