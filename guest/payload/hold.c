@@ -15,7 +15,6 @@
  * the page's number, so SUM is the same on every machine.
  */
 #define _GNU_SOURCE
-#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -114,9 +113,7 @@ static void use(uint64_t active)
 
 static bool is_over(const struct phase *p, uint64_t end, uint64_t now)
 {
-	struct pollfd in = {.events = POLLIN};
-
-	return p->until_line ? poll(&in, 1, 0) != 0 : now >= end;
+	return p->until_line ? has_line() : now >= end;
 }
 
 static void run(const struct phase *p)

@@ -2,6 +2,7 @@
 /* Memory of pages whose words follow from a number, for programs that fill it and verify it. */
 #ifndef GUEST_PAYLOAD_PAGES_H
 #define GUEST_PAYLOAD_PAGES_H
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <time.h>
@@ -32,6 +33,14 @@ static inline int is_word(const char *program, const uint64_t *mem,
 	printf("%s: page %lu word %lu: %#lx instead of %#lx\n", program, page,
 	       word, got, want);
 	return 0;
+}
+
+/** has_line() - whether something, or the end, has come on standard input. */
+static inline int has_line(void)
+{
+	struct pollfd in = {.events = POLLIN};
+
+	return poll(&in, 1, 0) != 0;
 }
 
 static inline uint64_t now_ns(void)

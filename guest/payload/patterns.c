@@ -5,6 +5,7 @@
  *
  *	patterns MIB SECONDS [SEED]	prints "patterns MIB ok", or the first wrong word
  *
+ * If SECONDS is the word "line" it goes on until a line comes from standard input.
  * A third of the pages is rewritten with a new pattern in each round, one in eight is all zero,
  * and one in eight has the same contents as others.
  */
@@ -12,6 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "pages.h"
@@ -73,11 +75,12 @@ static int verify(const uint64_t *mem, uint64_t page, uint32_t round)
 int main(int argc, char **argv)
 {
 	if (argc < 3) {
-		fprintf(stderr, "usage: patterns MIB SECONDS [SEED]\n");
+		fprintf(stderr, "usage: patterns MIB SECONDS|line [SEED]\n");
 		return 2;
 	}
 	const uint64_t mib = strtoull(argv[1], NULL, 0);
 	const uint64_t pages = mib * 256;
+	const int until_line = !strcmp(argv[2], "line");
 	const uint64_t seconds = strtoull(argv[2], NULL, 0);
 	uint32_t *rounds = calloc(pages, sizeof(*rounds));
 	uint64_t *mem = mmap(NULL, pages * PAGE_BYTES, PROT_READ | PROT_WRITE,
@@ -104,7 +107,7 @@ int main(int argc, char **argv)
 			rounds[p] = round;
 			fill(mem, p, round);
 		}
-	} while (now_ns() < end);
+	} while (until_line ? !has_line() : now_ns() < end);
 	for (uint64_t p = 0; p < pages; p++) {
 		if (verify(mem, p, rounds[p]))
 			return 1;
