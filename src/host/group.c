@@ -52,6 +52,7 @@ static int group_build(struct group *g, struct err *err)
 	if (map == MAP_FAILED)
 		return err_set(err, -errno, "cannot map a group's file: %s",
 			       strerror(errno));
+	memfile_small_pages(map, (size_t)st.st_size);
 	g->map = map;
 	g->refs = map_sparse(g->n_frames * sizeof(*g->refs));
 	g->tags = map_sparse(g->n_frames * sizeof(*g->tags));

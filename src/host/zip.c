@@ -64,6 +64,7 @@ static int zip_build(struct zip *zip, struct err *err)
 	if (map == MAP_FAILED)
 		return err_set(err, -errno, "cannot map a zip file: %s",
 			       strerror(errno));
+	memfile_small_pages(map, zip->n_pages * PAGE_SIZE);
 	zip->map = map;
 	zip->pages = map_sparse(zip->n_pages * sizeof(*zip->pages));
 	if (!zip->pages)

@@ -19,6 +19,7 @@ static int map_file(int fd, struct link_counters **ret, struct err *err)
 	if (p == MAP_FAILED)
 		return err_set(err, -errno, "cannot map counters: %s",
 			       strerror(errno));
+	memfile_small_pages(p, LINK_COUNTERS_BYTES);
 	*ret = p;
 	return 0;
 }

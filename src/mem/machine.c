@@ -258,6 +258,8 @@ int machine_set_large_pages(struct machine *m, bool on, struct err *err)
 
 int machine_map_group(struct machine *m, int fd, uint64_t bytes, struct err *err)
 {
+	int r;
+
 	if (!bytes || bytes % PAGE_SIZE || bytes > MACHINE_TABLE - MACHINE_GROUP)
 		return err_set(
 			err, -EINVAL,
@@ -268,8 +270,10 @@ int machine_map_group(struct machine *m, int fd, uint64_t bytes, struct err *err
 	if (m->group_fd < 0)
 		return err_set(err, -errno, "cannot keep the group's file: %s",
 			       strerror(errno));
-	return machine_map(m, MACHINE_GROUP, bytes, PROT_READ, MAP_SHARED, fd,
-			   err);
+	r = machine_map(m, MACHINE_GROUP, bytes, PROT_READ, MAP_SHARED, fd, err);
+	if (!r)
+		memfile_small_pages(m->window + MACHINE_GROUP, bytes);
+	return r;
 }
 
 int machine_table_alloc(struct machine *m, ma_t *ret_ma)

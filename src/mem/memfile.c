@@ -63,6 +63,12 @@ bool memfile_drop(int fd, uint64_t offset, uint64_t bytes)
 	return false;
 }
 
+void memfile_small_pages(void *at, uint64_t bytes)
+{
+	/* A kernel without large pages refuses, and needs no such advice. */
+	(void)madvise(at, bytes, MADV_NOHUGEPAGE);
+}
+
 bool page_is_zero(const uint8_t *bytes)
 {
 	uint64_t first;

@@ -31,6 +31,16 @@ int memfile_new(const char *name, uint64_t bytes, bool growable, int *ret_fd,
  */
 bool memfile_drop(int fd, uint64_t offset, uint64_t bytes);
 
+/**
+ * memfile_small_pages() - have the kernel use small pages for a mapping of a memory file.
+ * @at: the mapping's first byte, or that of a part
+ * @bytes: its length
+ *
+ * Where hosts give large pages unasked (shmem_enabled is always), the first touch of a page would
+ * else be memory behind 512. Every mapping of a sparse file needs it, in each process.
+ */
+void memfile_small_pages(void *at, uint64_t bytes);
+
 /** page_is_zero() - whether all of PAGE_SIZE bytes are zero. */
 bool page_is_zero(const uint8_t *bytes);
 

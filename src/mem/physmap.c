@@ -235,6 +235,7 @@ static bool physmap_map(struct physmap *map)
 
 	if (file == MAP_FAILED)
 		return false;
+	memfile_small_pages(file, map->file_bytes);
 	map->header = file;
 	map->entries = (_Atomic uint64_t *)((uint8_t *)file +
 					    PHYSMAP_ENTRIES_OFFSET);

@@ -109,6 +109,8 @@ static int table_pages_grow(struct table_pages *t)
 		 PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, t->fd,
 		 (off_t)(t->n_pages * PAGE_SIZE)) == MAP_FAILED)
 		return -ENOMEM;
+	memfile_small_pages(t->base + t->n_pages * PAGE_SIZE,
+			    TABLE_CHUNK_PAGES * PAGE_SIZE);
 	memset(t->condition + t->n_pages, PAGE_HOLE, TABLE_CHUNK_PAGES);
 	/* The lowest number ends up on top and is used first. */
 	for (uint64_t idx = n; idx-- > t->n_pages;)

@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <mem/memfile.h>
 #include <mem/zip_slot.h>
 
 #define CACHE_PAGES   32
@@ -269,6 +270,7 @@ int pager_attach(struct pager *p, int zip_fd, int swap_fd, struct err *err)
 	if (map == MAP_FAILED)
 		return err_set(err, -errno, "cannot map the zip file: %s",
 			       strerror(errno));
+	memfile_small_pages(map, (size_t)zip.st_size);
 	p->zip = map;
 	p->zip_bytes = (uint64_t)zip.st_size;
 	p->swap_bytes = (uint64_t)swap.st_size;
