@@ -52,6 +52,7 @@ struct vcpu {
 	unsigned int efaults; /* T in sequence */
 	uint64_t pio;         /* T */
 	uint64_t mmio;        /* T */
+	uint64_t mmio_ram;    /* T of pages whose view was being changed */
 	uint64_t kicks;       /* T */
 	uint64_t stops;       /* T */
 };
@@ -452,12 +453,33 @@ static void do_pio(struct engine *e, struct vcpu *c)
 	}
 }
 
+/*
+ * An instruction that KVM emulates meets a page whose view is being changed: for KVM's emulator
+ * what it cannot access is a device.
+ */
+static bool do_ram(struct engine *e, struct vcpu *c, gpa_t addr,
+		   unsigned int len)
+{
+	bool done;
+
+	pthread_mutex_lock(e->cfg.lock);
+	done = c->run->mmio.is_write
+		       ? guestmem_write(e->cfg.mem, addr, c->run->mmio.data, len)
+		       : guestmem_read(e->cfg.mem, addr, c->run->mmio.data, len);
+	pthread_mutex_unlock(e->cfg.lock);
+	c->mmio_ram++;
+	return done;
+}
+
 static void do_mmio(struct engine *e, struct vcpu *c)
 {
 	const gpa_t addr = gpa(c->run->mmio.phys_addr);
 	const unsigned int len = c->run->mmio.len;
 	uint64_t value = 0;
+	ppn_t page;
 
+	if (guestmem_ppn(e->cfg.mem, addr, &page) && do_ram(e, c, addr, len))
+		return;
 	c->mmio++;
 	if (c->run->mmio.is_write) {
 		memcpy(&value, c->run->mmio.data, len);
@@ -673,16 +695,18 @@ static void kvm_counters(const struct engine *e, engine_counter_fn *fn,
 						      kvm_window_base(e->window),
 						      guestmem_ram_bytes(
 							      e->cfg.mem));
-	uint64_t pio = 0, mmio = 0, kicks = 0, stops = 0;
+	uint64_t pio = 0, mmio = 0, mmio_ram = 0, kicks = 0, stops = 0;
 
 	for (unsigned int i = 0; i < e->n_cpus; i++) {
 		pio += e->cpus[i].pio;
 		mmio += e->cpus[i].mmio;
+		mmio_ram += e->cpus[i].mmio_ram;
 		kicks += e->cpus[i].kicks;
 		stops += e->cpus[i].stops;
 	}
 	fn(arg, "cpu", "processors", e->n_cpus);
 	fn(arg, "cpu", "mmio", mmio);
+	fn(arg, "cpu", "mmio_ram", mmio_ram);
 	fn(arg, "cpu", "pio", pio);
 	fn(arg, "cpu", "kicks", kicks);
 	fn(arg, "cpu", "told_stopped", stops);

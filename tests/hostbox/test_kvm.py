@@ -110,7 +110,8 @@ class Several(unittest.TestCase):
         print(f"taken {run.counter('revocation.stress_taken')}, faults: "
               f"{run.counter('window.missing_faults')} missing, "
               f"{run.counter('window.minor_faults')} minor; rebuilt "
-              f"{run.counter('window.chunks_rebuilt')}", flush=True)
+              f"{run.counter('window.chunks_rebuilt')}; emulated in the midst of it "
+              f"{run.counter('cpu.mmio_ram')}", flush=True)
         self.assertEqual(2, run.out.count("churned"))
         self.assertNotIn("WRONG", run.out)
         self.assertGreater(run.counter("revocation.stress_taken"), 300)
