@@ -12,7 +12,8 @@ int cmd_set(int argc, char *argv[])
 		&cli, CLI_WORDS_VM, argc, argv,
 		"set NAME [OPTION]... [KEY=VALUE]... [-- OPTION-OF-THE-VM...]\n\n"
 		"Change a VM: at once, but for memory, group and options of its process, which wait for\n"
-		"its next start and replace those that it had. Settings may be written KEY=VALUE as well.",
+		"its next start and replace those that it had. Settings may be written KEY=VALUE as well.\n"
+		"What is not named stays as it is; in brackets is what mezz create gives.",
 		NULL, 1, CLI_ARGS);
 
 	if (status >= 0)
