@@ -102,6 +102,12 @@ class Several(unittest.TestCase):
         self.assertEqual("4", lines[0])
         self.assertEqual(4, lines.count(lines[1]), run.out)
 
+    def test_sixteen(self):
+        """As many as a VM may have."""
+        run = harness.boot("grep -c ^processor /proc/cpuinfo; nproc", KVM,
+                           ["--cpus", "16", "--memory", "192M"])
+        self.assertEqual(["16", "16"], run.out.split())
+
     def test_revoke_stress(self):
         """Pages are taken from two processors that use them; the books are right."""
         run = harness.boot(f"f() {{ {CHURN}\n}}; f 1 & f 2 & wait", KVM,
