@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -107,8 +108,24 @@ class Mezzd:
             raise
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, failure, *_):
+        if failure:
+            print(self.what_vms_do(), flush=True)
         self.close()
+
+    def what_vms_do(self):
+        """Where each thread of each VM is in the kernel, and the last that its guest has said."""
+        lines = []
+        for pid in self.vm_pids():
+            for task in pathlib.Path(f"/proc/{pid}/task").glob("*"):
+                with contextlib.suppress(OSError):
+                    stack = [line.split()[-1] for line in
+                             (task / "stack").read_text().splitlines()[:6]]
+                    state = re.search(r"^State:\s+(\S)", (task / "status").read_text(), re.M)[1]
+                    lines.append(f"  {pid}/{task.name} {state} {' < '.join(stack)}")
+        for log in sorted(self.state.glob("vms/*/vm.log")):
+            lines.append(f"  {log.parent.name} said: {log.read_bytes()[-300:]!r}")
+        return "\n".join(["what the VMs do:", *lines])
 
     def start(self):
         """Start it and wait until it answers. Return: itself."""

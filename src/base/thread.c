@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/capability.h>
+#include <semaphore.h>
 #include <stddef.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -21,6 +22,37 @@ int thread_start(pthread_t *ret, void *(*fn)(void *arg), void *arg)
 	if (!r)
 		r = pthread_create(ret, &attr, fn, arg);
 	pthread_attr_destroy(&attr);
+	return r;
+}
+
+struct unprivileged {
+	void *(*fn)(void *arg);
+	void *arg;
+	sem_t dropped;
+};
+
+static void *run_unprivileged(void *arg)
+{
+	struct unprivileged *const u = arg;
+	void *(*const fn)(void *) = u->fn;
+	void *const fn_arg = u->arg;
+
+	(void)!thread_drop_capabilities();
+	/* The last look at it. */
+	sem_post(&u->dropped);
+	return fn(fn_arg);
+}
+
+int thread_start_unprivileged(pthread_t *ret, void *(*fn)(void *arg), void *arg)
+{
+	struct unprivileged u = {.fn = fn, .arg = arg};
+	int r;
+
+	sem_init(&u.dropped, 0, 0);
+	r = thread_start(ret, run_unprivileged, &u);
+	while (!r && sem_wait(&u.dropped))
+		; /* interrupted */
+	sem_destroy(&u.dropped);
 	return r;
 }
 

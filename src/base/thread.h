@@ -19,10 +19,17 @@ int thread_start(pthread_t *ret, void *(*fn)(void *arg), void *arg)
 	__attribute__((warn_unused_result));
 
 /**
- * thread_drop_capabilities() - give up all capabilities of the calling thread.
+ * thread_start_unprivileged() - thread_start() of a thread without capabilities.
  *
- * The kernel keeps them by thread: one that only waits and talks calls this when it begins,
- * for it may be older than the sandbox of its process.
+ * The kernel keeps them by thread, so one that is older than the sandbox of its process must give
+ * its own up, and before the sandbox: in there nobody can. That is done when this returns. Where
+ * it is not permitted there was nothing to give up. Parameters and result as for thread_start().
+ */
+int thread_start_unprivileged(pthread_t *ret, void *(*fn)(void *arg), void *arg)
+	__attribute__((warn_unused_result));
+
+/**
+ * thread_drop_capabilities() - give up all capabilities of the calling thread.
  *
  * Return: 0 or -errno.
  */

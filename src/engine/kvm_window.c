@@ -361,8 +361,6 @@ static void *fault_loop(void *arg)
 	struct kvm_window *w = arg;
 	uint64_t looked_ns = monotonic_ns();
 
-	/* Where it cannot, it has none to give up. */
-	(void)!thread_drop_capabilities();
 	while (!atomic_load(&w->ending)) {
 		struct pollfd fds[] = {
 			{.fd = w->wake_fd, .events = POLLIN},
@@ -493,7 +491,7 @@ int kvm_window_start(struct kvm_window *w, struct err *err)
 		return err_set(err, -ENOTSUP,
 			       "guest memory cannot be managed under KVM: %s",
 			       w->fault.reason);
-	r = thread_start(&w->thread, fault_loop, w);
+	r = thread_start_unprivileged(&w->thread, fault_loop, w);
 	if (r)
 		return err_set(err, -r, "no thread for guest memory: %s",
 			       strerror(r));

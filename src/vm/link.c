@@ -263,8 +263,6 @@ static void *link_loop(void *arg)
 {
 	struct link *link = arg;
 
-	/* Where it cannot, it has none to give up. */
-	(void)!thread_drop_capabilities();
 	while (!atomic_load(&link->ending)) {
 		const int sock = link->sock;
 		struct pollfd fds[] = {
@@ -303,7 +301,7 @@ static int link_build(struct link *link, const char *dir, struct err *err)
 		return err_set(err, -errno, "eventfd: %s", strerror(errno));
 	guestmem_set_allowance_source(link->mem, on_ask, link);
 	physmap_withdraw(guestmem_physmap(link->mem), UINT64_MAX);
-	r = thread_start(&link->thread, link_loop, link);
+	r = thread_start_unprivileged(&link->thread, link_loop, link);
 	if (r)
 		return err_set(err, -r, "no thread for the link: %s",
 			       strerror(r));
