@@ -33,6 +33,7 @@
 #include <base/thread.h>
 #include <base/verify.h>
 #include <engine/kvm_window_impl.h>
+#include <mem/memfile.h>
 
 /* Pages mapped with the one that was asked for, if they are there anyway. */
 #define AROUND_PAGES 64
@@ -99,9 +100,9 @@ static bool map_home(struct kvm_window *w, uint64_t first, uint64_t end,
 		 MAP_SHARED | MAP_FIXED | MAP_NORESERVE, w->machine->home_fd,
 		 (off_t)(first * PAGE_SIZE)) == MAP_FAILED)
 		return false;
-	/* Wishes: a kernel that does not know them loses nothing. */
+	/* A wish: a kernel that does not know it loses nothing. */
 	(void)madvise(window_at(w, first), bytes, MADV_DONTDUMP);
-	(void)madvise(window_at(w, first), bytes, MADV_NOHUGEPAGE);
+	memfile_small_pages(window_at(w, first), bytes);
 	return true;
 }
 

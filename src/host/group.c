@@ -47,12 +47,10 @@ static int group_build(struct group *g, struct err *err)
 			       strerror(errno));
 	g->ino = st.st_ino;
 	g->n_frames = (uint64_t)st.st_size / PAGE_SIZE;
-	map = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED,
-		   g->fd, 0);
+	map = memfile_map(g->fd, (uint64_t)st.st_size, PROT_READ | PROT_WRITE);
 	if (map == MAP_FAILED)
 		return err_set(err, -errno, "cannot map a group's file: %s",
 			       strerror(errno));
-	memfile_small_pages(map, (size_t)st.st_size);
 	g->map = map;
 	g->refs = map_sparse(g->n_frames * sizeof(*g->refs));
 	g->tags = map_sparse(g->n_frames * sizeof(*g->tags));

@@ -58,13 +58,12 @@ static void *map_sparse(uint64_t bytes)
 
 static int zip_build(struct zip *zip, struct err *err)
 {
-	void *map = mmap(NULL, zip->n_pages * PAGE_SIZE, PROT_READ | PROT_WRITE,
-			 MAP_SHARED, zip->fd, 0);
+	void *map = memfile_map(zip->fd, zip->n_pages * PAGE_SIZE,
+				PROT_READ | PROT_WRITE);
 
 	if (map == MAP_FAILED)
 		return err_set(err, -errno, "cannot map a zip file: %s",
 			       strerror(errno));
-	memfile_small_pages(map, zip->n_pages * PAGE_SIZE);
 	zip->map = map;
 	zip->pages = map_sparse(zip->n_pages * sizeof(*zip->pages));
 	if (!zip->pages)

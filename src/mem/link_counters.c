@@ -13,13 +13,11 @@
 
 static int map_file(int fd, struct link_counters **ret, struct err *err)
 {
-	void *p = mmap(NULL, LINK_COUNTERS_BYTES, PROT_READ | PROT_WRITE,
-		       MAP_SHARED, fd, 0);
+	void *p = memfile_map(fd, LINK_COUNTERS_BYTES, PROT_READ | PROT_WRITE);
 
 	if (p == MAP_FAILED)
 		return err_set(err, -errno, "cannot map counters: %s",
 			       strerror(errno));
-	memfile_small_pages(p, LINK_COUNTERS_BYTES);
 	*ret = p;
 	return 0;
 }

@@ -77,6 +77,7 @@ static int machine_map(struct machine *m, uint64_t at, uint64_t bytes, int prot,
 			       (unsigned long long)bytes >> 20, strerror(errno));
 	/* A kernel built without core dumps knows no such advice; nothing is lost. */
 	(void)madvise(m->window + at, bytes, MADV_DONTDUMP);
+	memfile_small_pages(m->window + at, bytes);
 	return 0;
 }
 
@@ -86,10 +87,8 @@ static int machine_map_home(struct machine *m, struct err *err)
 
 	if (r)
 		return r;
-	r = machine_map(m, MACHINE_HOME, m->ram_bytes, PROT_READ | PROT_WRITE,
-			MAP_SHARED, m->home_fd, err);
-	/* Where hosts give large pages unasked, one page would be memory behind 512. */
-	return r ? r : machine_set_large_pages(m, false, err);
+	return machine_map(m, MACHINE_HOME, m->ram_bytes,
+			   PROT_READ | PROT_WRITE, MAP_SHARED, m->home_fd, err);
 }
 
 static int machine_map_zero(struct machine *m, struct err *err)
@@ -258,8 +257,6 @@ int machine_set_large_pages(struct machine *m, bool on, struct err *err)
 
 int machine_map_group(struct machine *m, int fd, uint64_t bytes, struct err *err)
 {
-	int r;
-
 	if (!bytes || bytes % PAGE_SIZE || bytes > MACHINE_TABLE - MACHINE_GROUP)
 		return err_set(
 			err, -EINVAL,
@@ -270,10 +267,8 @@ int machine_map_group(struct machine *m, int fd, uint64_t bytes, struct err *err
 	if (m->group_fd < 0)
 		return err_set(err, -errno, "cannot keep the group's file: %s",
 			       strerror(errno));
-	r = machine_map(m, MACHINE_GROUP, bytes, PROT_READ, MAP_SHARED, fd, err);
-	if (!r)
-		memfile_small_pages(m->window + MACHINE_GROUP, bytes);
-	return r;
+	return machine_map(m, MACHINE_GROUP, bytes, PROT_READ, MAP_SHARED, fd,
+			   err);
 }
 
 int machine_table_alloc(struct machine *m, ma_t *ret_ma)

@@ -69,6 +69,15 @@ void memfile_small_pages(void *at, uint64_t bytes)
 	(void)madvise(at, bytes, MADV_NOHUGEPAGE);
 }
 
+void *memfile_map(int fd, uint64_t bytes, int protection)
+{
+	void *map = mmap(NULL, bytes, protection, MAP_SHARED, fd, 0);
+
+	if (map != MAP_FAILED)
+		memfile_small_pages(map, bytes);
+	return map;
+}
+
 bool page_is_zero(const uint8_t *bytes)
 {
 	uint64_t first;

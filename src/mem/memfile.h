@@ -37,9 +37,20 @@ bool memfile_drop(int fd, uint64_t offset, uint64_t bytes);
  * @bytes: its length
  *
  * Where hosts give large pages unasked (shmem_enabled is always), the first touch of a page would
- * else be memory behind 512. Every mapping of a sparse file needs it, in each process.
+ * else be memory behind 512. Every mapping of a sparse file needs it, in each process; those of
+ * memfile_map() have it.
  */
 void memfile_small_pages(void *at, uint64_t bytes);
+
+/**
+ * memfile_map() - map the beginning of a memory file, shared, in small pages.
+ * @fd: memory file
+ * @bytes: how much
+ * @protection: as for mmap()
+ *
+ * Return: as mmap(), with errno. The caller ends it with munmap().
+ */
+void *memfile_map(int fd, uint64_t bytes, int protection);
 
 /** page_is_zero() - whether all of PAGE_SIZE bytes are zero. */
 bool page_is_zero(const uint8_t *bytes);

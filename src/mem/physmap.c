@@ -230,12 +230,11 @@ bool physmap_legal(enum physmap_mover by, uint64_t from, uint64_t to)
 /* Return: false with errno. */
 static bool physmap_map(struct physmap *map)
 {
-	void *file = mmap(NULL, map->file_bytes, PROT_READ | PROT_WRITE,
-			  MAP_SHARED, map->fd, 0);
+	void *file = memfile_map(map->fd, map->file_bytes,
+				 PROT_READ | PROT_WRITE);
 
 	if (file == MAP_FAILED)
 		return false;
-	memfile_small_pages(file, map->file_bytes);
 	map->header = file;
 	map->entries = (_Atomic uint64_t *)((uint8_t *)file +
 					    PHYSMAP_ENTRIES_OFFSET);

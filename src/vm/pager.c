@@ -264,13 +264,11 @@ int pager_attach(struct pager *p, int zip_fd, int swap_fd, struct err *err)
 		return err_set(err, -EBADMSG,
 			       "the host sent no usable zip and swap files");
 
-	void *map = mmap(NULL, (size_t)zip.st_size, PROT_READ, MAP_SHARED,
-			 zip_fd, 0);
+	void *map = memfile_map(zip_fd, (uint64_t)zip.st_size, PROT_READ);
 
 	if (map == MAP_FAILED)
 		return err_set(err, -errno, "cannot map the zip file: %s",
 			       strerror(errno));
-	memfile_small_pages(map, (size_t)zip.st_size);
 	p->zip = map;
 	p->zip_bytes = (uint64_t)zip.st_size;
 	p->swap_bytes = (uint64_t)swap.st_size;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Memory files: their length is sealed, their pages come and go, what is zero is seen as zero. */
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -99,6 +101,26 @@ static void stretches_with_memory_are_found(void **state)
 	close(fd);
 }
 
+static void mappings_are_of_the_file(void **state)
+{
+	const int fd = new_file(false);
+	uint8_t *map = memfile_map(fd, N_PAGES * PAGE_SIZE,
+				   PROT_READ | PROT_WRITE);
+
+	(void)state;
+	assert_ptr_not_equal(map, MAP_FAILED);
+	map[7 * PAGE_SIZE] = 1;
+	assert_false(memfile_page_is_zero(fd, 7 * PAGE_SIZE));
+	/* As much as was touched. */
+	assert_int_equal(pages_of(fd), 1);
+	put(fd, 3, 5, 9);
+	assert_int_equal(map[3 * PAGE_SIZE + 5], 9);
+	munmap(map, N_PAGES * PAGE_SIZE);
+	close(fd);
+	assert_ptr_equal(memfile_map(-1, PAGE_SIZE, PROT_READ), MAP_FAILED);
+	assert_int_equal(errno, EBADF);
+}
+
 static void zeros_are_seen(void **state)
 {
 	uint8_t page[PAGE_SIZE] = {0};
@@ -138,6 +160,7 @@ int main(void)
 		cmocka_unit_test(length_is_sealed),
 		cmocka_unit_test(dropped_pages_have_no_memory),
 		cmocka_unit_test(stretches_with_memory_are_found),
+		cmocka_unit_test(mappings_are_of_the_file),
 		cmocka_unit_test(zeros_are_seen),
 		cmocka_unit_test(pages_of_a_file_are_zero_or_not),
 	};
