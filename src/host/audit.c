@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <base/arith.h>
 #include <base/clock.h>
 #include <host/host_impl.h>
 
@@ -104,8 +105,8 @@ static void add_home(struct vmmem *m, struct host_audit *a)
 		if (book == kernel)
 			break;
 	}
-	a->book_pages += book > kernel ? kernel : book;
-	a->untouched_pages += book > kernel ? book - kernel : 0;
+	a->book_pages += min_u64(book, kernel);
+	a->untouched_pages += sub_u64(book, kernel);
 	a->kernel_pages += kernel;
 }
 

@@ -11,8 +11,8 @@
  *
  * No new files, sockets to anybody, programs or privileges from now on; what else is tried
  * fails with EPERM. Root's capabilities go too. Context: once, with all devices made; threads
- * started later inherit all of it, those that run already keep their capabilities unless they
- * call thread_drop_capabilities().
+ * started later inherit all of it, those that run already keep their capabilities: such are
+ * started by thread_start_unprivileged().
  *
  * Return: 0 or -errno.
  */
