@@ -667,17 +667,25 @@ static uint64_t count(struct box *b, enum physmap_state state)
 	return physmap_counts(guestmem_physmap(b->mem)).pages[state];
 }
 
-/* What was never touched goes back when memory is scarce, and comes again by whole chunks. */
-static void test_given_back(void **state)
+/* All of RAM is HOME, and one page of it was touched. */
+static struct box *new_untouched_box(void)
 {
 	struct box *b;
 
-	(void)state;
 	large_pages = true;
 	b = new_box(100, 0);
 	large_pages = false;
 	store(b, 1000, 77);
 	assert_int_equal(count(b, PHYSMAP_HOME), N_PAGES);
+	return b;
+}
+
+/* What was never touched goes back when memory is scarce, and comes again by whole chunks. */
+static void test_given_back(void **state)
+{
+	struct box *b = new_untouched_box();
+
+	(void)state;
 	kvm_window_set_large(b->window, false);
 	for (int i = 0; i < 100 && count(b, PHYSMAP_HOME) > used_pages(b); i++)
 		nap_ms(20);
@@ -705,15 +713,10 @@ static void test_given_back(void **state)
 /* Before Linux 6.4 pages are a hole while the kernel makes a large page of them. */
 static void test_false_hole(void **state)
 {
-	struct box *b;
+	struct box *b = new_untouched_box();
 
 	(void)state;
-	large_pages = true;
-	b = new_box(100, 0);
-	large_pages = false;
-	store(b, 1000, 77);
 	store(b, 3000, 78);
-	assert_int_equal(count(b, PHYSMAP_HOME), N_PAGES);
 	atomic_store(&all_holes, true);
 	kvm_window_set_large(b->window, false);
 	for (int i = 0; i < 100 && entry(b, 999) != physmap_zero(); i++)
