@@ -11,7 +11,8 @@ MIN_FREE_PCT = 20
 FREE = {"clear": 0.85, "soft": 0.5, "hard": 0.24, "low": 0.08}
 # What the ledger has beyond what is used now.
 HEADROOM = 1 * MIB
-WAIT_S = 12
+# All guests are known, and what is to be done first is decided, within less.
+WAIT_S = 4
 
 
 def enter(host, state):

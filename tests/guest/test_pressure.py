@@ -73,13 +73,15 @@ class States(unittest.TestCase):
                     ["--disk", f"{disk},ro"])
         for seed, name in enumerate(("one", "two")):
             host.create(name, ["memory=192M", "sharing=off"],
-                        f"hold {seed} 30 130:30:300")
+                        f"hold {seed} 30 110:30:300")
         for name in ("cache", "one", "two"):
             host.must("start", name)
         until(lambda: "filled" in host.said("cache"), "the page cache")
         for name in ("one", "two"):
             # What the kernel uses comes on top.
-            until(lambda name=name: host.stats(name)["private"] > 130 * MIB, name)
+            until(lambda name=name: host.status(name) is not None or
+                  host.stats(name)["private"] > 130 * MIB, name)
+            self.assertIsNone(host.status(name), host.said(name))
         time.sleep(3)
 
     def moved(self, host):
