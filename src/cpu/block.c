@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include <base/sparse.h>
 #include <base/verify.h>
 #include <cpu/translate.h>
 
@@ -60,9 +60,8 @@ int block_cache_new(struct cpu *c, size_t pool_bytes)
 
 	if (!bc)
 		return -ENOMEM;
-	bc->pool = mmap(NULL, pool_bytes, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (bc->pool == MAP_FAILED) {
+	bc->pool = sparse_new(pool_bytes);
+	if (!bc->pool) {
 		free(bc);
 		return -ENOMEM;
 	}
@@ -104,7 +103,7 @@ void block_cache_free(struct cpu *c)
 	if (!bc)
 		return;
 	pages_clear(c, bc);
-	munmap(bc->pool, bc->pool_bytes);
+	sparse_free(bc->pool, bc->pool_bytes);
 	free(bc);
 	c->blocks = NULL;
 }

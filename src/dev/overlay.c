@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
+#include <base/sparse.h>
 #include <base/verify.h>
 
 #define WORD_BITS 64
@@ -56,16 +56,12 @@ static int make_file(struct overlay *o, const char *dir, struct err *err)
 
 static int make_map(struct overlay *o, struct err *err)
 {
-	void *map;
-
 	o->map_bytes = (o->sectors + WORD_BITS - 1) / WORD_BITS *
 		       sizeof(*o->map);
-	map = mmap(NULL, o->map_bytes, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (map == MAP_FAILED)
+	o->map = sparse_new(o->map_bytes);
+	if (!o->map)
 		return err_set(err, -ENOMEM,
 			       "no memory to note a disk's changes");
-	o->map = map;
 	return 0;
 }
 
@@ -94,8 +90,7 @@ struct overlay *overlay_free(struct overlay *overlay)
 {
 	if (!overlay)
 		return NULL;
-	if (overlay->map)
-		munmap(overlay->map, overlay->map_bytes);
+	sparse_free(overlay->map, overlay->map_bytes);
 	if (overlay->fd >= 0)
 		close(overlay->fd);
 	free(overlay);

@@ -4,8 +4,8 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include <base/sparse.h>
 #include <base/verify.h>
 
 static uint64_t words(uint64_t n_pages)
@@ -16,11 +16,10 @@ static uint64_t words(uint64_t n_pages)
 int run_map_init(struct run_map *map, uint64_t n_pages, uint64_t max_runs)
 {
 	const uint64_t bytes = 2 * words(n_pages) * sizeof(uint64_t);
-	void *arrays = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *arrays = sparse_new(bytes);
 
 	memset(map, 0, sizeof(*map));
-	if (arrays == MAP_FAILED)
+	if (!arrays)
 		return -ENOMEM;
 	map->n_pages = n_pages;
 	map->max_runs = max_runs;
@@ -32,8 +31,7 @@ int run_map_init(struct run_map *map, uint64_t n_pages, uint64_t max_runs)
 
 void run_map_release(struct run_map *map)
 {
-	if (map->in)
-		munmap(map->in, map->bytes);
+	sparse_free(map->in, map->bytes);
 	memset(map, 0, sizeof(*map));
 }
 

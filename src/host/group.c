@@ -20,6 +20,7 @@
 #include <xxhash.h>
 #endif
 
+#include <base/sparse.h>
 #include <base/verify.h>
 #include <host/vmmem.h>
 #include <mem/memfile.h>
@@ -27,14 +28,6 @@
 uint64_t page_hash(const uint8_t *bytes)
 {
 	return XXH3_64bits(bytes, PAGE_SIZE);
-}
-
-static void *map_sparse(uint64_t bytes)
-{
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
 }
 
 static int group_build(struct group *g, struct err *err)
@@ -52,8 +45,8 @@ static int group_build(struct group *g, struct err *err)
 		return err_set(err, -errno, "cannot map a group's file: %s",
 			       strerror(errno));
 	g->map = map;
-	g->refs = map_sparse(g->n_frames * sizeof(*g->refs));
-	g->tags = map_sparse(g->n_frames * sizeof(*g->tags));
+	g->refs = sparse_new(g->n_frames * sizeof(*g->refs));
+	g->tags = sparse_new(g->n_frames * sizeof(*g->tags));
 	if (!g->refs || !g->tags)
 		return err_set(err, -ENOMEM, "out of memory");
 	return 0;
@@ -125,10 +118,8 @@ struct group *group_free(struct group *g)
 	ledger_give(g->ledger, atomic_load(&g->n_frames_used));
 	if (g->map)
 		munmap(g->map, g->n_frames * PAGE_SIZE);
-	if (g->refs)
-		munmap(g->refs, g->n_frames * sizeof(*g->refs));
-	if (g->tags)
-		munmap(g->tags, g->n_frames * sizeof(*g->tags));
+	sparse_free(g->refs, g->n_frames * sizeof(*g->refs));
+	sparse_free(g->tags, g->n_frames * sizeof(*g->tags));
 	hints_release(&g->hints);
 	close(g->fd);
 	free(g);

@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <base/clock.h>
+#include <base/sparse.h>
 #include <base/verify.h>
 #include <mem/memfile.h>
 
@@ -103,13 +103,9 @@ static int vmmem_build(struct vmmem *vm, const int fds[LINK_FDS_NEW],
 	if (r)
 		return r;
 
-	void *words = mmap(NULL, vm->n_pages * sizeof(*vm->words),
-			   PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (words == MAP_FAILED)
-		return err_set(err, -errno, "out of memory");
-	vm->words = words;
+	vm->words = sparse_new(vm->n_pages * sizeof(*vm->words));
+	if (!vm->words)
+		return err_set(err, -ENOMEM, "out of memory");
 	vm->quiet = calloc(vm->n_pages / VMMEM_WINDOW + 1, sizeof(*vm->quiet));
 	if (!vm->quiet)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -194,8 +190,7 @@ struct vmmem *vmmem_free(struct vmmem *vm)
 	vm->revoke = revoke_host_free(vm->revoke);
 	link_counters_unmap(vm->counters);
 	vm->map = physmap_free(vm->map);
-	if (vm->words)
-		munmap(vm->words, vm->n_pages * sizeof(*vm->words));
+	sparse_free(vm->words, vm->n_pages * sizeof(*vm->words));
 	free(vm->quiet);
 	close(vm->home_fd);
 	close(vm->tables_fd);

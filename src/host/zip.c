@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <base/sparse.h>
 #include <base/verify.h>
 #include <mem/memfile.h>
 #include <mem/populate.h>
@@ -48,14 +49,6 @@ struct zip {
 	size_t fifo_n;           /* m */
 };
 
-static void *map_sparse(uint64_t bytes)
-{
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 static int zip_build(struct zip *zip, struct err *err)
 {
 	void *map = memfile_map(zip->fd, zip->n_pages * PAGE_SIZE,
@@ -65,7 +58,7 @@ static int zip_build(struct zip *zip, struct err *err)
 		return err_set(err, -errno, "cannot map a zip file: %s",
 			       strerror(errno));
 	zip->map = map;
-	zip->pages = map_sparse(zip->n_pages * sizeof(*zip->pages));
+	zip->pages = sparse_new(zip->n_pages * sizeof(*zip->pages));
 	if (!zip->pages)
 		return err_set(err, -ENOMEM, "out of memory");
 	return 0;
@@ -130,8 +123,7 @@ struct zip *zip_free(struct zip *zip)
 	ledger_give(zip->ledger, atomic_load(&zip->n_used));
 	if (zip->map)
 		munmap(zip->map, zip->n_pages * PAGE_SIZE);
-	if (zip->pages)
-		munmap(zip->pages, zip->n_pages * sizeof(*zip->pages));
+	sparse_free(zip->pages, zip->n_pages * sizeof(*zip->pages));
 	close(zip->fd);
 	free(zip->fifo);
 	free(zip);

@@ -17,8 +17,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include <base/sparse.h>
 #include <base/verify.h>
 #include <mem/guestmem_impl.h>
 
@@ -39,15 +39,6 @@ static enum guestmem_grant grant_up_to_limit(void *ctx)
 	return GUESTMEM_GRANT_ASKED;
 }
 
-/* Like everything that is as long as RAM: no memory until it is used. */
-static uint8_t *map_sparse(uint64_t bytes)
-{
-	void *array = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return array == MAP_FAILED ? NULL : array;
-}
-
 static uint64_t shown_bytes(uint64_t n_pages)
 {
 	return (n_pages + 7) / 8;
@@ -65,8 +56,8 @@ static int guestmem_build(struct guestmem *mem, uint64_t ram_bytes,
 	if (r)
 		return r;
 
-	mem->flags = map_sparse(n_pages);
-	mem->shown = map_sparse(shown_bytes(n_pages));
+	mem->flags = sparse_new(n_pages);
+	mem->shown = sparse_new(shown_bytes(n_pages));
 	if (!mem->flags || !mem->shown)
 		return err_set(err, -errno,
 			       "cannot map flags of guest pages: %s",
@@ -107,10 +98,10 @@ struct guestmem *guestmem_free(struct guestmem *mem)
 {
 	if (!mem)
 		return NULL;
-	if (mem->flags)
-		munmap(mem->flags, physmap_pages(mem->map));
-	if (mem->shown)
-		munmap(mem->shown, shown_bytes(physmap_pages(mem->map)));
+	if (mem->map) {
+		sparse_free(mem->flags, physmap_pages(mem->map));
+		sparse_free(mem->shown, shown_bytes(physmap_pages(mem->map)));
+	}
 	revoke_port_release(&mem->port);
 	mem->map = physmap_free(mem->map);
 	mem->machine = machine_free(mem->machine);

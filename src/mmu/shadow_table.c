@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include <base/sparse.h>
 #include <base/verify.h>
 #include <mmu/shadow_impl.h>
 
@@ -243,14 +243,6 @@ void shadow_destroy(struct shadow *s, struct shadow_table *t)
 
 /* Life of them all. */
 
-static void *map_sparse(uint64_t bytes)
-{
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 static uint64_t rmap_bytes(const struct shadow *s)
 {
 	return s->n_ppn * sizeof(*s->rmap);
@@ -289,8 +281,8 @@ int shadow_new(struct mmu *mmu, struct shadow **ret_shadow, struct err *err)
 		buckets *= 2;
 	s->hash_mask = buckets - 1;
 	s->hash = calloc(buckets, sizeof(*s->hash));
-	s->rmap = map_sparse(rmap_bytes(s));
-	s->rmap_large = map_sparse(rmap_large_bytes(s));
+	s->rmap = sparse_new(rmap_bytes(s));
+	s->rmap_large = sparse_new(rmap_large_bytes(s));
 	if (!s->hash || !s->rmap || !s->rmap_large) {
 		shadow_free(s);
 		return err_set(err, -ENOMEM, "no memory for shadow tables");
@@ -306,10 +298,8 @@ struct shadow *shadow_free(struct shadow *s)
 	for (uint32_t i = 0; i < s->n_tables; i++)
 		if (s->table[i])
 			shadow_destroy(s, s->table[i]);
-	if (s->rmap)
-		munmap(s->rmap, rmap_bytes(s));
-	if (s->rmap_large)
-		munmap(s->rmap_large, rmap_large_bytes(s));
+	sparse_free(s->rmap, rmap_bytes(s));
+	sparse_free(s->rmap_large, rmap_large_bytes(s));
 	free(s->unsync);
 	free(s->hash);
 	free(s->table);

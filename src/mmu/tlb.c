@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include <base/sparse.h>
 #include <base/verify.h>
 
 #define TLB_LAST_CTX 4094U
@@ -60,12 +61,8 @@ int tlb_init(struct tlb *t, uint64_t n_ppn)
 	t->array[0] = array_new();
 	t->array[1] = array_new();
 	t->blind = array_new();
-	t->write_slot = mmap(NULL, n_ppn * sizeof(*t->write_slot) + PAGE_SIZE,
-			     PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	t->write_slot = sparse_new(n_ppn * sizeof(*t->write_slot) + PAGE_SIZE);
 	t->n_ppn = n_ppn;
-	if (t->write_slot == MAP_FAILED)
-		t->write_slot = NULL;
 	if (!t->array[0] || !t->array[1] || !t->blind || !t->write_slot) {
 		tlb_release(t);
 		return -ENOMEM;
@@ -83,9 +80,8 @@ void tlb_release(struct tlb *t)
 			munmap(t->array[i], TLB_BYTES);
 	if (t->blind)
 		munmap(t->blind, TLB_BYTES);
-	if (t->write_slot)
-		munmap(t->write_slot,
-		       t->n_ppn * sizeof(*t->write_slot) + PAGE_SIZE);
+	sparse_free(t->write_slot,
+		    t->n_ppn * sizeof(*t->write_slot) + PAGE_SIZE);
 	memset(t, 0, sizeof(*t));
 }
 
