@@ -30,6 +30,11 @@ static const char *const power_words[] = {
 	[API_POWERED_OFF] = "poweredOff", [API_STARTING] = "starting",
 	[API_POWERED_ON] = "poweredOn", [API_STOPPING] = "stopping",
 	[API_NOT_RESPONDING] = "notResponding", NULL};
+static const char *const engine_words[] = {
+	[API_ENGINE_NONE] = "none", [API_ENGINE_SOFT] = "soft", [API_ENGINE_KVM] = "kvm", NULL};
+static const char *const mmu_words[] = {
+	[API_MMU_NONE] = "none", [API_MMU_SOFTWARE] = "software", [API_MMU_HARDWARE] = "hardware",
+	[API_MMU_HOST] = "host", NULL};
 static const char *const driver_words[] = {
 	[BALLOON_NONE] = "none", [BALLOON_READY] = "ready", [BALLOON_STUCK] = "stuck", NULL};
 static const char *const state_words[] = {
@@ -100,6 +105,13 @@ static const struct api_field runtime_fields[] = {
 	F(API_ENUM, "powerState", api_runtime, power, "life cycle", .words = power_words),
 	F(API_UINT, "pid", api_runtime, pid, "process; 0: none", .flags = API_NO_METRIC),
 	F(API_UINT, "startTime", api_runtime, start_ms, "of this run, ms since 1970", .flags = API_NO_METRIC),
+	F(API_ENUM, "engine", api_runtime, engine,
+	  "what runs its guest: soft, our own processor, or kvm; none: it does not run yet",
+	  .words = engine_words, .flags = API_NO_METRIC),
+	F(API_ENUM, "mmu", api_runtime, mmu,
+	  "who combines guest and machine addresses: software (shadow page tables) or hardware (nested ones) of "
+	  "our own processor, or host, whose KVM knows",
+	  .words = mmu_words, .flags = API_NO_METRIC),
 	F(API_BOOL, "changePending", api_runtime, pending,
 	  "some of its definition takes effect when it starts next"),
 	F(API_STRING, "console", api_runtime, console, "socket of its console on the host"),
@@ -455,6 +467,16 @@ void api_vm_config_init(struct api_vm_config *config)
 const char *api_power_name(enum api_power power)
 {
 	return power_words[power];
+}
+
+const char *api_engine_name(enum api_engine engine)
+{
+	return engine_words[engine];
+}
+
+const char *api_mmu_name(enum api_mmu mmu)
+{
+	return mmu_words[mmu];
 }
 
 const char *api_page_state_name(enum api_page_state state)

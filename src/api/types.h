@@ -44,11 +44,26 @@ enum api_power {
 	API_NOT_RESPONDING,
 };
 
+enum api_engine {
+	API_ENGINE_NONE,
+	API_ENGINE_SOFT,
+	API_ENGINE_KVM,
+};
+
+enum api_mmu {
+	API_MMU_NONE,
+	API_MMU_SOFTWARE,
+	API_MMU_HARDWARE,
+	API_MMU_HOST,
+};
+
 /** struct api_runtime - of a VM: see vm_runtime_fields in types.c. */
 struct api_runtime {
 	enum api_power power;
 	uint64_t pid;
 	uint64_t start_ms;
+	enum api_engine engine;
+	enum api_mmu mmu;
 	bool pending; /* its definition differs from what runs, until it starts again */
 	char console[API_PATH_MAX];
 	char log[API_PATH_MAX];
@@ -346,6 +361,12 @@ const struct api_schema *const *api_schemas(void);
 
 /** api_power_name() - "poweredOn" and so on. */
 const char *api_power_name(enum api_power power);
+
+/** api_engine_name() - what runs a guest, as in the JSON. Return: static text. */
+const char *api_engine_name(enum api_engine engine);
+
+/** api_mmu_name() - who combines a guest's addresses, as in the JSON. Return: static text. */
+const char *api_mmu_name(enum api_mmu mmu);
 
 /** api_page_state_name() - "home" and so on. */
 const char *api_page_state_name(enum api_page_state state);

@@ -125,6 +125,10 @@ int cmd_show(int argc, char *argv[])
 		printf("  %s", api_power_name(vm.runtime.power));
 		if (vm.runtime.pid)
 			printf(", process %" PRIu64, vm.runtime.pid);
+		if (vm.runtime.engine != API_ENGINE_NONE)
+			printf(", engine %s, MMU %s",
+			       api_engine_name(vm.runtime.engine),
+			       api_mmu_name(vm.runtime.mmu));
 		printf("%s\n", vm.runtime.pending
 				       ? "; some changes wait for its next start"
 				       : "");

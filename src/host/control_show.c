@@ -23,6 +23,19 @@ static const enum api_power powers[] = {
 	[HOST_VM_FOUND] = API_NOT_RESPONDING,
 };
 
+static const enum api_engine engines[] = {
+	[LINK_ENGINE_NONE] = API_ENGINE_NONE,
+	[LINK_ENGINE_SOFT] = API_ENGINE_SOFT,
+	[LINK_ENGINE_KVM] = API_ENGINE_KVM,
+};
+
+static const enum api_mmu mmus[] = {
+	[LINK_MMU_NONE] = API_MMU_NONE,
+	[LINK_MMU_SOFTWARE] = API_MMU_SOFTWARE,
+	[LINK_MMU_HARDWARE] = API_MMU_HARDWARE,
+	[LINK_MMU_HOST] = API_MMU_HOST,
+};
+
 static void fill_runtime(struct control *c, struct api_vm *vm,
 			 const struct host_vm_figures *f, bool args_changed)
 {
@@ -43,6 +56,8 @@ static void fill_runtime(struct control *c, struct api_vm *vm,
 	r->power = powers[f->state];
 	r->pid = (uint64_t)f->pid;
 	r->start_ms = f->start_ms;
+	r->engine = engines[f->engine];
+	r->mmu = mmus[f->mmu];
 	r->pending = args_changed ||
 		     f->settings.size_pages != vm->config.size_pages ||
 		     strcmp(f->settings.group, vm->config.group) != 0;

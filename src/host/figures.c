@@ -46,12 +46,22 @@ static void pages_of(const struct hvm *vm, struct host_vm_figures *f)
 		f->allowance_pages = vm->set.size_pages;
 }
 
+/* A word of the VM's own, which nobody has checked. */
+static uint32_t word_of(const _Atomic uint32_t *word, uint32_t n_words)
+{
+	const uint32_t w = atomic_load(word);
+
+	return w < n_words ? w : 0;
+}
+
 static void counters_of(const struct hvm *vm, struct host_vm_figures *f)
 {
 	const struct vmmem *m = vm->mem;
 	const struct link_counters *c = m->counters;
 	const uint64_t stats_ms = atomic_load(&c->balloon_stats_ms);
 
+	f->engine = (enum link_engine)word_of(&c->engine, LINK_ENGINES);
+	f->mmu = (enum link_mmu)word_of(&c->mmu, LINK_MMUS);
 	f->guest_total_pages = atomic_load(&c->balloon_total);
 	f->guest_available_pages = atomic_load(&c->balloon_available);
 	f->guest_free_pages = atomic_load(&c->balloon_free);

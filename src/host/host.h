@@ -274,6 +274,8 @@ enum host_vm_state {
  * @state: life cycle
  * @pid: its process; 0: it has none yet, or it is not known
  * @start_ms: wall clock of its start, since 1970
+ * @engine: what runs its guest
+ * @mmu: who combines guest and machine addresses
  *
  * Pages of the guest; private + shared + zero + ballooned + compressed + swapped is
  * exactly the configured size:
@@ -339,6 +341,8 @@ struct host_vm_figures {
 	enum host_vm_state state;
 	pid_t pid;
 	uint64_t start_ms;
+	enum link_engine engine;
+	enum link_mmu mmu;
 
 	uint64_t private_pages;
 	uint64_t shared_pages;

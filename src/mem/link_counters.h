@@ -15,7 +15,7 @@
 #include <base/error.h>
 #include <base/types.h>
 
-#define LINK_COUNTERS_MAGIC UINT64_C(0x544e435a5a454d33)
+#define LINK_COUNTERS_MAGIC UINT64_C(0x544e435a5a454d34)
 #define LINK_LEFT_RING      4096u
 #define LINK_FILLED_RING    4096u
 #define LINK_IMAGES_MAX     8
@@ -28,6 +28,23 @@ enum link_stall {
 	LINK_STALL_HOST, /* allowance */
 	LINK_STALL_BUSY, /* a page that is being moved */
 	LINK_STALLS,
+};
+
+/* What runs the guest's instructions. */
+enum link_engine {
+	LINK_ENGINE_NONE, /* it is not chosen yet */
+	LINK_ENGINE_SOFT, /* our own processor */
+	LINK_ENGINE_KVM,
+	LINK_ENGINES,
+};
+
+/* Who combines guest and machine addresses. */
+enum link_mmu {
+	LINK_MMU_NONE,     /* it is not chosen yet */
+	LINK_MMU_SOFTWARE, /* shadow page tables of ours */
+	LINK_MMU_HARDWARE, /* nested page tables of ours */
+	LINK_MMU_HOST,     /* the host's KVM and processor */
+	LINK_MMUS,
 };
 
 /* Waits by length: eight buckets for each power of two of nanoseconds, up to 17 s. */
@@ -66,6 +83,8 @@ struct link_counters {
 	_Atomic uint32_t left_tail; /* h next place to read */
 	_Atomic uint32_t large; /* v it has large pages, and memory comes without it */
 	_Atomic uint32_t break_large; /* h memory is scarce: no large pages any more */
+	_Atomic uint32_t engine; /* v enum link_engine */
+	_Atomic uint32_t mmu;    /* v enum link_mmu */
 
 	_Atomic uint64_t run_ns;                /* v not idle */
 	_Atomic uint64_t stall_ns[LINK_STALLS]; /* v by cause */

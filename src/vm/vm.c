@@ -170,6 +170,18 @@ static const char *why_mmu(const struct vm *vm)
 	return "auto: changes of the guest's page tables cost nothing";
 }
 
+static void tell_engine(const struct vm *vm)
+{
+	struct link_counters *c = link_counters(vm->link);
+	const bool kvm = vm->engine_ops == &engine_kvm;
+
+	atomic_store(&c->engine, kvm ? LINK_ENGINE_KVM : LINK_ENGINE_SOFT);
+	atomic_store(&c->mmu, kvm ? LINK_MMU_HOST
+			      : vm->cfg->mmu_options.mode == MMU_SOFTWARE
+				      ? LINK_MMU_SOFTWARE
+				      : LINK_MMU_HARDWARE);
+}
+
 static void wake(void *io_ctx)
 {
 	vm_kick(io_ctx);
@@ -189,9 +201,12 @@ static int make_engine(struct vm *vm, struct err *err)
 	};
 	const int r = choose_engine(vm, &cfg, err);
 
-	if (!r)
-		vm->mmu_why = why_mmu(vm);
-	return r;
+	if (r)
+		return r;
+	vm->mmu_why = why_mmu(vm);
+	if (vm->link)
+		tell_engine(vm);
+	return 0;
 }
 
 static char *base_line(const struct vm *vm)

@@ -97,6 +97,7 @@ class Routes(Described):
         self.assertEqual(20 * 64, vm["config"]["memoryAllocation"]["shares"]["shares"])
         vm = ask("POST", "/v1/vms/a/start", status=200).json
         self.assertEqual("poweredOn", vm["runtime"]["powerState"])
+        self.assertEqual(("none", "none"), (vm["runtime"]["engine"], vm["runtime"]["mmu"]))
         ask("POST", "/v1/vms", {"name": "b", "memorySize": 32 * MIB, "shareGroup": "g",
                                 "args": ["--active", "2000", "--common", "50"]}, 201)
         ask("POST", "/v1/vms/b/start", status=200)

@@ -42,6 +42,14 @@ class Overcommitted(unittest.TestCase):
                     f"-- {name}\n{host.said(name)[-1000:]}" for name in host.vms()) + host.log())
             time.sleep(0.3)
 
+    def assert_engine(self, host, mode):
+        """Each VM says what it was made with."""
+        engine, mmu = mode
+        expected = (engine, "host" if engine == "kvm" else mmu)
+        for name, vm in host.vms().items():
+            self.assertEqual(expected, (vm["runtime"]["engine"], vm["runtime"]["mmu"]), name)
+            self.assertIn(f"engine {expected[0]}, MMU {expected[1]}\n", host.must("show", name))
+
     def test_all(self):
         """One scenario, for booting is what takes time."""
         for mode in harness.MODES:
@@ -59,6 +67,7 @@ class Overcommitted(unittest.TestCase):
                          *(["--balloon", "off"] if name == "c" else [])])
             host.must("start", name)
         pids = host.pids()
+        self.assert_engine(host, mode)
         self.watch(host, most, lambda: most.get("shared") and most.get("zero"), PATIENCE_S)
 
         # A limit binds whatever the state. (Balloons: test_balloon.py and test_pressure.py.)
@@ -73,6 +82,7 @@ class Overcommitted(unittest.TestCase):
         host.start()
         self.assertEqual(pids, host.pids())
         lab.until(lambda: all(host.stats(name)["private"] for name in pids), "all books")
+        self.assert_engine(host, mode)
 
         before = host.host()
         os.kill(pids["b"], signal.SIGKILL)

@@ -160,6 +160,15 @@ static void follow_balloon(struct fake *f)
 	}
 }
 
+/* No engine has these numbers: a host believes no word of a VM unchecked. */
+static void tell_engine(struct fake *f)
+{
+	struct link_counters *c = link_counters(f->link);
+
+	atomic_store(&c->engine, LINK_ENGINES);
+	atomic_store(&c->mmu, UINT32_MAX);
+}
+
 static void tell_balloon(struct fake *f)
 {
 	struct link_counters *c = link_counters(f->link);
@@ -258,6 +267,7 @@ static void tell_filled(struct fake *f, uint64_t end)
 static void run(struct fake *f)
 {
 	link_set_processor(f->link);
+	tell_engine(f);
 	offer_image(f);
 	for (uint64_t p = 0; f->sequential && p < f->active; p++) {
 		guestmem_service(f->mem);
