@@ -119,20 +119,58 @@ void window_map_watched(struct kvm_window *w, uint64_t first, uint64_t end)
 			 PROT_READ | PROT_WRITE));
 }
 
-static void on_unmap(void *ctx, ppn_t page)
+/* Pages of the home file: each call has KVM stop all processors for a moment. */
+static void forget(struct kvm_window *w, uint64_t first, uint64_t end)
+{
+	if (first == end)
+		return;
+	for (uint64_t p = first; p < end; p = chunk_end(w, p))
+		chunk_watch(w, p);
+	VERIFY(!madvise(window_at(w, first), (end - first) * PAGE_SIZE,
+			MADV_DONTNEED));
+}
+
+static void on_unmap_run(void *ctx, ppn_t first, uint64_t n_pages)
 {
 	struct kvm_window *w = ctx;
+	const uint64_t end = first.v + n_pages;
+	uint64_t start = first.v;
 
 	if (w->open)
 		return;
-	w->stats.unmaps++;
-	if (run_map_has(&w->shared, page.v)) {
-		shared_leave(w, page.v);
-		chunk_watch(w, page.v);
-		return;
+	w->stats.unmaps += n_pages;
+	for (uint64_t p = start; p < end; p++) {
+		if (!run_map_has(&w->shared, p))
+			continue;
+		forget(w, start, p);
+		shared_leave(w, p);
+		chunk_watch(w, p);
+		start = p + 1;
 	}
-	chunk_watch(w, page.v);
-	VERIFY(!madvise(window_at(w, page.v), PAGE_SIZE, MADV_DONTNEED));
+	forget(w, start, end);
+}
+
+/* A hole that is none, as there may be while a large page is made, is data that stays. */
+static uint64_t on_untouched(void *ctx, ppn_t first, uint64_t n_pages)
+{
+	struct kvm_window *w = ctx;
+	const uint64_t end = first.v + n_pages;
+	uint64_t p = first.v;
+	off_t data;
+
+	while (p < end && chunk_is_plain(w, p))
+		p = chunk_end(w, p);
+	if (w->open || p == first.v)
+		return 0;
+	if (p > end)
+		p = end;
+	data = lseek(w->machine->home_fd, (off_t)(first.v * PAGE_SIZE),
+		     SEEK_DATA);
+	if (data < 0)
+		return errno == ENXIO ? p - first.v : 0;
+	if ((uint64_t)data / PAGE_SIZE < p)
+		p = (uint64_t)data / PAGE_SIZE;
+	return p - first.v;
 }
 
 static void signal_thread(struct kvm_window *w)
@@ -149,7 +187,8 @@ static void on_kick(void *ctx)
 }
 
 static const struct guestmem_ops mem_ops = {
-	.unmap = on_unmap,
+	.unmap_run = on_unmap_run,
+	.untouched = on_untouched,
 	.kick = on_kick,
 };
 

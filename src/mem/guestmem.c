@@ -225,20 +225,46 @@ bool guestmem_link_settled(const struct guestmem *mem)
 	return !atomic_load(&mem->link_broken);
 }
 
-void guestmem_unmap_page(struct guestmem *mem, ppn_t page)
+/* Most pages are never read while ZERO: do not dirty the array for them. */
+static void hide_zero(struct guestmem *mem, ppn_t page)
 {
-	mem->epoch++;
-	/* Most pages are never read while ZERO: do not dirty the array for them. */
 	if (guestmem_zero_shown(mem, page))
 		mem->shown[page.v / 8] &= (uint8_t) ~(1U << page.v % 8);
-	if (mem->ops && mem->ops->unmap)
-		mem->ops->unmap(mem->ops_ctx, page);
+}
+
+void guestmem_unmap_run(struct guestmem *mem, ppn_t first, uint64_t n_pages)
+{
+	const struct guestmem_ops *const ops = mem->ops;
+
+	mem->epoch++;
+	for (uint64_t i = 0; i < n_pages; i++)
+		hide_zero(mem, ppn(first.v + i));
+	if (ops && ops->unmap_run)
+		ops->unmap_run(mem->ops_ctx, first, n_pages);
+	else if (ops && ops->unmap)
+		for (uint64_t i = 0; i < n_pages; i++)
+			ops->unmap(mem->ops_ctx, ppn(first.v + i));
+}
+
+/* How many pages of a request, from one on, follow each other. */
+static unsigned run_length(const struct revoke_request *r, unsigned first)
+{
+	unsigned n = 1;
+
+	while (first + n < r->n_pages &&
+	       r->pages[first + n] == r->pages[first] + n)
+		n++;
+	return n;
 }
 
 static void serve_request(struct guestmem *mem, const struct revoke_request *r)
 {
-	for (unsigned i = 0; i < r->n_pages; i++)
-		guestmem_unmap_page(mem, ppn(r->pages[i]));
+	unsigned n;
+
+	for (unsigned i = 0; i < r->n_pages; i += n) {
+		n = run_length(r, i);
+		guestmem_unmap_run(mem, ppn(r->pages[i]), n);
+	}
 	guestmem_count(&mem->revoke_requests, 1);
 	guestmem_count(&mem->revoked_pages, r->n_pages);
 	revoke_port_ack(&mem->port, r->ticket);

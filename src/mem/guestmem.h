@@ -75,11 +75,16 @@ struct guestmem_hot {
  *         from guestmem_resolve() (and what uses it) when that has to wait, or when a
  *         write moves a page that was handed out for reading before; it must call
  *         neither.
+ * @unmap_run: @unmap for pages that follow each other, at once; NULL: there is only @unmap
+ * @untouched: how many HOME pages from one on nobody has ever touched, as far as that is
+ *             known, so that there is nothing to give up; NULL: none. Context: as @unmap
  * @written: a device stored into a page that carries one of the flags above
  * @kick: make the processor reach a safe point soon, also if it idles; any thread
  */
 struct guestmem_ops {
 	void (*unmap)(void *ctx, ppn_t page);
+	void (*unmap_run)(void *ctx, ppn_t first, uint64_t n_pages);
+	uint64_t (*untouched)(void *ctx, ppn_t first, uint64_t n_pages);
 	void (*written)(void *ctx, gpa_t addr, uint64_t len);
 	void (*kick)(void *ctx);
 };
@@ -195,7 +200,7 @@ static inline enum mem_status guestmem_resolve(struct guestmem *mem, gpa_t addr,
  * @mem: guest memory
  *
  * While it does not change, every page that guestmem_resolve() handed out is still where
- * it was. It changes whenever ops->unmap is called. Context: the processor thread.
+ * it was. It changes whenever pages are unmapped. Context: the processor thread.
  */
 uint64_t guestmem_epoch(const struct guestmem *mem);
 
@@ -214,7 +219,7 @@ void guestmem_service_slow(struct guestmem *mem);
  * guestmem_service() - at a safe point: acknowledge the revocations that wait.
  * @mem: guest memory
  *
- * Calls ops->unmap for every page taken. Cheap if there is nothing to do.
+ * Unmaps every page taken. Cheap if there is nothing to do.
  * Context: the processor thread.
  */
 static inline void guestmem_service(struct guestmem *mem)

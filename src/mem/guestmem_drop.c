@@ -8,8 +8,11 @@
 #include <base/verify.h>
 #include <mem/guestmem_impl.h>
 
-/* The host waits for a page that the VM gives up no longer than for this many. */
-#define DROP_RUN_PAGES 1024
+/*
+ * The host waits for a page that the VM gives up no longer than for this many. Runs end where
+ * large pages do: behind one that was touched there may be many that were not.
+ */
+#define DROP_RUN_PAGES 512
 
 /* HOME: unmap, say what it becomes, release the frame, let it go. */
 enum guestmem_step guestmem_step_drop_home(struct guestmem *mem, ppn_t page,
@@ -124,8 +127,10 @@ static uint64_t take_run(struct guestmem *mem, ppn_t first, uint64_t n_pages)
 				   physmap_busy(entry, PHYSMAP_BY_VM)) !=
 		    PHYSMAP_CHANGED)
 			break;
-		guestmem_unmap_page(mem, page);
 	}
+	/* Together: a report of free pages may name 128 MiB, and its guest stands meanwhile. */
+	if (n)
+		guestmem_unmap_run(mem, first, n);
 	return n;
 }
 
@@ -146,15 +151,27 @@ static uint64_t drop_run(struct guestmem *mem, ppn_t first, uint64_t n_pages,
 {
 	const uint64_t busy = physmap_busy(physmap_home(), PHYSMAP_BY_VM);
 	const uint64_t last = physmap_busy(to, PHYSMAP_BY_VM);
-	const uint64_t n = take_run(mem, first,
-				    n_pages < DROP_RUN_PAGES ? n_pages
-							     : DROP_RUN_PAGES);
+	const uint64_t room = DROP_RUN_PAGES - first.v % DROP_RUN_PAGES;
+	const uint64_t n = take_run(mem, first, n_pages < room ? n_pages : room);
 
 	if (!n)
 		return 0;
 	change_run(mem, first, n, busy, last);
 	machine_home_drop_run(mem->machine, first, n);
 	change_run(mem, first, n, last, to);
+	guestmem_count(&mem->dropped, n);
+	return n;
+}
+
+/* A guest that has just started reports nearly all of its memory, which is nowhere yet. */
+static uint64_t skip_untouched(struct guestmem *mem, ppn_t first,
+			       uint64_t n_pages, enum physmap_state final)
+{
+	uint64_t n;
+
+	if (final != PHYSMAP_ZERO || !mem->ops || !mem->ops->untouched)
+		return 0;
+	n = mem->ops->untouched(mem->ops_ctx, first, n_pages);
 	guestmem_count(&mem->dropped, n);
 	return n;
 }
@@ -174,8 +191,10 @@ enum mem_status guestmem_drop_run(struct guestmem *mem, ppn_t first,
 		if (atomic_load(&mem->stopped))
 			return guestmem_fail(mem, MEM_STOPPED);
 
-		const uint64_t n = drop_run(mem, page, n_pages - i, to);
+		uint64_t n = skip_untouched(mem, page, n_pages - i, final);
 
+		if (!n)
+			n = drop_run(mem, page, n_pages - i, to);
 		/* The obstacle, if there is one, by itself. */
 		if (!n)
 			status = drop_page(mem, page, to);

@@ -72,13 +72,20 @@ static inline bool guestmem_zero_shown(const struct guestmem *mem, ppn_t page)
 }
 
 /**
- * guestmem_unmap_page() - have the processor forget where a page is.
+ * guestmem_unmap_run() - have the processor forget where pages are.
  * @mem: guest memory
- * @page: PPN
+ * @first: PPN of the first one
+ * @n_pages: pages of RAM from there on
  *
  * Context: the processor thread; what was handed out before is not used any more.
  */
-void guestmem_unmap_page(struct guestmem *mem, ppn_t page);
+void guestmem_unmap_run(struct guestmem *mem, ppn_t first, uint64_t n_pages);
+
+/** guestmem_unmap_page() - guestmem_unmap_run() of one page. */
+static inline void guestmem_unmap_page(struct guestmem *mem, ppn_t page)
+{
+	guestmem_unmap_run(mem, page, 1);
+}
 
 /**
  * guestmem_page_written() - tell ops->written of a store, if flags of the page ask for it.

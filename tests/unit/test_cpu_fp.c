@@ -591,8 +591,9 @@ static void enter_long_mode(struct cpu *c)
 
 static int setup(void **state)
 {
-	static const struct guestmem_ops mem_ops = {mem_unmap, mem_written,
-						    mem_kick};
+	static const struct guestmem_ops mem_ops = {.unmap = mem_unmap,
+						    .written = mem_written,
+						    .kick = mem_kick};
 	static const struct cpu_ops no_ops;
 	const struct mmu_options mmu = mmu_options_default();
 	const struct cpu_features features = {.n_cpus = 1, .tsc_khz = 1000000};
