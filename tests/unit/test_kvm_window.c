@@ -573,7 +573,11 @@ static void test_watched(void **state)
 	free_box(b);
 }
 
-/* A thread that samples a shared page again and again. */
+/*
+ * A thread that samples a shared page again and again. Hosts do so after seconds; without any pause
+ * a processor that waits for the lock of the mappings gets it between two changes each time, and
+ * never gets in.
+ */
 struct sampler {
 	struct box *b;
 	_Atomic bool ending;
@@ -585,8 +589,10 @@ static void *sample(void *arg)
 	struct sampler *s = arg;
 	const ppn_t page = ppn(1000);
 
-	while (!atomic_load(&s->ending))
+	while (!atomic_load(&s->ending)) {
 		s->watched += revoke_watch(s->b->host, &page, 1, SECOND_NS);
+		nap_ms(1);
+	}
 	return NULL;
 }
 
