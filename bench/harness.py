@@ -190,16 +190,21 @@ class MemorySampler(threading.Thread):
         self.done = threading.Event()
 
     def run(self):
+        self.look()
         while not self.done.wait(SAMPLE_PERIOD_S):
-            for pid in descendants(self.pid):
-                try:
-                    extra, ram = memory_of(pid, self.ram_bytes)
-                except (OSError, ValueError):
-                    continue
-                if ram:
-                    self.extra_kib = extra
-                    self.peak_kib = max(self.peak_kib, extra)
-                    self.ram_kib = max(self.ram_kib, ram)
+            self.look()
+
+    def look(self):
+        """Take one sample."""
+        for pid in descendants(self.pid):
+            try:
+                extra, ram = memory_of(pid, self.ram_bytes)
+            except (OSError, ValueError):
+                continue
+            if ram:
+                self.extra_kib = extra
+                self.peak_kib = max(self.peak_kib, extra)
+                self.ram_kib = max(self.ram_kib, ram)
 
     def stop(self):
         """End sampling and wait for the last sample."""
