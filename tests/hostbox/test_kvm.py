@@ -54,6 +54,14 @@ class Plain(unittest.TestCase):
         self.assertGreaterEqual(large, 0.9 * (large + small))
         self.assertGreater(large, 32 * MIB)
 
+    def test_reports_cost_little(self):
+        """A guest reports its free memory. What it never touched is nothing to give back."""
+        run = harness.boot("sleep 5", KVM, ["--memory", "256M", "--no-host"])
+        self.assertGreater(run.counter("balloon.reported"), 100 * MIB // 4096)
+        # Its kernel frees what it has unpacked, of some large pages.
+        self.assertLessEqual(run.counter("window.registrations"), 4)
+        self.assertLessEqual(run.counter("window.unmaps"), 4 * 512)
+
     def test_console_by_lines(self):
         """A line is written at once, the beginning of one soon, and neither byte by byte."""
         run = harness.boot("i=0; while [ $i -lt 200 ]; do echo line $i of many; i=$((i + 1)); done; "
