@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sparse arrays: longer than memory, zero, and with memory only where they are touched. */
+/* Sparse arrays: long, zero, and with memory only where they are touched. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,7 +11,7 @@
 #include <base/sparse.h>
 #include <base/types.h>
 
-#define BYTES      (UINT64_C(1) << 40)
+#define BYTES      (UINT64_C(1) << 36)
 #define LARGE_PAGE (UINT64_C(2) << 20)
 
 /* Whether the page there has memory. */
