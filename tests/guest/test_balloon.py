@@ -3,6 +3,7 @@
 """The balloon: what a guest frees is back with the host soon, measured by the blocks of its
 memory file, without anybody asking for it; what it gives up comes back when it needs it."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -27,11 +28,14 @@ def home_bytes(session):
         try:
             if os.getsid(int(process.name)) != session:
                 continue
-            for fd in (process / "fd").iterdir():
-                if os.readlink(fd).startswith("/memfd:mezz-home"):
-                    return os.stat(fd).st_blocks * 512
+            fds = list((process / "fd").iterdir())
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue
+        for fd in fds:
+            # Others may be closed meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(fd).startswith("/memfd:mezz-home"):
+                    return os.stat(fd).st_blocks * 512
     return None
 
 
