@@ -519,7 +519,6 @@ static enum engine_exit run_failed(struct engine *e, struct vcpu *c)
 	if (errno == EFAULT && c->efaults++ < EFAULT_TRIES) {
 		/* The window is changing: whoever changes it has the lock. */
 		pthread_mutex_lock(e->cfg.lock);
-		kvm_window_collided(e->window);
 		pthread_mutex_unlock(e->cfg.lock);
 		/*
 		 * On a busy host the changing thread may lose its processor in the midst of
@@ -714,7 +713,6 @@ static void kvm_counters(const struct engine *e, engine_counter_fn *fn,
 	fn(arg, "window", "missing_faults", w.missing_faults);
 	fn(arg, "window", "minor_faults", w.minor_faults);
 	fn(arg, "window", "write_faults", w.write_faults);
-	fn(arg, "window", "worker_faults", w.worker_faults);
 	fn(arg, "window", "unmaps", w.unmaps);
 	fn(arg, "window", "mapped", w.mapped);
 	fn(arg, "window", "shared_mapped", w.shared_mapped);

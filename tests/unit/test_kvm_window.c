@@ -18,10 +18,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -225,7 +222,6 @@ static uint64_t guest_access(struct box *b, uint64_t code, uint64_t addr,
 				 tries);
 		/* As the engine does: whoever changes the window has the lock. */
 		pthread_mutex_lock(&b->lock);
-		kvm_window_collided(b->window);
 		pthread_mutex_unlock(&b->lock);
 		if (tries > 8)
 			nap_ms(1);
@@ -577,75 +573,6 @@ static void test_watched(void **state)
 	free_box(b);
 }
 
-/* Store as KVM's workers do: from outside, for writing. Return: 0 or errno. */
-static int write_as_worker(struct box *b, uint64_t page, uint64_t value)
-{
-	struct iovec from = {&value, sizeof(value)};
-	struct iovec to = {kvm_window_base(b->window) + page * PAGE_SIZE,
-			   sizeof(value)};
-	const pid_t parent = getpid();
-	const pid_t child = fork();
-	int status;
-
-	assert_true(child >= 0);
-	if (!child)
-		_exit(process_vm_writev(parent, &from, 1, &to, 1, 0) < 0 ? errno
-									 : 0);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFEXITED(status));
-	return WEXITSTATUS(status);
-}
-
-/* As the engine does when a processor gets -EFAULT; a guest's accesses do it by themselves. */
-static void collide(struct box *b)
-{
-	pthread_mutex_lock(&b->lock);
-	kvm_window_collided(b->window);
-	pthread_mutex_unlock(&b->lock);
-}
-
-/* A worker asks for writing, its processor reads: the page stays shared until it is written. */
-static void test_workers(void **state)
-{
-	struct box *b = new_box(100, 0);
-	struct kvm_window_stats stats;
-
-	(void)state;
-	(void)prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
-	take(b, 1000, physmap_shared(8));
-	assert_int_equal(write_as_worker(b, 1000, 1), EFAULT);
-	assert_int_equal(entry(b, 1000), physmap_shared(8));
-	stats = kvm_window_stats(b->window);
-	assert_int_equal(stats.worker_faults, 1);
-	assert_int_equal(stats.shared_mapped, 1);
-	assert_int_equal(load(b, 1000), 0x5008);
-	assert_int_equal(kvm_window_stats(b->window).missing_faults,
-			 stats.missing_faults);
-	if (!use_kvm)
-		collide(b);
-	store(b, 1000, 5);
-	assert_int_equal(entry(b, 1000), PHYSMAP_HOME_ENTRY);
-	assert_int_equal(load(b, 1000), 5);
-
-	/* What must come home anyway is what it asks for. */
-	store(b, 1001, 6);
-	take(b, 1001, physmap_zipped(1, 100));
-	assert_int_equal(write_as_worker(b, 1001, 7), 0);
-	assert_int_equal(load(b, 1001), 7);
-
-	/* Those that may be read only are few. */
-	for (uint64_t i = 0; i < 70; i++) {
-		take(b, 1100 + 2 * i, physmap_shared(i * 8 % FRAMES));
-		assert_int_equal(write_as_worker(b, 1100 + 2 * i, 1), EFAULT);
-	}
-	store(b, 1100, 8);
-	assert_int_equal(load(b, 1100), 8);
-	for (uint64_t i = 1; i < 70; i++)
-		assert_int_equal(load(b, 1100 + 2 * i), 0x5000 + i * 8 % FRAMES);
-	audit(b);
-	free_box(b);
-}
-
 /*
  * A thread that samples a shared page again and again. Hosts do so after seconds; without any pause
  * a processor that waits for the lock of the mappings gets it between two changes each time, and
@@ -963,7 +890,6 @@ int main(void)
 		cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_shared_write_first),
-		cmocka_unit_test(test_workers),
 		cmocka_unit_test(test_shared_sampled),
 		cmocka_unit_test(test_bound),
 		cmocka_unit_test(test_watched),
