@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <base/arith.h>
 #include <base/verify.h>
 #include <engine/kvm_window_impl.h>
 #include <mem/memfile.h>
@@ -100,13 +101,32 @@ bool chunks_claim_all(struct kvm_window *w)
 	return true;
 }
 
+/* The first page from one on that has memory, or UINT64_MAX. */
+static uint64_t first_data(const struct kvm_window *w, uint64_t page)
+{
+	const off_t data = lseek(w->machine->home_fd, (off_t)(page * PAGE_SIZE),
+				 SEEK_DATA);
+
+	return data < 0 ? UINT64_MAX : (uint64_t)data / PAGE_SIZE;
+}
+
 /* Whether some page of the range has memory. */
 static bool has_data(const struct kvm_window *w, uint64_t first, uint64_t end)
 {
-	const off_t data = lseek(w->machine->home_fd,
-				 (off_t)(first * PAGE_SIZE), SEEK_DATA);
+	return first_data(w, first) < end;
+}
 
-	return data >= 0 && (uint64_t)data < end * PAGE_SIZE;
+uint64_t chunks_untouched(const struct kvm_window *w, uint64_t first,
+			  uint64_t end)
+{
+	uint64_t p = first, data;
+
+	while (p < end && chunk_is_plain(w, p))
+		p = chunk_end(w, p);
+	if (p == first)
+		return 0;
+	data = first_data(w, first);
+	return min_u64(min_u64(p, end), data) - first;
 }
 
 void chunks_start_plain(struct kvm_window *w)

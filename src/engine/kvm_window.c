@@ -153,24 +153,9 @@ static void on_unmap_run(void *ctx, ppn_t first, uint64_t n_pages)
 /* A hole that is none, as there may be while a large page is made, is data that stays. */
 static uint64_t on_untouched(void *ctx, ppn_t first, uint64_t n_pages)
 {
-	struct kvm_window *w = ctx;
-	const uint64_t end = first.v + n_pages;
-	uint64_t p = first.v;
-	off_t data;
+	const struct kvm_window *w = ctx;
 
-	while (p < end && chunk_is_plain(w, p))
-		p = chunk_end(w, p);
-	if (w->open || p == first.v)
-		return 0;
-	if (p > end)
-		p = end;
-	data = lseek(w->machine->home_fd, (off_t)(first.v * PAGE_SIZE),
-		     SEEK_DATA);
-	if (data < 0)
-		return errno == ENXIO ? p - first.v : 0;
-	if ((uint64_t)data / PAGE_SIZE < p)
-		p = (uint64_t)data / PAGE_SIZE;
-	return p - first.v;
+	return w->open ? 0 : chunks_untouched(w, first.v, first.v + n_pages);
 }
 
 static void signal_thread(struct kvm_window *w)

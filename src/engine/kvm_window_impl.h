@@ -145,6 +145,13 @@ void chunks_look(struct kvm_window *w);
  */
 void chunks_drop_strays(struct kvm_window *w);
 
+/**
+ * chunks_untouched() - how many pages from @first on, before @end, have never been touched, as far
+ * as they are in plain chunks.
+ */
+uint64_t chunks_untouched(const struct kvm_window *w, uint64_t first,
+			  uint64_t end);
+
 /** chunks_give_back() - make ZERO what is HOME but was never touched. Takes the lock. */
 void chunks_give_back(struct kvm_window *w);
 
