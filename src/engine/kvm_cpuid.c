@@ -2,6 +2,7 @@
 /* What CPUID shows to a guest under KVM. [SDM2 CPUID], [APM3 appendix E] */
 #include <engine/kvm_cpuid.h>
 
+#include <asm/kvm_para.h>
 #include <string.h>
 
 #define BIT(n) (UINT32_C(1) << (n))
@@ -33,6 +34,10 @@
 #define ECX8_PERFCTR_CORE BIT(23)
 #define ECX8_PERFCTR_NB   BIT(24)
 #define ECX8_PERFCTR_LLC  BIT(28)
+/* KVM's own: faults that tell the guest, which may run something else meanwhile */
+#define EAX_PV_ASYNC_PF        BIT(KVM_FEATURE_ASYNC_PF)
+#define EAX_PV_ASYNC_PF_VMEXIT BIT(KVM_FEATURE_ASYNC_PF_VMEXIT)
+#define EAX_PV_ASYNC_PF_INT    BIT(KVM_FEATURE_ASYNC_PF_INT)
 
 /* Bits that hold n processors: 0 for 1. */
 static uint32_t width_for(uint32_t n)
@@ -90,6 +95,19 @@ static void filter_amd(struct kvm_cpuid_entry2 *e, uint32_t n_cpus)
 		e->ecx |= ECX8_CMP_LEGACY;
 }
 
+/*
+ * What was fetched for a guest that is to be told stays on KVM's list until the guest can be:
+ * its APIC is on, and it has taken what it was told before. If that page is to be fetched
+ * once more meanwhile, as for a write after a read or because it was taken again, KVM finds it
+ * on its list, fetches nothing, and enters the guest again and again, which never comes
+ * to the point where it can be told. A guest that is not to be told has no such list.
+ */
+static void filter_pv(struct kvm_cpuid_entry2 *e)
+{
+	e->eax &= ~(EAX_PV_ASYNC_PF | EAX_PV_ASYNC_PF_VMEXIT |
+		    EAX_PV_ASYNC_PF_INT);
+}
+
 static void clear_registers(struct kvm_cpuid_entry2 *e)
 {
 	e->eax = 0;
@@ -111,6 +129,9 @@ static void filter_entry(struct kvm_cpuid_entry2 *e,
 		break;
 	case 0x7:
 		filter_features(e, f);
+		break;
+	case KVM_CPUID_FEATURES:
+		filter_pv(e);
 		break;
 	case 0x80000001:
 		filter_amd(e, f->n_cpus);

@@ -28,8 +28,9 @@ struct cpuid_list {
  * @tsc_deadline: KVM has the timer (KVM_GET_SUPPORTED_CPUID does not say it)
  *
  * Hidden: nested virtualization, performance counters, memory encryption, MONITOR, 57-bit
- * addresses, and the host's topology, in the place of which is one package of n_cpus
- * cores without siblings. Values that the host's processor had in APIC ids become ours.
+ * addresses, KVM's asynchronous page faults, and the host's topology, in the place of which is
+ * one package of n_cpus cores without siblings. Values that the host's processor had in APIC ids
+ * become ours.
  */
 void kvm_cpuid_filter(struct cpuid_list *cpuid,
 		      const struct cpu_features *features, uint32_t apic_id,

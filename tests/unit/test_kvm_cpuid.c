@@ -47,6 +47,7 @@ static int fill(void **state)
 	add(0xb, 0, 1);
 	add(0xb, 1, 7);
 	add(0x1f, 0, 1);
+	add(0x40000001, 0, UINT32_MAX);
 	add(0x80000001, 0, 0);
 	add(0x80000008, 0, 0x3030);
 	add(0x8000000a, 0, 1);
@@ -91,6 +92,8 @@ static void test_hidden(void **state)
 	assert_int_equal(find(0x8000000a, 0)->eax, 0);
 	assert_int_equal(find(0x8000001f, 0)->eax, 0);
 	assert_int_equal(find(0xa, 0)->eax, 0);
+	/* KVM's asynchronous faults: by #PF, to a nested guest, by interrupt */
+	assert_int_equal(~find(0x40000001, 0)->eax, BIT(4) | BIT(10) | BIT(14));
 }
 
 static void test_options(void **state)
