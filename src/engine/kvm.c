@@ -25,6 +25,7 @@
 #include <engine/engine.h>
 #include <engine/kvm_backing.h>
 #include <engine/kvm_cpuid.h>
+#include <engine/kvm_retry.h>
 #include <engine/kvm_window.h>
 #include <engine/probe.h>
 #include <engine/thread_kick.h>
@@ -35,8 +36,6 @@
 #define IDENTITY_ADDR UINT64_C(0xfffbc000)
 /* Write-back for everything, as firmware would have left it. */
 #define MTRR_WRITE_BACK (UINT64_C(1) << 11 | 6)
-#define EFAULT_TRIES    1000
-#define EFAULT_AT_ONCE  8
 #define RESET_RIP       0xfff0
 #define RESET_CS_BASE   0xffff0000
 #define KVM_CPUS_MAX    16
@@ -49,12 +48,12 @@ struct vcpu {
 	bool running;     /* under kick_lock */
 	bool entered;     /* T */
 	_Atomic bool stopped; /* a the guest is to be told that it was held up */
-	unsigned int efaults; /* T in sequence */
-	uint64_t pio;         /* T */
-	uint64_t mmio;        /* T */
-	uint64_t mmio_ram;    /* T of pages whose view was being changed */
-	uint64_t kicks;       /* T */
-	uint64_t stops;       /* T */
+	struct kvm_retry retry; /* T */
+	uint64_t pio;           /* T */
+	uint64_t mmio;          /* T */
+	uint64_t mmio_ram;      /* T of pages whose view was being changed */
+	uint64_t kicks;         /* T */
+	uint64_t stops;         /* T */
 };
 
 /* Members: I immutable, a atomic. */
@@ -516,18 +515,10 @@ static enum engine_exit run_failed(struct engine *e, struct vcpu *c)
 		c->kicks++;
 		return ENGINE_EXIT_SLICE;
 	}
-	if (errno == EFAULT && c->efaults++ < EFAULT_TRIES) {
-		/* The window is changing: whoever changes it has the lock. */
-		pthread_mutex_lock(e->cfg.lock);
-		pthread_mutex_unlock(e->cfg.lock);
-		/*
-		 * On a busy host the changing thread may lose its processor in the midst of
-		 * it each time, which is when we run. The timer finds it elsewhere.
-		 */
-		if (c->efaults > EFAULT_AT_ONCE)
-			nap_ms(1);
+	/* The window is changing. */
+	if (errno == EFAULT &&
+	    kvm_retry(&c->retry, e->window, c->fd, KVM_RETRY_FAULT))
 		return ENGINE_EXIT_SLICE;
-	}
 	return fail(e, "KVM_RUN: %s", strerror(errno));
 }
 
@@ -551,6 +542,21 @@ static bool is_bad_fetch(struct engine *e, const struct vcpu *c)
 	return true;
 }
 
+static enum engine_exit internal_error(struct engine *e, struct vcpu *c)
+{
+	const uint32_t what = c->run->internal.suberror;
+
+	if (is_bad_fetch(e, c))
+		return ENGINE_EXIT_BAD_FETCH;
+	if (what == KVM_INTERNAL_ERROR_EMULATION &&
+	    kvm_retry(&c->retry, e->window, c->fd, KVM_RETRY_EMULATION))
+		return ENGINE_EXIT_SLICE;
+	return fail(
+		e,
+		"KVM met an internal error (suberror %u): its emulator does not know an instruction of this guest",
+		what);
+}
+
 static enum engine_exit handle_exit(struct engine *e, struct vcpu *c)
 {
 	switch (c->run->exit_reason) {
@@ -569,13 +575,6 @@ static enum engine_exit handle_exit(struct engine *e, struct vcpu *c)
 		return ENGINE_EXIT_SHUTDOWN;
 	case KVM_EXIT_SYSTEM_EVENT:
 		return ENGINE_EXIT_SHUTDOWN;
-	case KVM_EXIT_INTERNAL_ERROR:
-		if (is_bad_fetch(e, c))
-			return ENGINE_EXIT_BAD_FETCH;
-		return fail(
-			e,
-			"KVM met an internal error (suberror %u): its emulator does not know an instruction of this guest",
-			c->run->internal.suberror);
 	case KVM_EXIT_FAIL_ENTRY:
 		return fail(
 			e,
@@ -618,7 +617,9 @@ static enum engine_exit kvm_run_cpu(struct engine *e, unsigned int n)
 		c->stops++;
 	if (ioctl(c->fd, KVM_RUN, 0))
 		return run_failed(e, c);
-	c->efaults = 0;
+	if (c->run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
+		return internal_error(e, c);
+	c->retry.tries = 0;
 	return handle_exit(e, c);
 }
 
@@ -713,6 +714,7 @@ static void kvm_counters(const struct engine *e, engine_counter_fn *fn,
 	fn(arg, "window", "missing_faults", w.missing_faults);
 	fn(arg, "window", "minor_faults", w.minor_faults);
 	fn(arg, "window", "write_faults", w.write_faults);
+	fn(arg, "window", "worker_faults", w.worker_faults);
 	fn(arg, "window", "unmaps", w.unmaps);
 	fn(arg, "window", "mapped", w.mapped);
 	fn(arg, "window", "shared_mapped", w.shared_mapped);

@@ -8,6 +8,12 @@
  * -EFAULT from KVM and tries again. A write arrives as a write fault, and guest memory
  * copies the page home before anything is written. The number of such mappings is bounded;
  * beyond it a shared page is copied home at its first access.
+ *
+ * KVM has a worker of the kernel wait in the place of a processor that can do without the page
+ * for a moment, and the worker always asks for writing. Answered as a write, that would copy
+ * home each shared page that is read. So it gets a run that may be read only, and fails; the
+ * processor tries again, and reads. If it does write, it gets -EFAULT, and then all runs may be
+ * written.
  */
 #include <errno.h>
 #include <linux/userfaultfd.h>
@@ -53,7 +59,29 @@ static void find_run(const struct kvm_window *w, uint64_t page, uint64_t frame,
 	*ret_end = end;
 }
 
-static bool protect_run(struct kvm_window *w, uint64_t first, uint64_t end)
+static bool let_write(struct kvm_window *w, uint64_t first, uint64_t end)
+{
+	return !mprotect(window_at(w, first), (end - first) * PAGE_SIZE,
+			 PROT_READ | PROT_WRITE);
+}
+
+/* What has left its run meanwhile may be written anyway. */
+void shared_let_write(struct kvm_window *w)
+{
+	for (unsigned int i = 0; i < w->n_read_only; i++)
+		VERIFY(let_write(w, w->read_only[i].first, w->read_only[i].end));
+	w->n_read_only = 0;
+}
+
+static void keep_read_only(struct kvm_window *w, uint64_t first, uint64_t end)
+{
+	if (w->n_read_only == READ_ONLY_MAX)
+		shared_let_write(w);
+	w->read_only[w->n_read_only++] = (struct page_range){first, end};
+}
+
+static bool protect_run(struct kvm_window *w, uint64_t first, uint64_t end,
+			bool read_only)
 {
 	const uint64_t bytes = (end - first) * PAGE_SIZE;
 	struct uffdio_writeprotect wp = {
@@ -69,12 +97,16 @@ static bool protect_run(struct kvm_window *w, uint64_t first, uint64_t end)
 	do
 		r = ioctl(w->uffd, UFFDIO_WRITEPROTECT, &wp);
 	while (r && (errno == EAGAIN || errno == EINTR));
-	return !r &&
-	       !mprotect(window_at(w, first), bytes, PROT_READ | PROT_WRITE);
+	if (r)
+		return false;
+	if (!read_only)
+		return let_write(w, first, end);
+	keep_read_only(w, first, end);
+	return true;
 }
 
 static bool map_run(struct kvm_window *w, uint64_t first, uint64_t end,
-		    uint64_t frame)
+		    uint64_t frame, bool read_only)
 {
 	const uint64_t bytes = (end - first) * PAGE_SIZE;
 
@@ -82,7 +114,7 @@ static bool map_run(struct kvm_window *w, uint64_t first, uint64_t end,
 		 MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, w->machine->group_fd,
 		 (off_t)(frame * PAGE_SIZE)) != MAP_FAILED) {
 		(void)madvise(window_at(w, first), bytes, MADV_DONTDUMP);
-		if (protect_run(w, first, end))
+		if (protect_run(w, first, end, read_only))
 			return true;
 	}
 	window_map_watched(w, first, end);
@@ -90,7 +122,8 @@ static bool map_run(struct kvm_window *w, uint64_t first, uint64_t end,
 }
 
 /* Return: false if the page had better become private. */
-bool shared_show(struct kvm_window *w, uint64_t page, uint64_t frame)
+bool shared_show(struct kvm_window *w, uint64_t page, uint64_t frame,
+		 bool read_only)
 {
 	uint64_t first, end;
 
@@ -111,7 +144,7 @@ bool shared_show(struct kvm_window *w, uint64_t page, uint64_t frame)
 		w->stats.runs_refused++;
 		return false;
 	}
-	if (map_run(w, first, end, first_frame)) {
+	if (map_run(w, first, end, first_frame, read_only)) {
 		w->stats.shared_mapped += end - first;
 		return true;
 	}

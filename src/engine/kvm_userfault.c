@@ -56,7 +56,8 @@ static uint64_t offered(void)
 int kvm_userfault_open(struct kvm_userfault *ret)
 {
 	const uint64_t needed = UFFD_FEATURE_MISSING_SHMEM |
-				UFFD_FEATURE_MINOR_SHMEM;
+				UFFD_FEATURE_MINOR_SHMEM |
+				UFFD_FEATURE_THREAD_ID;
 	const uint64_t wp = UFFD_FEATURE_PAGEFAULT_FLAG_WP |
 			    UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
 	struct uffdio_api api = {.api = UFFD_API};

@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -263,7 +264,8 @@ static bool show_home(struct kvm_window *w, uint64_t page)
 	return true;
 }
 
-static bool show(struct kvm_window *w, const struct mem_page *page)
+static bool show(struct kvm_window *w, const struct mem_page *page,
+		 bool read_only)
 {
 	if (page->writable)
 		return show_home(w, page->ppn.v);
@@ -271,10 +273,11 @@ static bool show(struct kvm_window *w, const struct mem_page *page)
 	if (page->ma.v < MACHINE_GROUP)
 		return false;
 	return shared_show(w, page->ppn.v,
-			   (page->ma.v - MACHINE_GROUP) / PAGE_SIZE);
+			   (page->ma.v - MACHINE_GROUP) / PAGE_SIZE, read_only);
 }
 
-static void bring(struct kvm_window *w, uint64_t number, bool write)
+static void bring(struct kvm_window *w, uint64_t number, bool write,
+		  bool by_worker)
 {
 	const gpa_t addr = guestmem_gpa(w->cfg.mem, ppn(number));
 	const bool was_zero = physmap_load(w->map, ppn(number)) ==
@@ -292,9 +295,9 @@ static void bring(struct kvm_window *w, uint64_t number, bool write)
 	status = guestmem_resolve(w->cfg.mem, addr,
 				  write ? MEM_WRITE : MEM_READ, &page);
 
-	if (status == MEM_OK && !show(w, &page)) {
+	if (status == MEM_OK && !show(w, &page, by_worker)) {
 		status = guestmem_resolve(w->cfg.mem, addr, MEM_WRITE, &page);
-		if (status == MEM_OK && !show(w, &page))
+		if (status == MEM_OK && !show(w, &page, false))
 			status = MEM_NO_HOST_MEMORY;
 	}
 	if (status != MEM_OK) {
@@ -303,6 +306,20 @@ static void bring(struct kvm_window *w, uint64_t number, bool write)
 		return;
 	}
 	wake(w, number);
+}
+
+/*
+ * Whether a worker of KVM's waits, which asks for writing whatever its processor does: it is the
+ * only one at a shared page that is no thread of ours. Once the page is there, a worker comes for a
+ * processor that does write.
+ */
+static bool by_worker(const struct kvm_window *w, uint64_t page,
+		      const struct uffd_msg *msg)
+{
+	return !(msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) &&
+	       physmap_stable_state(physmap_load(w->map, ppn(page))) ==
+		       PHYSMAP_SHARED &&
+	       tgkill(w->pid, (pid_t)msg->arg.pagefault.feat.ptid, 0);
 }
 
 static void on_fault(struct kvm_window *w, const struct uffd_msg *msg)
@@ -321,12 +338,17 @@ static void on_fault(struct kvm_window *w, const struct uffd_msg *msg)
 		w->stats.minor_faults++;
 	else
 		w->stats.missing_faults++;
+
+	const bool worker = by_worker(w, page, msg);
+
+	w->stats.worker_faults += worker;
 	if (w->open)
 		wake(w, page);
 	else
 		bring(w, page,
-		      flags & (UFFD_PAGEFAULT_FLAG_WP |
-			       UFFD_PAGEFAULT_FLAG_WRITE));
+		      !worker && flags & (UFFD_PAGEFAULT_FLAG_WP |
+					  UFFD_PAGEFAULT_FLAG_WRITE),
+		      worker);
 	w->stats.stall_ns += monotonic_ns() - start;
 	pthread_mutex_unlock(w->cfg.lock);
 }
@@ -447,6 +469,7 @@ int kvm_window_new(const struct kvm_window_config *cfg, struct kvm_window **ret,
 		return err_set(err, -ENOMEM, "out of memory");
 	w->cfg = *cfg;
 	w->machine = guestmem_machine(cfg->mem);
+	w->pid = getpid();
 	w->map = guestmem_physmap(cfg->mem);
 	w->n_pages = physmap_pages(w->map);
 	w->uffd = -1;
@@ -536,6 +559,13 @@ void kvm_window_open(struct kvm_window *w)
 		return;
 	w->open = true;
 	window_unwatch(w, 0, w->n_pages);
+}
+
+void kvm_window_collided(struct kvm_window *w)
+{
+	pthread_mutex_lock(w->cfg.lock);
+	shared_let_write(w);
+	pthread_mutex_unlock(w->cfg.lock);
 }
 
 struct kvm_window_stats kvm_window_stats(const struct kvm_window *w)

@@ -53,6 +53,7 @@ struct kvm_window_config {
  * @missing_faults: accesses to pages that had no memory
  * @minor_faults: accesses to pages that had memory but were revoked once
  * @write_faults: writes to shared pages
+ * @worker_faults: accesses to shared pages by KVM's workers, taken for reading
  * @unmaps: pages let go of
  * @mapped: pages shown from the home file
  * @shared_mapped: pages shown from the group file
@@ -71,6 +72,7 @@ struct kvm_window_stats {
 	uint64_t missing_faults;
 	uint64_t minor_faults;
 	uint64_t write_faults;
+	uint64_t worker_faults;
 	uint64_t unmaps;
 	uint64_t mapped;
 	uint64_t shared_mapped;
@@ -141,6 +143,14 @@ void kvm_window_set_large(struct kvm_window *w, bool on);
  * So that processors that wait for a page come back. With the lock held.
  */
 void kvm_window_open(struct kvm_window *w);
+
+/**
+ * kvm_window_collided() - a processor could not access memory: it may write when it tries again.
+ * @w: window
+ *
+ * Takes the lock, which whoever changes a view has: that is over then.
+ */
+void kvm_window_collided(struct kvm_window *w);
 
 /** kvm_window_stats() - its counters. Any thread; approximate while the VM runs. */
 struct kvm_window_stats kvm_window_stats(const struct kvm_window *w);

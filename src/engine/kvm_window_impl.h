@@ -24,10 +24,20 @@ struct chunk {
 	uint8_t age;
 };
 
+/* Pages that may be read only, until somebody wants to write. */
+#define READ_ONLY_MAX 64
+
+/* Pages from @first on, without @end. */
+struct page_range {
+	uint64_t first;
+	uint64_t end;
+};
+
 /* Members: I immutable, m under cfg.lock, a atomic. */
 struct kvm_window {
 	struct kvm_window_config cfg; /* I */
 	struct machine *machine;      /* I */
+	pid_t pid;                    /* I */
 	struct physmap *map;          /* I */
 	uint64_t n_pages;             /* I */
 	uint8_t *base;                /* I */
@@ -43,8 +53,10 @@ struct kvm_window {
 	uint64_t n_small;             /* m chunks that are CHUNK_SMALL */
 	bool devices_large; /* m the machine window asks for large pages, too */
 	uint64_t look_at;   /* m where chunks_look() goes on */
-	struct run_map shared; /* m */
-	bool open;             /* m kvm_window_open() */
+	struct run_map shared;                      /* m */
+	struct page_range read_only[READ_ONLY_MAX]; /* m */
+	unsigned int n_read_only;                   /* m of @read_only */
+	bool open;                                  /* m kvm_window_open() */
 	uint64_t fault_ns; /* m when the fault that is being served arrived */
 	pthread_t thread;
 	bool started;        /* owner's thread */
@@ -157,10 +169,18 @@ void chunks_give_back(struct kvm_window *w);
 
 /**
  * shared_show() - map a page of the group's file, with those around it.
+ * @w: window
+ * @page: number of the page
+ * @frame: that it is shared in
+ * @read_only: the one who waits asks for writing and is to fail (kvm_window.c: by_worker())
  *
  * Return: false if the page had better become private.
  */
-bool shared_show(struct kvm_window *w, uint64_t page, uint64_t frame);
+bool shared_show(struct kvm_window *w, uint64_t page, uint64_t frame,
+		 bool read_only);
+
+/** shared_let_write() - processors may write to all shared pages, which is a write fault. */
+void shared_let_write(struct kvm_window *w);
 
 /** shared_leave() - a page of a shared run goes back to the home file, not mapped yet. */
 void shared_leave(struct kvm_window *w, uint64_t page);

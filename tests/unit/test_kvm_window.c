@@ -18,7 +18,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,6 +29,7 @@
 
 #include <arch/x86.h>
 #include <base/clock.h>
+#include <engine/kvm_retry.h>
 #include <engine/kvm_window.h>
 #include <mem/memfile.h>
 #include <mem/revoke_stress.h>
@@ -56,6 +60,7 @@ off_t __wrap_lseek64(int fd, off_t at, int whence)
 #define FIRST_FREE UINT64_C(16)
 #define READ_AT    UINT64_C(0)
 #define WRITE_AT   UINT64_C(16)
+#define LOCKED_AT  UINT64_C(32)
 
 struct box {
 	struct guestmem *mem;
@@ -79,8 +84,9 @@ static bool large_pages;
 /* Pages from here on that are claimed before a box starts, as if its allowance ended there. */
 static uint64_t claimed_first, claimed_end;
 
-/* Which processor the tests use. */
+/* Which processor the tests use, and in which mode it is. */
 static bool use_kvm;
+static bool in_kernel_mode;
 
 static int on_send(void *ctx, const struct revoke_request *request)
 {
@@ -124,9 +130,10 @@ static void on_left(void *ctx, ppn_t page, uint64_t entry)
 
 static const struct guestmem_source_ops source = {on_fill, on_left};
 
-/* MOV RAX, [RDI] or MOV [RDI], RSI; OUT 0x10, AL */
+/* MOV RAX, [RDI] or MOV [RDI], RSI or LOCK OR [RDI], RSI; OUT 0x10, AL */
 static const uint8_t read_code[] = {0x48, 0x8b, 0x07, 0xe6, 0x10};
 static const uint8_t write_code[] = {0x48, 0x89, 0x37, 0xe6, 0x10};
+static const uint8_t locked_code[] = {0xf0, 0x48, 0x09, 0x37, 0xe6, 0x10};
 
 static void put(struct box *b, uint64_t at, const void *bytes, size_t n)
 {
@@ -141,6 +148,8 @@ static void load_guest(struct box *b)
 
 	put(b, CODE_PAGE * PAGE_SIZE + READ_AT, read_code, sizeof(read_code));
 	put(b, CODE_PAGE * PAGE_SIZE + WRITE_AT, write_code, sizeof(write_code));
+	put(b, CODE_PAGE * PAGE_SIZE + LOCKED_AT, locked_code,
+	    sizeof(locked_code));
 	put(b, TABLE_PAGE * PAGE_SIZE, &pml4, sizeof(pml4));
 	put(b, (TABLE_PAGE + 1) * PAGE_SIZE, &pdpt, sizeof(pdpt));
 	for (uint64_t i = 0; i < RAM_BYTES >> 21; i++) {
@@ -150,14 +159,15 @@ static void load_guest(struct box *b)
 	}
 }
 
-static void set_user_mode(struct box *b)
+static void set_mode(struct box *b)
 {
+	const uint8_t dpl = in_kernel_mode ? 0 : 3;
 	const struct kvm_segment cs = {
 		.limit = UINT32_MAX,
-		.selector = 0x33,
+		.selector = 0x30 | dpl,
 		.type = 11,
 		.present = 1,
-		.dpl = 3,
+		.dpl = dpl,
 		.s = 1,
 		.l = 1,
 		.g = 1,
@@ -166,7 +176,7 @@ static void set_user_mode(struct box *b)
 	struct kvm_sregs s;
 
 	assert_int_equal(ioctl(b->cpu, KVM_GET_SREGS, &s), 0);
-	ds.selector = 0x2b;
+	ds.selector = 0x28 | dpl;
 	ds.type = 3;
 	ds.l = 0;
 	ds.db = 1;
@@ -197,10 +207,22 @@ static void start_guest(struct box *b)
 	b->run = mmap(NULL, b->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
 		      b->cpu, 0);
 	assert_ptr_not_equal(b->run, MAP_FAILED);
-	set_user_mode(b);
+	set_mode(b);
 }
 
-/* Run one of the two snippets, up to its OUT. Return: RAX. */
+/* As the engine does. */
+static bool tries_again(struct box *b, int error, struct kvm_retry *retry)
+{
+	if (error == EINTR)
+		return true;
+	if (error == EFAULT)
+		return kvm_retry(retry, b->window, b->cpu, KVM_RETRY_FAULT);
+	assert_int_equal(error, 0);
+	return b->run->exit_reason == KVM_EXIT_INTERNAL_ERROR &&
+	       kvm_retry(retry, b->window, b->cpu, KVM_RETRY_EMULATION);
+}
+
+/* Run one of the snippets, up to its OUT. Return: RAX. */
 static uint64_t guest_access(struct box *b, uint64_t code, uint64_t addr,
 			     uint64_t value)
 {
@@ -210,22 +232,15 @@ static uint64_t guest_access(struct box *b, uint64_t code, uint64_t addr,
 		.rsi = value,
 		.rflags = RFLAGS_ONE | RFLAGS_IOPL,
 	};
+	struct kvm_retry retry = {0};
 	struct kvm_regs after;
 
 	b->run->immediate_exit = 1;
 	(void)ioctl(b->cpu, KVM_RUN, 0);
 	b->run->immediate_exit = 0;
 	assert_int_equal(ioctl(b->cpu, KVM_SET_REGS, &regs), 0);
-	for (int tries = 0; ioctl(b->cpu, KVM_RUN, 0); tries++) {
-		if (tries == 1000 || (errno != EINTR && errno != EFAULT))
-			fail_msg("KVM_RUN: %s after %d tries", strerror(errno),
-				 tries);
-		/* As the engine does: whoever changes the window has the lock. */
-		pthread_mutex_lock(&b->lock);
-		pthread_mutex_unlock(&b->lock);
-		if (tries > 8)
-			nap_ms(1);
-	}
+	while (tries_again(b, ioctl(b->cpu, KVM_RUN, 0) ? errno : 0, &retry))
+		;
 	if (b->run->exit_reason != KVM_EXIT_IO)
 		print_message("exit %u\n", b->run->exit_reason);
 	assert_int_equal(b->run->exit_reason, KVM_EXIT_IO);
@@ -573,6 +588,93 @@ static void test_watched(void **state)
 	free_box(b);
 }
 
+/* Store as KVM's workers do: from outside, for writing. Return: 0 or errno. */
+static int write_as_worker(struct box *b, uint64_t page, uint64_t value)
+{
+	struct iovec from = {&value, sizeof(value)};
+	struct iovec to = {kvm_window_base(b->window) + page * PAGE_SIZE,
+			   sizeof(value)};
+	const pid_t parent = getpid();
+	const pid_t child = fork();
+	int status;
+
+	assert_true(child >= 0);
+	if (!child)
+		_exit(process_vm_writev(parent, &from, 1, &to, 1, 0) < 0 ? errno
+									 : 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/* A worker asks for writing, its processor reads: the page stays shared until it is written. */
+static void test_workers(void **state)
+{
+	struct box *b = new_box(100, 0);
+	struct kvm_window_stats stats;
+
+	(void)state;
+	(void)prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
+	take(b, 1000, physmap_shared(8));
+	assert_int_equal(write_as_worker(b, 1000, 1), EFAULT);
+	assert_int_equal(entry(b, 1000), physmap_shared(8));
+	stats = kvm_window_stats(b->window);
+	assert_int_equal(stats.worker_faults, 1);
+	assert_int_equal(stats.shared_mapped, 1);
+	assert_int_equal(load(b, 1000), 0x5008);
+	assert_int_equal(kvm_window_stats(b->window).missing_faults,
+			 stats.missing_faults);
+	if (!use_kvm) /* a guest's accesses do so by themselves */
+		kvm_window_collided(b->window);
+	store(b, 1000, 5);
+	assert_int_equal(entry(b, 1000), PHYSMAP_HOME_ENTRY);
+	assert_int_equal(load(b, 1000), 5);
+
+	/* What must come home anyway is what it asks for. */
+	store(b, 1001, 6);
+	take(b, 1001, physmap_zipped(1, 100));
+	assert_int_equal(write_as_worker(b, 1001, 7), 0);
+	assert_int_equal(load(b, 1001), 7);
+
+	/* Those that may be read only are few. */
+	for (uint64_t i = 0; i < 70; i++) {
+		take(b, 1100 + 2 * i, physmap_shared(i * 8 % FRAMES));
+		assert_int_equal(write_as_worker(b, 1100 + 2 * i, 1), EFAULT);
+	}
+	store(b, 1100, 8);
+	assert_int_equal(load(b, 1100), 8);
+	for (uint64_t i = 1; i < 70; i++)
+		assert_int_equal(load(b, 1100 + 2 * i), 0x5000 + i * 8 % FRAMES);
+	audit(b);
+	free_box(b);
+}
+
+/*
+ * A kernel locks memory that may be read only. An emulator that cannot write there gives up the
+ * instruction, which is done in the end, and once.
+ */
+static void test_locked(void **state)
+{
+	struct kvm_vcpu_events events;
+	struct box *b;
+
+	(void)state;
+	(void)prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
+	in_kernel_mode = true;
+	b = new_box(100, 0);
+	take(b, 1000, physmap_shared(8));
+	assert_int_equal(write_as_worker(b, 1000, 1), EFAULT);
+	guest_access(b, LOCKED_AT, 1000 * PAGE_SIZE, 0x10000);
+	assert_int_equal(ioctl(b->cpu, KVM_GET_VCPU_EVENTS, &events), 0);
+	assert_false(events.exception.injected);
+	assert_false(events.exception.pending);
+	assert_int_equal(entry(b, 1000), PHYSMAP_HOME_ENTRY);
+	assert_int_equal(load(b, 1000), 0x15008);
+	audit(b);
+	free_box(b);
+	in_kernel_mode = false;
+}
+
 /*
  * A thread that samples a shared page again and again. Hosts do so after seconds; without any pause
  * a processor that waits for the lock of the mappings gets it between two changes each time, and
@@ -890,6 +992,7 @@ int main(void)
 		cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_shared_write_first),
+		cmocka_unit_test(test_workers),
 		cmocka_unit_test(test_shared_sampled),
 		cmocka_unit_test(test_bound),
 		cmocka_unit_test(test_watched),
@@ -901,6 +1004,9 @@ int main(void)
 		cmocka_unit_test(test_half_claimed),
 		cmocka_unit_test(test_stress),
 		cmocka_unit_test(test_end_while_waiting),
+	};
+	const struct CMUnitTest kernel_tests[] = {
+		cmocka_unit_test(test_locked),
 	};
 	struct kvm_userfault fault;
 	const int fd = kvm_userfault_open(&fault);
@@ -920,5 +1026,7 @@ int main(void)
 	use_kvm = true;
 	failed += cmocka_run_group_tests_name("by a guest in user mode", tests,
 					      NULL, NULL);
+	failed += cmocka_run_group_tests_name("by a guest in kernel mode",
+					      kernel_tests, NULL, NULL);
 	return failed;
 }
