@@ -22,7 +22,7 @@ ENVIRONMENT = {
 # Programs that are tests, too, in sizes for here.
 PROGRAMS = {
     "soak": ["tools/soak", "--seconds", "25", "--short"],
-    "demo": ["tools/demo"],
+    "demo": ["tools/demo", "--seconds", "160"],
 }
 # For each test.
 LIMIT_S = 1500
