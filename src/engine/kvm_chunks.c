@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include <base/arith.h>
+#include <base/clock.h>
 #include <base/verify.h>
 #include <engine/kvm_window_impl.h>
 #include <mem/memfile.h>
@@ -309,19 +310,16 @@ static void drop_strays_of(struct kvm_window *w, uint64_t first, uint64_t end)
 
 void chunks_drop_strays(struct kvm_window *w)
 {
-	struct physmap_counts counts;
+	const struct physmap_counts counts = physmap_counts(w->map);
 	uint64_t start, end = 0;
 
-	pthread_mutex_lock(w->cfg.lock);
-	counts = physmap_counts(w->map);
-	if (file_pages(w) >
-		    counts.pages[PHYSMAP_HOME] + counts.pages[PHYSMAP_BUSY] &&
-	    !w->open)
-		while (memfile_data_next(w->machine->home_fd,
-					 w->n_pages * PAGE_SIZE, end, &start,
-					 &end))
-			drop_strays_of(w, start / PAGE_SIZE, end / PAGE_SIZE);
-	pthread_mutex_unlock(w->cfg.lock);
+	w->strays_ns = monotonic_ns();
+	if (w->open || file_pages(w) <= counts.pages[PHYSMAP_HOME] +
+						counts.pages[PHYSMAP_BUSY])
+		return;
+	while (memfile_data_next(w->machine->home_fd, w->n_pages * PAGE_SIZE,
+				 end, &start, &end))
+		drop_strays_of(w, start / PAGE_SIZE, end / PAGE_SIZE);
 }
 
 /*

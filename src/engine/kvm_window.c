@@ -159,6 +159,18 @@ static uint64_t on_untouched(void *ctx, ppn_t first, uint64_t n_pages)
 	return w->open ? 0 : chunks_untouched(w, first.v, first.v + n_pages);
 }
 
+/*
+ * Our thread may be the one that waits, with the lock. What is behind pages that are away must go
+ * all the same: the host, which has none to give, takes it for stolen.
+ */
+static void on_waiting(void *ctx)
+{
+	struct kvm_window *w = ctx;
+
+	if (monotonic_ns() - w->strays_ns >= LOOK_MS * UINT64_C(1000000))
+		chunks_drop_strays(w);
+}
+
 static void signal_thread(struct kvm_window *w)
 {
 	const uint64_t one = 1;
@@ -175,6 +187,7 @@ static void on_kick(void *ctx)
 static const struct guestmem_ops mem_ops = {
 	.unmap_run = on_unmap_run,
 	.untouched = on_untouched,
+	.waiting = on_waiting,
 	.kick = on_kick,
 };
 
@@ -399,7 +412,9 @@ static uint64_t look_after(struct kvm_window *w, bool busy, uint64_t looked_ns)
 	if (!busy || now - looked_ns < LOOK_MS * UINT64_C(1000000))
 		return looked_ns;
 	chunks_look(w);
+	pthread_mutex_lock(w->cfg.lock);
 	chunks_drop_strays(w);
+	pthread_mutex_unlock(w->cfg.lock);
 	return now;
 }
 

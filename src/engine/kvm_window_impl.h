@@ -57,6 +57,7 @@ struct kvm_window {
 	struct page_range read_only[READ_ONLY_MAX]; /* m */
 	unsigned int n_read_only;                   /* m of @read_only */
 	bool open;                                  /* m kvm_window_open() */
+	uint64_t strays_ns;                         /* m chunks_drop_strays() */
 	uint64_t fault_ns; /* m when the fault that is being served arrived */
 	pthread_t thread;
 	bool started;        /* owner's thread */
@@ -150,7 +151,7 @@ bool chunks_need_look(const struct kvm_window *w);
 void chunks_look(struct kvm_window *w);
 
 /**
- * chunks_drop_strays() - release memory behind pages that are away. Takes the lock.
+ * chunks_drop_strays() - release memory behind pages that are away.
  *
  * The kernel may leave or bring it there: it cannot always split a large page of which a part
  * is released, and khugepaged fills the holes of one that it is making while we take it apart.

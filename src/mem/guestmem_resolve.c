@@ -91,6 +91,8 @@ static enum guestmem_step step_allowance(struct guestmem *mem, ppn_t page,
 		const uint64_t start = monotonic_ns();
 
 		guestmem_count(&mem->allowance_waits, 1);
+		if (mem->ops && mem->ops->waiting)
+			mem->ops->waiting(mem->ops_ctx);
 		physmap_bell_wait(mem->map, seen);
 
 		const uint64_t ns = monotonic_ns() - start;

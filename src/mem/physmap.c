@@ -51,6 +51,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <base/verify.h>
@@ -656,9 +657,10 @@ uint64_t physmap_recover(struct physmap *map, int home_fd)
 	return n;
 }
 
-static long futex(_Atomic uint32_t *word, int op, uint32_t value)
+static long futex(_Atomic uint32_t *word, int op, uint32_t value,
+		  const struct timespec *timeout)
 {
-	return syscall(SYS_futex, word, op, value, NULL, NULL, 0);
+	return syscall(SYS_futex, word, op, value, timeout, NULL, 0);
 }
 
 uint32_t physmap_bell_prepare(struct physmap *map)
@@ -669,8 +671,10 @@ uint32_t physmap_bell_prepare(struct physmap *map)
 
 void physmap_bell_wait(struct physmap *map, uint32_t seen)
 {
+	const struct timespec second = {.tv_sec = 1};
+
 	/* Every reason to return early is fine: the caller looks again. */
-	(void)futex(&map->header->bell, FUTEX_WAIT, seen);
+	(void)futex(&map->header->bell, FUTEX_WAIT, seen, &second);
 }
 
 void physmap_bell_finish(struct physmap *map)
@@ -683,5 +687,5 @@ void physmap_bell_ring(struct physmap *map)
 	if (!atomic_load(&map->header->n_waiting))
 		return;
 	atomic_fetch_add(&map->header->bell, 1);
-	(void)futex(&map->header->bell, FUTEX_WAKE, INT_MAX);
+	(void)futex(&map->header->bell, FUTEX_WAKE, INT_MAX, NULL);
 }

@@ -353,7 +353,7 @@ uint64_t physmap_recover(struct physmap *map, int home_fd);
 uint32_t physmap_bell_prepare(struct physmap *map);
 
 /**
- * physmap_bell_wait() - sleep until the bell rings after physmap_bell_prepare().
+ * physmap_bell_wait() - sleep until the bell rings after physmap_bell_prepare(), or for a second.
  * @map: physmap
  * @seen: from physmap_bell_prepare(); whatever is waited for was checked since
  */

@@ -973,6 +973,60 @@ static void test_end_while_waiting(void **state)
 	free_box(b);
 }
 
+static enum guestmem_grant grant_nothing(void *ctx)
+{
+	(void)ctx;
+	return GUESTMEM_GRANT_ASKED;
+}
+
+static void *load_one(void *ctx)
+{
+	assert_int_equal(load(ctx, 1500), 7);
+	return NULL;
+}
+
+/* Whether the home file has memory behind a page. */
+static bool has_memory(struct box *b, uint64_t page)
+{
+	const int fd = guestmem_machine(b->mem)->home_fd;
+	uint64_t start, end;
+
+	return memfile_data_next(fd, (page + 1) * PAGE_SIZE, page * PAGE_SIZE,
+				 &start, &end);
+}
+
+/* What the kernel leaves behind a page goes, also while a fault waits for allowance. */
+static void test_strays_while_waiting(void **state)
+{
+	/* Nothing is HOME that has no memory. */
+	struct box *b = new_box(100, N_PAGES / 2);
+	const uint64_t word = 1;
+	pthread_t thread;
+
+	(void)state;
+	store(b, 1000, 6);
+	store(b, 1500, 7);
+	take(b, 1000, physmap_zipped(1, 100));
+	take(b, 1500, physmap_zipped(2, 100));
+	guestmem_set_allowance_source(b->mem, grant_nothing, b);
+	physmap_withdraw(guestmem_physmap(b->mem), UINT64_MAX);
+	assert_int_equal(pthread_create(&thread, NULL, load_one, b), 0);
+	while (!guestmem_stats(b->mem).allowance_waits)
+		nap_ms(1);
+	assert_false(has_memory(b, 1000));
+	assert_int_equal(pwrite(guestmem_machine(b->mem)->home_fd, &word,
+				sizeof(word), 1000 * PAGE_SIZE),
+			 sizeof(word));
+	for (int i = 0; i < 100 && has_memory(b, 1000); i++)
+		nap_ms(100);
+	assert_false(has_memory(b, 1000));
+	physmap_grant(guestmem_physmap(b->mem), 100);
+	pthread_join(thread, NULL);
+	assert_int_equal(kvm_window_stats(b->window).strays, 1);
+	assert_int_equal(load(b, 1000), 6);
+	free_box(b);
+}
+
 static bool have_kvm(void)
 {
 	const int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -1004,6 +1058,7 @@ int main(void)
 		cmocka_unit_test(test_half_claimed),
 		cmocka_unit_test(test_stress),
 		cmocka_unit_test(test_end_while_waiting),
+		cmocka_unit_test(test_strays_while_waiting),
 	};
 	const struct CMUnitTest kernel_tests[] = {
 		cmocka_unit_test(test_locked),
