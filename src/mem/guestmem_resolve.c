@@ -41,7 +41,7 @@ static void wait_for_bell(struct guestmem *mem, ppn_t page, uint64_t entry)
 	guestmem_service(mem);
 	if (!atomic_load(&mem->hot.n_pending) && !atomic_load(&mem->stopped) &&
 	    physmap_load(mem->map, page) == entry)
-		physmap_bell_wait(mem->map, seen);
+		(void)physmap_bell_wait(mem->map, seen);
 	physmap_bell_finish(mem->map);
 }
 
@@ -76,6 +76,12 @@ static bool allowance_must_wait(struct guestmem *mem, ppn_t page, uint64_t entry
 	       physmap_load(mem->map, page) == entry;
 }
 
+static void waiting(struct guestmem *mem)
+{
+	if (mem->ops && mem->ops->waiting)
+		mem->ops->waiting(mem->ops_ctx);
+}
+
 static enum guestmem_step step_allowance(struct guestmem *mem, ppn_t page,
 					 uint64_t entry)
 {
@@ -91,9 +97,9 @@ static enum guestmem_step step_allowance(struct guestmem *mem, ppn_t page,
 		const uint64_t start = monotonic_ns();
 
 		guestmem_count(&mem->allowance_waits, 1);
-		if (mem->ops && mem->ops->waiting)
-			mem->ops->waiting(mem->ops_ctx);
-		physmap_bell_wait(mem->map, seen);
+		do
+			waiting(mem);
+		while (!physmap_bell_wait(mem->map, seen));
 
 		const uint64_t ns = monotonic_ns() - start;
 

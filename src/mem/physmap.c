@@ -669,12 +669,13 @@ uint32_t physmap_bell_prepare(struct physmap *map)
 	return atomic_load(&map->header->bell);
 }
 
-void physmap_bell_wait(struct physmap *map, uint32_t seen)
+bool physmap_bell_wait(struct physmap *map, uint32_t seen)
 {
 	const struct timespec second = {.tv_sec = 1};
 
-	/* Every reason to return early is fine: the caller looks again. */
-	(void)futex(&map->header->bell, FUTEX_WAIT, seen, &second);
+	/* Every other reason to return is fine: the caller looks again. */
+	return !futex(&map->header->bell, FUTEX_WAIT, seen, &second) ||
+	       errno != ETIMEDOUT;
 }
 
 void physmap_bell_finish(struct physmap *map)

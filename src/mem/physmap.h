@@ -356,8 +356,10 @@ uint32_t physmap_bell_prepare(struct physmap *map);
  * physmap_bell_wait() - sleep until the bell rings after physmap_bell_prepare(), or for a second.
  * @map: physmap
  * @seen: from physmap_bell_prepare(); whatever is waited for was checked since
+ *
+ * Return: false if it was the second that ended it.
  */
-void physmap_bell_wait(struct physmap *map, uint32_t seen);
+bool physmap_bell_wait(struct physmap *map, uint32_t seen);
 
 /** physmap_bell_finish() - this thread no longer waits; one for each _prepare(). */
 void physmap_bell_finish(struct physmap *map);

@@ -1020,6 +1020,8 @@ static void test_strays_while_waiting(void **state)
 	for (int i = 0; i < 100 && has_memory(b, 1000); i++)
 		nap_ms(100);
 	assert_false(has_memory(b, 1000));
+	/* However often it looked, the guest has waited once. */
+	assert_int_equal(guestmem_stats(b->mem).allowance_waits, 1);
 	physmap_grant(guestmem_physmap(b->mem), 100);
 	pthread_join(thread, NULL);
 	assert_int_equal(kvm_window_stats(b->window).strays, 1);
