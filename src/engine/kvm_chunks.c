@@ -132,7 +132,7 @@ uint64_t chunks_untouched(const struct kvm_window *w, uint64_t first,
 
 void chunks_start_plain(struct kvm_window *w)
 {
-	if (!w->offers_large || w->devices_large)
+	if (!w->offers_large || w->loaded_large)
 		return;
 	/* What was loaded before all of RAM was ours is in small pages. */
 	for (uint64_t c = 0; c < w->n_chunks; c++) {

@@ -504,6 +504,7 @@ int kvm_window_new(const struct kvm_window_config *cfg, struct kvm_window **ret,
 void kvm_window_claim(struct kvm_window *w)
 {
 	(void)chunks_claim_all(w);
+	w->loaded_large = w->devices_large;
 }
 
 const struct kvm_userfault *kvm_window_fault(const struct kvm_window *w)

@@ -52,6 +52,7 @@ struct kvm_window {
 	uint64_t chunk_pages;         /* I */
 	uint64_t n_small;             /* m chunks that are CHUNK_SMALL */
 	bool devices_large; /* m the machine window asks for large pages, too */
+	bool loaded_large;  /* I it did so before anything was loaded */
 	uint64_t look_at;   /* m where chunks_look() goes on */
 	struct run_map shared;                      /* m */
 	struct page_range read_only[READ_ONLY_MAX]; /* m */

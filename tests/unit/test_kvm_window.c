@@ -81,6 +81,9 @@ struct box {
 /* Whether a box asks for large pages. */
 static bool large_pages;
 
+/* What a box may have while it is loaded, if not 0; all the rest comes before it starts. */
+static uint64_t first_allowance;
+
 /* Pages from here on that are claimed before a box starts, as if its allowance ended there. */
 static uint64_t claimed_first, claimed_end;
 
@@ -326,8 +329,14 @@ static struct box *new_box(uint64_t max_runs, uint64_t limit_pages)
 	cfg.mem = b->mem;
 	cfg.lock = &b->lock;
 	assert_int_equal(kvm_window_new(&cfg, &b->window, &err), 0);
+	if (first_allowance) {
+		physmap_withdraw(guestmem_physmap(b->mem), UINT64_MAX);
+		physmap_grant(guestmem_physmap(b->mem), first_allowance);
+	}
 	kvm_window_claim(b->window);
 	load_guest(b);
+	if (first_allowance)
+		physmap_grant(guestmem_physmap(b->mem), N_PAGES);
 	if (use_kvm)
 		start_guest(b);
 	for (uint64_t p = claimed_first; p < claimed_end; p++)
@@ -902,6 +911,34 @@ static void test_half_claimed(void **state)
 	free_box(b);
 }
 
+/* Loaded page by page: what has memory then is made a large page where there are any. */
+static void test_allowed_late(void **state)
+{
+	struct box *b;
+	unsigned int i;
+
+	(void)state;
+	large_pages = true;
+	first_allowance = 64;
+	b = new_box(100, 0);
+	large_pages = false;
+	first_allowance = 0;
+	assert_int_equal(count(b, PHYSMAP_HOME), N_PAGES);
+	assert_int_equal(kvm_window_stats(b->window).registrations, 0);
+	store(b, 100, 5);
+	for (i = 0; i < 100 && !kvm_window_stats(b->window).collapsed; i++) {
+		if (!machine_offers_large_pages())
+			break;
+		nap_ms(100);
+	}
+	assert_int_equal(kvm_window_stats(b->window).collapsed,
+			 machine_offers_large_pages());
+	if (!machine_offers_large_pages())
+		printf("not seen: this host has no large pages for memory files\n");
+	assert_int_equal(load(b, 100), 5);
+	free_box(b);
+}
+
 /* The host spoils and returns pages as fast as it can while they are counted up. */
 static void test_stress(void **state)
 {
@@ -1058,6 +1095,7 @@ int main(void)
 		cmocka_unit_test(test_given_up),
 		cmocka_unit_test(test_false_hole),
 		cmocka_unit_test(test_half_claimed),
+		cmocka_unit_test(test_allowed_late),
 		cmocka_unit_test(test_stress),
 		cmocka_unit_test(test_end_while_waiting),
 		cmocka_unit_test(test_strays_while_waiting),
