@@ -218,8 +218,12 @@ static void put_in_force(struct host *host, const struct plan_vm *p,
 	for (uint32_t i = 0; i < host->n_vms; i++) {
 		struct hvm *vm = host->vms[i];
 
-		if (vm->mem && vm->state == HOST_VM_RUNNING)
+		if (!vm->mem || vm->state == HOST_VM_STARTING)
+			continue;
+		if (vm->state == HOST_VM_RUNNING)
 			vmmem_allow(vm->mem, allowance_of(vm));
+		/* Nor does one that is to end wait any longer. */
+		atomic_store(&vm->mem->counters->decided, 1);
 	}
 }
 

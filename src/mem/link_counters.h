@@ -4,8 +4,8 @@
  * ring of places (frames, slots) that its pages have left, and a ring of pages that a disk
  * has filled.
  *
- * Written by the VM only, but for the rings' tails, @want, @want_root and @break_large. The
- * host believes none of it without a check.
+ * Written by the VM only, but for the rings' tails, @want, @want_root, @break_large and
+ * @decided. The host believes none of it without a check.
  */
 #ifndef MEM_LINK_COUNTERS_H
 #define MEM_LINK_COUNTERS_H
@@ -15,7 +15,7 @@
 #include <base/error.h>
 #include <base/types.h>
 
-#define LINK_COUNTERS_MAGIC UINT64_C(0x544e435a5a454d34)
+#define LINK_COUNTERS_MAGIC UINT64_C(0x544e435a5a454d35)
 #define LINK_LEFT_RING      4096u
 #define LINK_FILLED_RING    4096u
 #define LINK_IMAGES_MAX     8
@@ -110,6 +110,7 @@ struct link_counters {
 	_Atomic uint32_t filled_tail; /* h next place to read */
 	_Atomic uint32_t
 		want_root; /* b the host waits for @page_root; the VM clears it */
+	_Atomic uint32_t decided; /* h the host has decided what the VM may have */
 	struct link_image images[LINK_IMAGES_MAX]; /* v */
 
 	_Atomic uint64_t stalls[LINK_STALLS][LINK_STALL_BUCKETS]; /* v */

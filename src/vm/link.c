@@ -339,14 +339,17 @@ int link_new(struct guestmem *mem, const char *dir,
 
 int link_wait(struct link *link, uint64_t timeout_ms, struct err *err)
 {
-	for (uint64_t ms = 0; !atomic_load(&link->attached); ms++) {
-		if (ms >= timeout_ms)
-			return err_set(err, -ETIMEDOUT,
-				       "no host has linked itself with this VM");
+	for (uint64_t ms = 0; ms < timeout_ms; ms++) {
+		if (atomic_load(&link->attached) &&
+		    atomic_load(&link->counters->decided))
+			return 0;
 		guestmem_service(link->mem);
 		nap_ms(1);
 	}
-	return 0;
+	if (atomic_load(&link->attached))
+		return 0;
+	return err_set(err, -ETIMEDOUT,
+		       "no host has linked itself with this VM");
 }
 
 void link_tell_page_root(struct link *link, uint64_t cr3)

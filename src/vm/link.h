@@ -49,14 +49,14 @@ int link_new(struct guestmem *mem, const char *dir,
 	     struct err *err) __attribute__((warn_unused_result));
 
 /**
- * link_wait() - until a host has attached.
+ * link_wait() - until a host has attached, and decided what the VM may have.
  * @link: link
  * @timeout_ms: at most
  * @err: message
  *
  * Serves guest memory meanwhile, so it is for the processor's thread before it runs.
  *
- * Return: 0 or -ETIMEDOUT.
+ * Return: 0, even if the decision does not come in time; -ETIMEDOUT without a host.
  */
 int link_wait(struct link *link, uint64_t timeout_ms, struct err *err)
 	__attribute__((warn_unused_result));

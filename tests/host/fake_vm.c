@@ -359,6 +359,8 @@ int main(int argc, char *argv[])
 		fprintf(stderr, "%s\n", err.text);
 		return 1;
 	}
+	atomic_store(&f.progress->allowed,
+		     physmap_allowance(guestmem_physmap(f.mem)));
 	link_tell_up(f.link);
 	run(&f);
 	f.link = link_free(f.link);

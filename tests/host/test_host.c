@@ -30,11 +30,16 @@ static void one_vm_runs_and_ends(void **state)
 {
 	struct world *w = *state;
 	struct host_vm_settings s = vm_settings("one", 32);
+	struct fake_progress *p;
 	struct err err = {0};
 
 	must_open(w);
 	start(w, &s);
 	run_for(w, "one", 100000);
+	p = progress_of(w, "one");
+	/* Its memory was there when it began. */
+	assert_int_equal(atomic_load(&p->allowed), s.size_pages);
+	munmap(p, sizeof(*p));
 	print_host(w, "one");
 	sums_are_exact(w);
 	pause_vm(w, "one", true);
