@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <base/arith.h>
 #include <base/clock.h>
 #include <base/verify.h>
 #include <host/host_impl.h>
@@ -498,10 +499,16 @@ void *manager_loop(void *arg)
 
 		const uint64_t now = monotonic_ms();
 
-		if (now >= host->earliest_plan_ms &&
-		    (now >= host->next_plan_ms || wait_ms == WAITING_MS ||
-		     atomic_exchange(&host->replan, false) || below_edge(host)))
+		if (now < host->earliest_plan_ms) {
+			if (atomic_load(&host->replan))
+				wait_ms = (int)min_u64((uint64_t)wait_ms,
+						       host->earliest_plan_ms -
+							       now);
+		} else if (now >= host->next_plan_ms || wait_ms == WAITING_MS ||
+			   atomic_exchange(&host->replan, false) ||
+			   below_edge(host)) {
 			plan(host);
+		}
 	}
 	return NULL;
 }
