@@ -4,6 +4,7 @@
 pages that come and go under them, and words for what a host lacks."""
 
 import pathlib
+import subprocess
 import sys
 import unittest
 
@@ -96,6 +97,19 @@ class Plain(unittest.TestCase):
         self.assertIn("fits", run.out)
         self.assertIn("no memory", run.err)
         self.assertLessEqual(run.counter("physmap.home"), 100 * MIB // 4096)
+
+
+class Window(unittest.TestCase):
+    """The guest RAM window's own tests."""
+
+    def test_window(self):
+        """They pass with large pages, and under a KVM that runs guests in kernel mode."""
+        done = subprocess.run([harness.BUILD / "tests/unit/test_kvm_window"], check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.assertEqual(0, done.returncode, done.stdout)
+        self.assertNotIn("skipped", done.stdout.lower())
+        self.assertNotIn("not seen", done.stdout)
+        self.assertIn("test_locked", done.stdout)
 
 
 class Several(unittest.TestCase):
