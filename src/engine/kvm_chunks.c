@@ -257,6 +257,19 @@ static bool look_at(struct kvm_window *w, uint64_t chunk)
 	return true;
 }
 
+bool chunks_audit(const struct kvm_window *w)
+{
+	uint64_t n_small = 0, n_registered = 0;
+
+	for (uint64_t c = 0; c < w->n_chunks; c++) {
+		n_small += w->chunks[c].state == CHUNK_SMALL;
+		n_registered += w->chunks[c].state > CHUNK_SMALL;
+	}
+	return n_small == w->n_small &&
+	       n_registered == w->stats.chunks_registered &&
+	       !(n_registered && w->devices_large);
+}
+
 bool chunks_need_look(const struct kvm_window *w)
 {
 	return w->stats.chunks_registered ||

@@ -600,6 +600,9 @@ int64_t kvm_window_audit(struct kvm_window *w, struct err *err)
 	if (!run_map_audit(&w->shared))
 		return err_set(err, -EILSEQ,
 			       "the count of mapped runs is wrong");
+	if (!chunks_audit(w))
+		return err_set(err, -EILSEQ,
+			       "the counts of chunks by state are wrong");
 	for (uint64_t page = 0; page < w->n_pages; page++) {
 		const uint64_t entry = physmap_load(w->map, ppn(page));
 		const enum physmap_state state = physmap_stable_state(entry);

@@ -148,6 +148,9 @@ bool page_claim(struct kvm_window *w, uint64_t page);
 /** chunks_need_look() - whether chunks_look() would find something to do, now or later. */
 bool chunks_need_look(const struct kvm_window *w);
 
+/** chunks_audit() - count chunks again. Return: whether all counts of them are right. */
+bool chunks_audit(const struct kvm_window *w);
+
 /** chunks_look() - give chunks back to the kernel that are whole again. Takes the lock. */
 void chunks_look(struct kvm_window *w);
 

@@ -794,6 +794,9 @@ static struct box *new_untouched_box(void)
 	large_pages = true;
 	b = new_box(100, 0);
 	large_pages = false;
+	/* What was loaded is in a large page. */
+	if (machine_offers_large_pages())
+		assert_int_equal(used_pages(b), 512);
 	store(b, 1000, 77);
 	assert_int_equal(count(b, PHYSMAP_HOME), N_PAGES);
 	return b;
@@ -805,9 +808,14 @@ static void test_given_back(void **state)
 	struct box *b = new_untouched_box();
 
 	(void)state;
+	for (uint64_t p = 3584; p < 4096; p++)
+		store(b, p, p);
 	kvm_window_set_large(b->window, false);
 	for (int i = 0; i < 100 && count(b, PHYSMAP_HOME) > used_pages(b); i++)
 		nap_ms(20);
+	/* The last chunk has nothing to give. */
+	assert_in_range(kvm_window_stats(b->window).registrations, 1,
+			N_PAGES / 512 - 1);
 	assert_int_equal(count(b, PHYSMAP_HOME), used_pages(b));
 	assert_int_equal(count(b, PHYSMAP_ZERO), N_PAGES - used_pages(b));
 	assert_int_equal(entry(b, 1000), PHYSMAP_HOME_ENTRY);
