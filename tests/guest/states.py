@@ -8,11 +8,11 @@ from harness import MIB, PATIENCE
 
 MIN_FREE_PCT = 20
 # Free memory in each state, of the base of the thresholds.
-FREE = {"clear": 0.85, "soft": 0.5, "hard": 0.24, "low": 0.08}
+FREE = {"clear": 0.85, "soft": 0.5, "hard": 0.24, "low": 0.03}
 # What the ledger has beyond what is used now.
 HEADROOM = 1 * MIB
 # All guests are known, and what is to be done first is decided, within less.
-WAIT_S = 4
+WAIT_S = 2
 
 
 def enter(host, state):
