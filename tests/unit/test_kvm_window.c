@@ -768,6 +768,10 @@ static void test_rebuilt(void **state)
 	(void)state;
 	store(b, 1000, 1);
 	take(b, 1000, physmap_zipped(1, 100));
+	/* Not as long as a page is away, however long nothing else happens. */
+	nap_ms(3500);
+	assert_int_equal(kvm_window_stats(b->window).chunks_registered, 1);
+	audit(b);
 	assert_int_equal(load(b, 1000), 1);
 	assert_int_equal(kvm_window_stats(b->window).chunks_registered, 1);
 	for (int i = 0; i < 60; i++) {
