@@ -30,7 +30,7 @@
 #include <arch/x86.h>
 #include <base/clock.h>
 #include <engine/kvm_retry.h>
-#include <engine/kvm_window.h>
+#include <engine/kvm_window_impl.h>
 #include <mem/memfile.h>
 #include <mem/revoke_stress.h>
 
@@ -801,8 +801,10 @@ static struct box *new_untouched_box(void)
 	b = new_box(100, 0);
 	large_pages = false;
 	/* What was loaded is in a large page. */
-	if (machine_offers_large_pages())
+	if (machine_offers_large_pages()) {
 		assert_int_equal(used_pages(b), 512);
+		assert_int_equal(b->window->n_small, 0);
+	}
 	store(b, 1000, 77);
 	assert_int_equal(count(b, PHYSMAP_HOME), N_PAGES);
 	return b;
