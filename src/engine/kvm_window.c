@@ -78,17 +78,12 @@ void window_unwatch(struct kvm_window *w, uint64_t first, uint64_t end)
 	(void)ioctl(w->uffd, UFFDIO_UNREGISTER, &range);
 }
 
-static void tell_stalled(struct kvm_window *w, uint64_t waited_ns)
-{
-	if (waited_ns >= KVM_WINDOW_STALL_NS && w->cfg.stalled)
-		w->cfg.stalled(w->cfg.ctx);
-}
-
 static void wake(struct kvm_window *w, uint64_t page)
 {
 	/* Before the processor goes on: afterwards it might look at its clock. */
-	if (w->fault_ns)
-		tell_stalled(w, monotonic_ns() - w->fault_ns);
+	if (w->fault_ns && monotonic_ns() - w->fault_ns >= KVM_WINDOW_STALL_NS &&
+	    w->cfg.stalled)
+		w->cfg.stalled(w->cfg.ctx);
 	w->fault_ns = 0;
 
 	struct uffdio_range range = {(uint64_t)(uintptr_t)window_at(w, page),
@@ -166,19 +161,14 @@ static uint64_t on_untouched(void *ctx, ppn_t first, uint64_t n_pages)
 
 /*
  * Our thread may be the one that waits, with the lock. What is behind pages that are away must go
- * all the same: the host, which has none to give, takes it for stolen. And the guest is told
- * meanwhile: KVM lets a processor whose page a worker fetches take interrupts, so its watchdog
- * looks at the clock before the page is there. A processor may wait here for a device, too.
+ * all the same: the host, which has none to give, takes it for stolen.
  */
-static void on_waiting(void *ctx, uint64_t waited_ns)
+static void on_waiting(void *ctx)
 {
 	struct kvm_window *w = ctx;
-	const uint64_t now = monotonic_ns();
 
-	if (now - w->strays_ns < LOOK_MS * UINT64_C(1000000))
-		return;
-	chunks_drop_strays(w);
-	tell_stalled(w, w->fault_ns ? now - w->fault_ns : waited_ns);
+	if (monotonic_ns() - w->strays_ns >= LOOK_MS * UINT64_C(1000000))
+		chunks_drop_strays(w);
 }
 
 static void signal_thread(struct kvm_window *w)
@@ -372,7 +362,6 @@ static void on_fault(struct kvm_window *w, const struct uffd_msg *msg)
 		      !worker && flags & (UFFD_PAGEFAULT_FLAG_WP |
 					  UFFD_PAGEFAULT_FLAG_WRITE),
 		      worker);
-	w->fault_ns = 0;
 	w->stats.stall_ns += monotonic_ns() - start;
 	pthread_mutex_unlock(w->cfg.lock);
 }

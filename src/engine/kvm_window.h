@@ -32,7 +32,7 @@ struct kvm_window;
  * @lock: held around every use of guest memory
  * @failed: a page cannot be provided (guestmem_failure()): the VM must end. With @lock held
  * @stalled: processors wait for a page, and have done so for KVM_WINDOW_STALL_NS or longer;
- *           once a second, and just before it comes. With @lock held
+ *           just before it comes. With @lock held
  * @ctx: for @failed and @stalled
  * @max_runs: bound on mappings of shared runs
  * @large_pages: back RAM with 2 MiB pages where the host offers them, until

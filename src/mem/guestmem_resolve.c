@@ -76,10 +76,10 @@ static bool allowance_must_wait(struct guestmem *mem, ppn_t page, uint64_t entry
 	       physmap_load(mem->map, page) == entry;
 }
 
-static void waiting(struct guestmem *mem, uint64_t start_ns)
+static void waiting(struct guestmem *mem)
 {
 	if (mem->ops && mem->ops->waiting)
-		mem->ops->waiting(mem->ops_ctx, monotonic_ns() - start_ns);
+		mem->ops->waiting(mem->ops_ctx);
 }
 
 static enum guestmem_step step_allowance(struct guestmem *mem, ppn_t page,
@@ -98,7 +98,7 @@ static enum guestmem_step step_allowance(struct guestmem *mem, ppn_t page,
 
 		guestmem_count(&mem->allowance_waits, 1);
 		do
-			waiting(mem, start);
+			waiting(mem);
 		while (!physmap_bell_wait(mem->map, seen));
 
 		const uint64_t ns = monotonic_ns() - start;
