@@ -44,6 +44,7 @@
 #define CLAIM_PART 64
 #define MAX_EVENTS 16
 #define LOOK_MS    1000
+#define LOOK_NS    (LOOK_MS * UINT64_C(1000000))
 
 void window_register(struct kvm_window *w, uint64_t first, uint64_t end,
 		     uint64_t mode)
@@ -167,7 +168,7 @@ static void on_waiting(void *ctx)
 {
 	struct kvm_window *w = ctx;
 
-	if (monotonic_ns() - w->strays_ns >= LOOK_MS * UINT64_C(1000000))
+	if (monotonic_ns() - w->strays_ns >= LOOK_NS)
 		chunks_drop_strays(w);
 }
 
@@ -407,9 +408,9 @@ static uint64_t look_after(struct kvm_window *w, bool busy, uint64_t looked_ns)
 		chunks_give_back(w);
 	w->gave_back = broken;
 	/* And what was left then, for its chunk was not to be had. */
-	if (broken && now - looked_ns >= LOOK_MS * UINT64_C(1000000))
+	if (broken && now - looked_ns >= LOOK_NS)
 		w->gave_back = false;
-	if (!busy || now - looked_ns < LOOK_MS * UINT64_C(1000000))
+	if (!busy || now - looked_ns < LOOK_NS)
 		return looked_ns;
 	chunks_look(w);
 	pthread_mutex_lock(w->cfg.lock);

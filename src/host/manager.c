@@ -474,6 +474,24 @@ static bool below_edge(struct host *host)
 	return below;
 }
 
+/* @wait_ms: as tick() says. Return: the same, or less if a decision may be made before. */
+static int plan_if_due(struct host *host, int wait_ms)
+{
+	const uint64_t now = monotonic_ms();
+
+	if (now < host->earliest_plan_ms) {
+		const uint64_t left_ms = host->earliest_plan_ms - now;
+
+		return atomic_load(&host->replan)
+			       ? (int)min_u64((uint64_t)wait_ms, left_ms)
+			       : wait_ms;
+	}
+	if (now >= host->next_plan_ms || wait_ms == WAITING_MS ||
+	    atomic_exchange(&host->replan, false) || below_edge(host))
+		plan(host);
+	return wait_ms;
+}
+
 void *manager_loop(void *arg)
 {
 	struct host *host = arg;
@@ -496,19 +514,7 @@ void *manager_loop(void *arg)
 		for (int i = 0; i < n_gone; i++)
 			on_event(host, gone[i]);
 		wait_ms = tick(host);
-
-		const uint64_t now = monotonic_ms();
-
-		if (now < host->earliest_plan_ms) {
-			if (atomic_load(&host->replan))
-				wait_ms = (int)min_u64((uint64_t)wait_ms,
-						       host->earliest_plan_ms -
-							       now);
-		} else if (now >= host->next_plan_ms || wait_ms == WAITING_MS ||
-			   atomic_exchange(&host->replan, false) ||
-			   below_edge(host)) {
-			plan(host);
-		}
+		wait_ms = plan_if_due(host, wait_ms);
 	}
 	return NULL;
 }
