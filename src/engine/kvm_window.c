@@ -79,12 +79,32 @@ void window_unwatch(struct kvm_window *w, uint64_t first, uint64_t end)
 	(void)ioctl(w->uffd, UFFDIO_UNREGISTER, &range);
 }
 
+/* The guest is told of each second of waiting, also of one that is made of many short waits. */
+static void count_wait(struct kvm_window *w, uint64_t ns)
+{
+	w->untold_ns += ns;
+	if (w->untold_ns < KVM_WINDOW_STALL_NS)
+		return;
+	w->untold_ns = 0;
+	if (w->cfg.stalled)
+		w->cfg.stalled(w->cfg.ctx);
+}
+
+/* Of the time that the fault waits which is being served, what has not been counted. */
+static uint64_t fault_wait_ns(struct kvm_window *w)
+{
+	const uint64_t now = monotonic_ns();
+	const uint64_t ns = now - w->fault_ns;
+
+	w->fault_ns = now;
+	return ns;
+}
+
 static void wake(struct kvm_window *w, uint64_t page)
 {
 	/* Before the processor goes on: afterwards it might look at its clock. */
-	if (w->fault_ns && monotonic_ns() - w->fault_ns >= KVM_WINDOW_STALL_NS &&
-	    w->cfg.stalled)
-		w->cfg.stalled(w->cfg.ctx);
+	if (w->fault_ns)
+		count_wait(w, fault_wait_ns(w));
 	w->fault_ns = 0;
 
 	struct uffdio_range range = {(uint64_t)(uintptr_t)window_at(w, page),
@@ -162,12 +182,15 @@ static uint64_t on_untouched(void *ctx, ppn_t first, uint64_t n_pages)
 
 /*
  * Our thread may be the one that waits, with the lock. What is behind pages that are away must go
- * all the same: the host, which has none to give, takes it for stolen.
+ * all the same: the host, which has none to give, takes it for stolen. And the guest is told
+ * meanwhile: KVM lets a processor whose page a worker fetches take interrupts, so its watchdog
+ * looks at the clock before the page is there. A processor may wait here for a device, too.
  */
-static void on_waiting(void *ctx)
+static void on_waiting(void *ctx, uint64_t ns)
 {
 	struct kvm_window *w = ctx;
 
+	count_wait(w, w->fault_ns ? fault_wait_ns(w) : ns);
 	if (monotonic_ns() - w->strays_ns >= LOOK_NS)
 		chunks_drop_strays(w);
 }
@@ -363,6 +386,7 @@ static void on_fault(struct kvm_window *w, const struct uffd_msg *msg)
 		      !worker && flags & (UFFD_PAGEFAULT_FLAG_WP |
 					  UFFD_PAGEFAULT_FLAG_WRITE),
 		      worker);
+	w->fault_ns = 0;
 	w->stats.stall_ns += monotonic_ns() - start;
 	pthread_mutex_unlock(w->cfg.lock);
 }

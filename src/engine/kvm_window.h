@@ -31,8 +31,8 @@ struct kvm_window;
  * @mem: guest memory; outlives the window
  * @lock: held around every use of guest memory
  * @failed: a page cannot be provided (guestmem_failure()): the VM must end. With @lock held
- * @stalled: processors wait for a page, and have done so for KVM_WINDOW_STALL_NS or longer;
- *           just before it comes. With @lock held
+ * @stalled: processors have waited for pages for KVM_WINDOW_STALL_NS since it was called last,
+ *           in one or in many waits: while they wait, or just before a page comes. With @lock held
  * @ctx: for @failed and @stalled
  * @max_runs: bound on mappings of shared runs
  * @large_pages: back RAM with 2 MiB pages where the host offers them, until

@@ -59,7 +59,8 @@ struct kvm_window {
 	unsigned int n_read_only;                   /* m of @read_only */
 	bool open;                                  /* m kvm_window_open() */
 	uint64_t strays_ns;                         /* m chunks_drop_strays() */
-	uint64_t fault_ns; /* m when the fault that is being served arrived */
+	uint64_t fault_ns; /* m since when the fault that is served has waited uncounted */
+	uint64_t untold_ns; /* m how long the guest has waited since it was told */
 	pthread_t thread;
 	bool started;        /* owner's thread */
 	_Atomic bool ending; /* a */

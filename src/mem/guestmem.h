@@ -79,8 +79,9 @@ struct guestmem_hot {
  * @untouched: how many HOME pages from one on nobody has ever touched, as far as that is
  *             known, so that there is nothing to give up; NULL: none. Context: as @unmap
  * @waiting: guest memory has no allowance and is about to sleep, for a second at most, again and
- *           again until it has; with what the caller of guestmem_resolve() holds; NULL:
- *           nothing has to go on meanwhile. It must not call what @unmap must not
+ *           again until it has, and once more then; for how many ns it has slept since the last
+ *           call. With what the caller of guestmem_resolve() holds; NULL: nothing has to go on
+ *           meanwhile. It must not call what @unmap must not
  * @written: a device stored into a page that carries one of the flags above
  * @kick: make the processor reach a safe point soon, also if it idles; any thread
  */
@@ -88,7 +89,7 @@ struct guestmem_ops {
 	void (*unmap)(void *ctx, ppn_t page);
 	void (*unmap_run)(void *ctx, ppn_t first, uint64_t n_pages);
 	uint64_t (*untouched)(void *ctx, ppn_t first, uint64_t n_pages);
-	void (*waiting)(void *ctx);
+	void (*waiting)(void *ctx, uint64_t slept_ns);
 	void (*written)(void *ctx, gpa_t addr, uint64_t len);
 	void (*kick)(void *ctx);
 };

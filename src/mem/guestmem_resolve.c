@@ -76,10 +76,29 @@ static bool allowance_must_wait(struct guestmem *mem, ppn_t page, uint64_t entry
 	       physmap_load(mem->map, page) == entry;
 }
 
-static void waiting(struct guestmem *mem)
+static void waiting(struct guestmem *mem, uint64_t slept_ns)
 {
 	if (mem->ops && mem->ops->waiting)
-		mem->ops->waiting(mem->ops_ctx);
+		mem->ops->waiting(mem->ops_ctx, slept_ns);
+}
+
+/* Sleep until the bell rings. Return: ns. */
+static uint64_t wait_for_allowance(struct guestmem *mem, uint32_t seen)
+{
+	const uint64_t start = monotonic_ns();
+	uint64_t last = start;
+	bool rung = false;
+
+	waiting(mem, 0);
+	while (!rung) {
+		rung = physmap_bell_wait(mem->map, seen);
+
+		const uint64_t now = monotonic_ns();
+
+		waiting(mem, now - last);
+		last = now;
+	}
+	return last - start;
 }
 
 static enum guestmem_step step_allowance(struct guestmem *mem, ppn_t page,
@@ -94,14 +113,9 @@ static enum guestmem_step step_allowance(struct guestmem *mem, ppn_t page,
 		guestmem_fail(mem, MEM_NO_HOST_MEMORY);
 		step = GUESTMEM_STEP_FAILED;
 	} else if (allowance_must_wait(mem, page, entry)) {
-		const uint64_t start = monotonic_ns();
-
 		guestmem_count(&mem->allowance_waits, 1);
-		do
-			waiting(mem);
-		while (!physmap_bell_wait(mem->map, seen));
 
-		const uint64_t ns = monotonic_ns() - start;
+		const uint64_t ns = wait_for_allowance(mem, seen);
 
 		guestmem_count(&mem->allowance_wait_ns, ns);
 		stalled(mem, GUESTMEM_STALL_HOST, ns);

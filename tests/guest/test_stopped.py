@@ -10,6 +10,8 @@ import time
 import unittest
 
 import harness
+import lab
+from lab import until
 
 # A lockup is what takes twice the threshold.
 SCRIPT = """echo 1 >/proc/sys/kernel/watchdog_thresh
@@ -52,6 +54,31 @@ class Stopped(unittest.TestCase):
                 said = self.stop(mode, work)
                 self.assertIn("\n0\n", "\n" + said)
                 self.assertNotIn("lockup", said)
+
+
+class Waiting(unittest.TestCase):
+    """A guest at its limit needs memory while nobody is there to take from it."""
+
+    FILL = "dd if=/dev/zero of=/tmp/x bs=1M count=120 2>/dev/null"
+
+    def test_no_lockup_is_reported(self):
+        """Its kernel waits in the midst of clearing a page, and has interrupts meanwhile."""
+        with lab.Lab(512) as host:
+            host.create("a", ["memory=256M", "limit=100M"],
+                        "read -r line; " + SCRIPT.format(work=self.FILL))
+            host.must("start", "a")
+            host.wait_said("a", "mezz-init: up")
+            before = host.stats("a")["stallHostNs"]
+            os.kill(host.proc.pid, signal.SIGSTOP)
+            host.tell("a", "fill")
+            host.wait_said("a", "ready")
+            time.sleep(STOP_S * harness.PATIENCE)
+            self.assertIsNone(host.status("a"), "it did not have to wait")
+            os.kill(host.proc.pid, signal.SIGCONT)
+            until(lambda: host.status("a") is not None, lambda: host.said("a")[-500:])
+            self.assertGreater(host.stats("a")["stallHostNs"] - before, 2e9)
+            self.assertIn("\n0\nmezz-init", host.said("a"))
+            self.assertNotIn("lockup", host.said("a"))
 
 
 if __name__ == "__main__":

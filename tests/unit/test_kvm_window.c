@@ -79,6 +79,7 @@ struct box {
 	pthread_mutex_t lock;
 	int group_fd;
 	_Atomic bool failed;
+	_Atomic unsigned int stalled;
 	uint8_t away[N_PAGES][16]; /* what pages had that are ZIPPED */
 	_Atomic unsigned int fills;
 	_Atomic unsigned int left;
@@ -117,6 +118,13 @@ static void on_failed(void *ctx)
 	struct box *b = ctx;
 
 	b->failed = true;
+}
+
+static void on_stalled(void *ctx)
+{
+	struct box *b = ctx;
+
+	b->stalled++;
 }
 
 static int on_fill(void *ctx, ppn_t page, uint64_t entry, uint8_t *frame)
@@ -315,6 +323,7 @@ static struct box *new_box(uint64_t max_runs, uint64_t limit_pages)
 	struct box *b = calloc(1, sizeof(*b));
 	struct kvm_window_config cfg = {
 		.failed = on_failed,
+		.stalled = on_stalled,
 		.ctx = b,
 		.max_runs = max_runs,
 		.large_pages = large_pages,
@@ -1077,12 +1086,48 @@ static void test_strays_while_waiting(void **state)
 	for (int i = 0; i < 100 && has_memory(b, 1000); i++)
 		nap_ms(100);
 	assert_false(has_memory(b, 1000));
+	/* It is told while it waits: its watchdog does not wait. */
+	for (int i = 0; i < 50 && b->stalled < 2; i++)
+		nap_ms(100);
+	assert_true(b->stalled >= 2);
 	/* However often it looked, the guest has waited once. */
 	assert_int_equal(guestmem_stats(b->mem).allowance_waits, 1);
 	physmap_grant(guestmem_physmap(b->mem), 100);
 	pthread_join(thread, NULL);
 	assert_int_equal(kvm_window_stats(b->window).strays, 1);
 	assert_int_equal(load(b, 1000), 6);
+	free_box(b);
+}
+
+static void *load_some(void *ctx)
+{
+	for (uint64_t page = 1500; page < 1505; page++)
+		assert_int_equal(load(ctx, page), 7);
+	return NULL;
+}
+
+/* The guest is told of many short waits as of a long one: its watchdog sees no difference. */
+static void test_short_waits_add_up(void **state)
+{
+	struct box *b = new_box(100, N_PAGES / 2);
+	pthread_t thread;
+
+	(void)state;
+	for (uint64_t page = 1500; page < 1505; page++) {
+		store(b, page, 7);
+		take(b, page, physmap_zipped(page, 100));
+	}
+	guestmem_set_allowance_source(b->mem, grant_nothing, b);
+	physmap_withdraw(guestmem_physmap(b->mem), UINT64_MAX);
+	assert_int_equal(pthread_create(&thread, NULL, load_some, b), 0);
+	for (uint64_t n = 1; n <= 5; n++) {
+		while (guestmem_stats(b->mem).allowance_waits < n)
+			nap_ms(1);
+		nap_ms(300);
+		physmap_grant(guestmem_physmap(b->mem), 1);
+	}
+	pthread_join(thread, NULL);
+	assert_true(b->stalled >= 1);
 	free_box(b);
 }
 
@@ -1119,6 +1164,7 @@ int main(void)
 		cmocka_unit_test(test_stress),
 		cmocka_unit_test(test_end_while_waiting),
 		cmocka_unit_test(test_strays_while_waiting),
+		cmocka_unit_test(test_short_waits_add_up),
 	};
 	const struct CMUnitTest kernel_tests[] = {
 		cmocka_unit_test(test_locked),
