@@ -39,6 +39,8 @@
 #define RESET_RIP       0xfff0
 #define RESET_CS_BASE   0xffff0000
 #define KVM_CPUS_MAX    16
+/* A device that keeps a processor for less does its usual work. */
+#define HELD_UP_NS UINT64_C(10000000)
 
 /* Members: I immutable, T its thread, a atomic. */
 struct vcpu {
@@ -48,6 +50,8 @@ struct vcpu {
 	bool running;     /* under kick_lock */
 	bool entered;     /* T */
 	_Atomic bool stopped; /* a the guest is to be told that it was held up */
+	uint64_t left_ns;     /* T when it came back from KVM; 0: never */
+	uint64_t away_ns; /* T how long devices held it up since the guest was told */
 	struct kvm_retry retry; /* T */
 	uint64_t pio;           /* T */
 	uint64_t mmio;          /* T */
@@ -603,6 +607,40 @@ static void kvm_leave_cpu(struct engine *e, unsigned int n)
 	pthread_mutex_unlock(&e->kick_lock);
 }
 
+/*
+ * A processor waits for what our devices do for it, and that may be long: nobody reads what its
+ * guest says, or another thread has the lock and waits for memory. All are told, for they may wait
+ * for that one. What takes no longer than usual is not counted: it would add up, too, where much
+ * is read and written, and then no guest would notice a lockup of its own.
+ */
+static void count_away(struct engine *e, struct vcpu *c)
+{
+	const uint64_t ns = c->left_ns ? monotonic_ns() - c->left_ns : 0;
+
+	if (ns < HELD_UP_NS)
+		return;
+	c->away_ns += ns;
+	if (c->away_ns < KVM_WINDOW_STALL_NS)
+		return;
+	c->away_ns = 0;
+	kvm_tell_stopped(e);
+}
+
+/* Return: as KVM_RUN, with errno. */
+static int run(struct engine *e, struct vcpu *c)
+{
+	int r;
+
+	count_away(e, c);
+	/* Fails for a guest that has no such clock (yet): it cannot be told then. */
+	if (atomic_exchange(&c->stopped, false) &&
+	    !ioctl(c->fd, KVM_KVMCLOCK_CTRL))
+		c->stops++;
+	r = ioctl(c->fd, KVM_RUN, 0);
+	c->left_ns = monotonic_ns();
+	return r;
+}
+
 static enum engine_exit kvm_run_cpu(struct engine *e, unsigned int n)
 {
 	struct vcpu *c = &e->cpus[n];
@@ -611,11 +649,7 @@ static enum engine_exit kvm_run_cpu(struct engine *e, unsigned int n)
 		enter_cpu(e, c);
 	if (atomic_load(&e->memory_failed))
 		return ENGINE_EXIT_STOPPED;
-	/* Fails for a guest that has no such clock (yet): it cannot be told then. */
-	if (atomic_exchange(&c->stopped, false) &&
-	    !ioctl(c->fd, KVM_KVMCLOCK_CTRL))
-		c->stops++;
-	if (ioctl(c->fd, KVM_RUN, 0))
+	if (run(e, c))
 		return run_failed(e, c);
 	if (c->run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
 		return internal_error(e, c);

@@ -81,5 +81,28 @@ class Waiting(unittest.TestCase):
             self.assertNotIn("lockup", host.said("a"))
 
 
+class Unread(unittest.TestCase):
+    """A guest says more than anybody reads."""
+
+    def test_no_lockup_is_reported(self):
+        """Its processor waits for the reader, the rest of the VM does not."""
+        for mode in harness.MODES:
+            with self.subTest(mode=mode):
+                script = harness.command_parameter(SCRIPT.format(work="seq 1 40000"))
+                proc = harness.spawn(["--no-host", "--timeout", round(100 * harness.PATIENCE),
+                                      "--append", script, *harness.mode_options(mode)],
+                                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+                self.addCleanup(proc.stdout.close)
+                self.addCleanup(harness.end_session, proc)
+                for line in proc.stdout:
+                    if line.startswith(b"ready"):
+                        break
+                time.sleep(STOP_S * harness.PATIENCE)
+                rest = harness.clean(proc.stdout.read())
+                self.assertEqual(0, proc.wait(), rest)
+                self.assertEqual([], [line for line in rest.split("\n") if "lockup" in line])
+                self.assertIn("\n40000\n0\n", rest[-200:])
+
+
 if __name__ == "__main__":
     harness.main()
