@@ -159,7 +159,6 @@ static void order_set(struct host *host, struct hvm *vm, const struct plan_vm *p
 		.hurry = host->plan.state >= HOST_HARD ||
 			 atomic_load(&vm->mem->counters->want),
 	};
-	vm->order_seq++;
 }
 
 /* What a VM may take yet, of which it has some already: pages that it has not touched. */

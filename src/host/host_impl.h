@@ -73,7 +73,6 @@ struct hvm {
 	struct plan_action action;  /* l */
 	bool breaks_large;          /* l */
 	struct reclaim_order order; /* l */
-	uint64_t order_seq;         /* l */
 	bool has_active;            /* l there is an estimate */
 	uint64_t active_pages;      /* l */
 	struct workset ws;          /* l copy of the estimator */

@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include <base/arith.h>
 #include <base/clock.h>
 #include <base/verify.h>
 #include <host/host_impl.h>
@@ -91,22 +92,34 @@ static void tell_swap_error(struct hvm *vm)
 			  vm->set.name);
 }
 
+/*
+ * A newer order counts the pages of a batch under way as the VM's: what was done of the older one
+ * is done of it, too. If it did know some, it is less by at most a batch, until the next one.
+ */
+static void settle_order(struct hvm *vm, const struct reclaim_order *before,
+			 const struct reclaim_order *after)
+{
+	struct reclaim_order *now = &vm->order;
+
+	now->compress = sub_u64(now->compress,
+				before->compress - after->compress);
+	now->swap = sub_u64(now->swap, before->swap - after->swap);
+	now->evict = sub_u64(now->evict, before->evict - after->evict);
+}
+
 static enum reclaim_result one_batch(struct hvm *vm)
 {
 	struct host *host = vm->host;
+	struct reclaim_order before;
 	struct reclaim_order order;
 	enum reclaim_result result;
-	uint64_t seq;
 
 	pthread_mutex_lock(&host->lock);
-	order = vm->order;
-	seq = vm->order_seq;
+	before = order = vm->order;
 	pthread_mutex_unlock(&host->lock);
 	result = reclaim_step(host->reclaim, vm->mem, &vm->reclaim, &order);
 	pthread_mutex_lock(&host->lock);
-	/* A newer order knows of this batch. */
-	if (vm->order_seq == seq)
-		vm->order = order;
+	settle_order(vm, &before, &order);
 	tell_swap_error(vm);
 	if (result == RECLAIM_SWAP_FULL && !vm->swap_error)
 		tell_swap_full(vm);

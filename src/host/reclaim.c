@@ -366,14 +366,20 @@ static void charge(struct reclaim_order *order, uint64_t n)
 	order->swap -= n < order->swap ? n : order->swap;
 }
 
-/* Room for the newest: what has been in a full cache longest goes to disk. */
+/*
+ * Room for the newest: what has been in a full cache longest goes to disk. The memory that this
+ * frees need not be taken otherwise, or a VM would have less than it is left.
+ */
 static void make_room(struct reclaim *r, struct vmmem *vm,
-		      const struct reclaim_order *order)
+		      struct reclaim_order *order)
 {
-	if (order->zip_max_pages && !order->compress &&
-	    zip_pages(vm->zip) >= order->zip_max_pages &&
-	    swap_slots_free(vm->swap))
-		(void)reclaim_evict(r, vm, REVOKE_BATCH_PAGES);
+	const uint64_t before = zip_pages(vm->zip);
+
+	if (!order->zip_max_pages || order->compress ||
+	    before < order->zip_max_pages || !swap_slots_free(vm->swap))
+		return;
+	(void)reclaim_evict(r, vm, REVOKE_BATCH_PAGES);
+	order->swap = sub_u64(order->swap, sub_u64(before, zip_pages(vm->zip)));
 }
 
 static enum reclaim_result evict_batch(struct reclaim *r, struct vmmem *vm,
@@ -455,9 +461,10 @@ enum reclaim_result reclaim_step(struct reclaim *r, struct vmmem *vm,
 	if (!n)
 		return memory->n ? RECLAIM_WATCHING : RECLAIM_DONE;
 	n = tidy(pages, n);
-	if (n > want)
-		n = (unsigned)want;
 	make_room(r, vm, order);
+	n = (unsigned)min_u64(n, order->compress + order->swap);
+	if (!n)
+		return RECLAIM_MORE;
 	taken = vmmem_take(vm, pages, n, 1U << PHYSMAP_HOME, &batch);
 	if (taken <= 0)
 		return taken ? RECLAIM_FAILED : RECLAIM_MORE;
