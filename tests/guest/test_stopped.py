@@ -24,20 +24,27 @@ IDLE = "sleep 7"
 STOP_S = 5
 
 
+def start(test, mode, work):
+    """Start a guest without a host, until it is about to work. A test ends it. Return: `mezz run`,
+    what it says from then on unread."""
+    script = harness.command_parameter(SCRIPT.format(work=work))
+    proc = harness.spawn(["--no-host", "--timeout", round(100 * harness.PATIENCE),
+                          "--append", script, *harness.mode_options(mode)],
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    test.addCleanup(proc.stdout.close)
+    test.addCleanup(harness.end_session, proc)
+    for line in proc.stdout:
+        if line.startswith(b"ready"):
+            break
+    return proc
+
+
 class Stopped(unittest.TestCase):
     """The process of a VM is stopped, as a debugger or a host without memory does."""
 
     def stop(self, mode, work):
         """Stop and continue a guest at work; return what it says from then on."""
-        script = harness.command_parameter(SCRIPT.format(work=work))
-        proc = harness.spawn(["--no-host", "--timeout", round(100 * harness.PATIENCE),
-                              "--append", script, *harness.mode_options(mode)],
-                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        self.addCleanup(proc.stdout.close)
-        self.addCleanup(harness.end_session, proc)
-        for line in proc.stdout:
-            if line.startswith(b"ready"):
-                break
+        proc = start(self, mode, work)
         (vm,) = harness.children(proc.pid)
         time.sleep(0.3)
         os.kill(vm, signal.SIGSTOP)
@@ -89,15 +96,7 @@ class Unread(unittest.TestCase):
         """Its processor waits for the reader, the rest of the VM does not."""
         for mode in harness.MODES:
             with self.subTest(mode=mode):
-                script = harness.command_parameter(SCRIPT.format(work="seq 1 40000"))
-                proc = harness.spawn(["--no-host", "--timeout", round(100 * harness.PATIENCE),
-                                      "--append", script, *harness.mode_options(mode)],
-                                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-                self.addCleanup(proc.stdout.close)
-                self.addCleanup(harness.end_session, proc)
-                for line in proc.stdout:
-                    if line.startswith(b"ready"):
-                        break
+                proc = start(self, mode, "seq 1 40000")
                 time.sleep(STOP_S * harness.PATIENCE)
                 rest = harness.clean(proc.stdout.read())
                 self.assertEqual(0, proc.wait(), rest)
